@@ -1,0 +1,90 @@
+package loop_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sampan/cluster/controller/loop"
+)
+
+// run starts a loop in a bubble of fake time and ends it after the test.
+func run(t *testing.T, sync func(context.Context, string) (time.Duration, error)) *loop.Loop[string] {
+	l := &loop.Loop[string]{Name: t.Name(), Workers: 4, Log: slog.New(slog.DiscardHandler), Sync: sync}
+	ctx, stop := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() { defer close(over); l.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-over })
+	return l
+}
+
+func TestManyAddsAreOneSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		l := run(t, func(context.Context, string) (time.Duration, error) {
+			calls++
+			time.Sleep(time.Second) // busy while more adds arrive
+			return 0, nil
+		})
+		l.Add("web")
+		synctest.Wait()
+		for range 100 {
+			l.Add("web")
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if calls != 2 {
+			t.Errorf("%d calls, want 2: one running, one for all that came meanwhile", calls)
+		}
+	})
+}
+
+func TestOneKeyIsNeverSyncedTwiceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int32
+		l := run(t, func(context.Context, string) (time.Duration, error) {
+			most.Store(max(most.Load(), running.Add(1)))
+			time.Sleep(time.Second)
+			running.Add(-1)
+			return 0, nil
+		})
+		for range 20 { // spread over the time that a Sync takes
+			l.Add("web")
+			time.Sleep(100 * time.Millisecond)
+		}
+		synctest.Wait()
+		if most.Load() != 1 {
+			t.Errorf("%d at once, want 1", most.Load())
+		}
+	})
+}
+
+func TestFailuresBackOffAndSuccessForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var at []time.Duration
+		l := run(t, func(context.Context, string) (time.Duration, error) {
+			at = append(at, time.Since(start))
+			if len(at) < 4 {
+				return 0, errors.New("not yet")
+			}
+			return 0, nil
+		})
+		l.Add("web")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		want := []time.Duration{0, 5e6, 15e6, 35e6} // 5, 10, 20 ms apart
+		if len(at) != len(want) {
+			t.Fatalf("called at %v, want %v", at, want)
+		}
+		for i := range want {
+			if at[i] != want[i] {
+				t.Errorf("called at %v, want %v", at, want)
+			}
+		}
+	})
+}

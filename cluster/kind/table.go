@@ -1,0 +1,115 @@
+package kind
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Table is the set of kinds that an API server serves. It is safe for
+// concurrent use; the zero value is empty and ready.
+type Table struct {
+	mu      sync.RWMutex // guards all below
+	byGVK   map[schema.GroupVersionKind]*Kind
+	byGVR   map[schema.GroupVersionResource]*Kind
+	byType  map[reflect.Type]*Kind
+	ordered []*Kind // by group, then plural
+}
+
+// NewTable returns a table of the kinds given.
+func NewTable(groups ...[]*Kind) *Table {
+	t := &Table{}
+	for _, g := range groups {
+		for _, k := range g {
+			t.Add(k)
+		}
+	}
+	return t
+}
+
+// Add puts k into the table under its hub and all its further versions. A
+// kind of the same group and plural is replaced.
+func (t *Table) Add(k *Kind) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byGVK == nil {
+		t.byGVK = map[schema.GroupVersionKind]*Kind{}
+		t.byGVR = map[schema.GroupVersionResource]*Kind{}
+		t.byType = map[reflect.Type]*Kind{}
+	}
+	t.removeLocked(k.GroupResource())
+	for _, gvk := range k.GVKs() {
+		t.byGVK[gvk] = k
+		t.byGVR[gvk.GroupVersion().WithResource(k.Plural)] = k
+	}
+	if k.Type != nil {
+		t.byType[k.Type] = k
+	}
+	t.ordered = append(slices.Clone(t.ordered), k)
+	slices.SortFunc(t.ordered, func(a, b *Kind) int {
+		return cmp.Or(cmp.Compare(a.GVK.Group, b.GVK.Group), cmp.Compare(a.Plural, b.Plural))
+	})
+}
+
+// Remove takes a kind out of the table; nothing happens if it is not there.
+func (t *Table) Remove(r schema.GroupResource) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.removeLocked(r)
+}
+
+func (t *Table) removeLocked(r schema.GroupResource) {
+	i := slices.IndexFunc(t.ordered, func(k *Kind) bool { return k.GroupResource() == r })
+	if i < 0 {
+		return
+	}
+	k := t.ordered[i]
+	for _, gvk := range k.GVKs() {
+		delete(t.byGVK, gvk)
+		delete(t.byGVR, gvk.GroupVersion().WithResource(k.Plural))
+	}
+	if k.Type != nil {
+		delete(t.byType, k.Type)
+	}
+	t.ordered = slices.Delete(slices.Clone(t.ordered), i, i+1)
+}
+
+// All returns the kinds, ordered by group and plural. Do not write to it.
+func (t *Table) All() []*Kind {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.ordered
+}
+
+// ByGVK returns the kind served as gvk, or nil.
+func (t *Table) ByGVK(gvk schema.GroupVersionKind) *Kind {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.byGVK[gvk]
+}
+
+// ByGVR returns the kind served at gvr, or nil.
+func (t *Table) ByGVR(gvr schema.GroupVersionResource) *Kind {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.byGVR[gvr]
+}
+
+// ByType returns the kind whose hub is the pointer type given, or nil.
+func (t *Table) ByType(typ reflect.Type) *Kind {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.byType[typ]
+}
+
+// GVKs are all group versions that serve the kind, the hub first.
+func (k *Kind) GVKs() []schema.GroupVersionKind {
+	all := []schema.GroupVersionKind{k.GVK}
+	for _, v := range k.Versions {
+		all = append(all, v.GVK)
+	}
+	return all
+}

@@ -1,0 +1,47 @@
+//go:build deps
+
+// Package deps keeps the modules that packages under way will import in
+// go.mod until they do.
+package deps
+
+import (
+	_ "github.com/cilium/ebpf"
+	_ "github.com/go-jose/go-jose/v4"
+	_ "github.com/google/go-containerregistry/pkg/registry"
+	_ "github.com/google/go-containerregistry/pkg/v1/layout"
+	_ "github.com/google/go-containerregistry/pkg/v1/remote"
+	_ "github.com/google/go-containerregistry/pkg/v1/tarball"
+	_ "github.com/google/nftables"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/miekg/dns"
+	_ "github.com/moby/buildkit/frontend/dockerfile/instructions"
+	_ "github.com/moby/buildkit/frontend/dockerfile/parser"
+	_ "github.com/moby/buildkit/frontend/dockerfile/shell"
+	_ "github.com/opencontainers/image-spec/specs-go/v1"
+	_ "github.com/opencontainers/runtime-spec/specs-go"
+	_ "github.com/spf13/cobra"
+	_ "github.com/tidwall/btree"
+	_ "github.com/vishvananda/netlink"
+	_ "github.com/vishvananda/netns"
+	_ "go.etcd.io/etcd/client/v3"
+	_ "go.etcd.io/etcd/server/v3/embed"
+	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	_ "golang.org/x/net/http2"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/time/rate"
+	_ "google.golang.org/grpc"
+	_ "k8s.io/api/core/v1"
+	_ "k8s.io/apimachinery/pkg/util/managedfields"
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/client-go/rest"
+	_ "k8s.io/component-helpers/resource"
+	_ "k8s.io/component-helpers/scheduling/corev1"
+	_ "k8s.io/cri-api/pkg/apis/runtime/v1"
+	_ "k8s.io/cri-streaming/pkg/streaming"
+	_ "k8s.io/kube-openapi/cmd/openapi-gen"
+	_ "k8s.io/kubectl/pkg/cmd"
+	_ "k8s.io/kubelet/pkg/types"
+	_ "sigs.k8s.io/structured-merge-diff/v6/typed"
+	_ "sigs.k8s.io/yaml"
+)
