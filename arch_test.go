@@ -35,7 +35,7 @@ var may = map[string]string{
 	"cluster/verb":       "internal cluster/kind cluster/object cluster/request cluster/schema cluster/store cluster/admission cluster/client",
 	"cluster/api":        "internal cluster/kind cluster/object cluster/request cluster/schema cluster/verb cluster/auth cluster/client",
 	"cluster/controller": "internal cluster/client cluster/kind",
-	"cluster/scheduler":  "internal cluster/client cluster/kind cluster/controller/loop",
+	"cluster/scheduler":  "internal cluster/client cluster/kind",
 	"bootstrap":          "internal engine node cluster",
 	"cmd":                "internal engine node cluster bootstrap",
 	"test":               "internal engine node cluster bootstrap cmd",
