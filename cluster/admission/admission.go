@@ -1,0 +1,120 @@
+// Package admission decides whether, and in which form, a write may happen:
+// what no single kind can know, because it depends on other objects or on who
+// asks. A plugin is one file: it changes the object (Mutator), refuses it
+// (Reviewer), or both.
+//
+// admission reads other objects through a client.Reader. It knows no store
+// and no HTTP; the verbs call it at the places where upstream does.
+package admission
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/request"
+)
+
+// Operation is what is about to happen to an object.
+type Operation string
+
+const (
+	Create  Operation = "CREATE"
+	Update  Operation = "UPDATE"
+	Delete  Operation = "DELETE"
+	Connect Operation = "CONNECT"
+)
+
+// Attempt is one write under way. A write that lost a race is tried again
+// with a new Attempt.
+type Attempt struct {
+	Request   request.Request // Subresource, User and DryRun are here
+	Operation Operation
+	Object    kind.Object    // the object as it would be stored, the hub; a Mutator may change it. Nil on Delete
+	Old       kind.Object    // what is stored, shared; nil on Create
+	Body      runtime.Object // Connect and subresources with a body of their own: that body; else nil
+	Options   *metav1.DeleteOptions
+
+	done []func(stored bool)
+}
+
+// OnDone has f called once when the attempt is over. stored says whether the
+// write is in the store; it is false after an error, a dry run, or a lost
+// race. Plugins that reserve something give it back here.
+func (a *Attempt) OnDone(f func(stored bool)) { a.done = append(a.done, f) }
+
+// Done calls what OnDone collected, latest first. Whoever made the Attempt
+// calls it; a second call does nothing.
+func (a *Attempt) Done(stored bool) {
+	for i := len(a.done) - 1; i >= 0; i-- {
+		a.done[i](stored)
+	}
+	a.done = nil
+}
+
+// Mutator may change a.Object, before the kind validates it. An error refuses
+// the write: upstream's StatusError where there is one.
+type Mutator interface {
+	Mutate(ctx context.Context, a *Attempt) error
+}
+
+// Reviewer may refuse a write, after the kind has validated it. It changes
+// nothing.
+type Reviewer interface {
+	Review(ctx context.Context, a *Attempt) error
+}
+
+// Chain is admission as a list of plugins, each a Mutator, a Reviewer or
+// both, called in order. The zero value admits everything.
+type Chain struct {
+	mutators  []Mutator
+	reviewers []Reviewer
+}
+
+// NewChain returns the chain of plugins in the order given. A plugin that is
+// neither Mutator nor Reviewer is a mistake in the program: NewChain panics.
+func NewChain(plugins ...any) *Chain {
+	c := &Chain{}
+	for _, p := range plugins {
+		m, mutates := p.(Mutator)
+		r, reviews := p.(Reviewer)
+		if mutates {
+			c.mutators = append(c.mutators, m)
+		}
+		if reviews {
+			c.reviewers = append(c.reviewers, r)
+		}
+		if !mutates && !reviews {
+			panic("admission: a plugin that neither mutates nor reviews")
+		}
+	}
+	return c
+}
+
+// Mutate calls the mutators until one refuses.
+func (c *Chain) Mutate(ctx context.Context, a *Attempt) error {
+	if c == nil {
+		return nil
+	}
+	for _, m := range c.mutators {
+		if err := m.Mutate(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Review calls the reviewers until one refuses.
+func (c *Chain) Review(ctx context.Context, a *Attempt) error {
+	if c == nil {
+		return nil
+	}
+	for _, r := range c.reviewers {
+		if err := r.Review(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+// Package object turns bytes into objects and back: JSON, YAML and protobuf,
+// in every version that a kind is served in; it applies patches and keeps the
+// record of who owns which field.
+//
+// An object in hand is always the kind's hub, with apiVersion and kind set.
+// object knows no store, no HTTP and no rules of a kind beyond its table entry.
+package object
+
+import (
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sampan/cluster/kind"
+)
+
+// Media types that an object can be encoded in.
+const (
+	JSON     = "application/json"
+	YAML     = "application/yaml"
+	Protobuf = "application/vnd.kubernetes.protobuf"
+)
+
+const (
+	// MaxRequest is how large the body of a request may be, upstream's.
+	MaxRequest = 3 << 20
+	// MaxDepth is how deeply JSON and YAML may nest.
+	MaxDepth = 10000
+)
+
+// Validation says what happens to fields that the kind does not have, or that
+// are given twice.
+type Validation string
+
+const (
+	Strict Validation = "Strict" // an error
+	Warn   Validation = "Warn"   // a text for each; the default
+	Ignore Validation = "Ignore"
+)
+
+// Codec encodes and decodes the objects of a table of kinds. It is safe for
+// concurrent use.
+type Codec struct {
+	Kinds *kind.Table
+}
+
+// Decoded is what a request's body held.
+type Decoded struct {
+	Object   kind.Object             // the hub, not yet defaulted
+	GVK      schema.GroupVersionKind // the version the body was written in
+	Warnings []string                // with Warn: unknown and duplicate fields
+}
+
+// version returns the further version of k named gvk, or nil for the hub.
+func version(k *kind.Kind, gvk schema.GroupVersionKind) *kind.Version {
+	for i := range k.Versions {
+		if k.Versions[i].GVK == gvk {
+			return &k.Versions[i]
+		}
+	}
+	return nil
+}
+
+// As returns hub in the version gvk: hub itself if that is its version, else a
+// new object. hub is shared and not written to. An empty gvk is the hub.
+func As(k *kind.Kind, hub kind.Object, gvk schema.GroupVersionKind) (kind.Object, error) {
+	v := version(k, gvk)
+	if v == nil {
+		return hub, nil
+	}
+	obj, err := v.FromHub(hub)
+	if err != nil {
+		return nil, err
+	}
+	obj.GetObjectKind().SetGroupVersionKind(gvk)
+	return obj, nil
+}
+
+// Hub returns obj, of version gvk, as the kind's hub with apiVersion and kind
+// set. obj may be kept.
+func Hub(k *kind.Kind, obj kind.Object, gvk schema.GroupVersionKind) (kind.Object, error) {
+	if v := version(k, gvk); v != nil {
+		hub, err := v.ToHub(obj)
+		if err != nil {
+			return nil, err
+		}
+		obj = hub
+	}
+	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+	return obj, nil
+}
+
+// blank returns a new object of version gvk.
+func blank(k *kind.Kind, gvk schema.GroupVersionKind) kind.Object {
+	if v := version(k, gvk); v != nil {
+		return v.New()
+	}
+	return k.New()
+}
+
+// stamped sets apiVersion and kind of obj, which is not shared.
+func stamped[T runtime.Object](obj T, gvk schema.GroupVersionKind) T {
+	obj.GetObjectKind().SetGroupVersionKind(gvk)
+	return obj
+}
