@@ -137,7 +137,9 @@ func (r *Recorder) write(ctx context.Context, e corev1.Event) error {
 	if len(r.written) > known {
 		clear(r.written)
 	}
-	key := fmt.Sprint(e.InvolvedObject, e.Type, e.Reason, e.Message)
+	about := e.InvolvedObject
+	about.ResourceVersion = "" // the object may have changed; what is said of it has not
+	key := fmt.Sprint(about, e.Type, e.Reason, e.Message)
 	if s, again := r.written[key]; again && now.Sub(s.last) < remember {
 		s.count, s.last = s.count+1, now
 		patch, err := json.Marshal(map[string]any{"count": s.count, "lastTimestamp": e.LastTimestamp})
