@@ -1,0 +1,465 @@
+// Package bootstrap puts the planks together: it makes an instance's
+// certificates and its kubeconfig, hands engine, node and cluster to each
+// other as interfaces, and owns their goroutines.
+//
+// It is the only package that knows all three planks, and holds no rules of
+// any of them.
+package bootstrap
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"sampan/internal/fault"
+)
+
+// Lifetimes of certificates. A leaf is made anew when less than renewBefore
+// is left of it, at the next start; the CA keeps its key when it is renewed,
+// so what it signed before stays valid.
+const (
+	caLifetime   = 10 * 365 * 24 * time.Hour
+	leafLifetime = 365 * 24 * time.Hour
+	renewBefore  = 90 * 24 * time.Hour
+	backdate     = 5 * time.Minute // for clients whose clock is a little behind
+)
+
+// The administrator's identity. system:masters may do everything.
+const (
+	AdminUser   = "kubernetes-admin"
+	MastersName = "system:masters"
+)
+
+// PKIConfig says where an instance's keys are and what its server is called.
+type PKIConfig struct {
+	Dir   string   // made with mode 0700 if it does not exist
+	Names []string // host names of the serving certificate, beside the fixed ones
+	IPs   []net.IP // addresses of the serving certificate, beside loopback: of the node, first of the service range
+
+	Now func() time.Time // default: time.Now
+}
+
+// PKI is what an instance proves who it is with, and what it trusts.
+type PKI struct {
+	CA      *x509.Certificate
+	CAPEM   []byte
+	Serving tls.Certificate
+	Admin   ClientCertificate
+
+	SigningKey *ecdsa.PrivateKey  // signs service account tokens
+	OldKeys    []crypto.PublicKey // signed tokens before; still accepted
+
+	caKey *ecdsa.PrivateKey
+	now   func() time.Time
+}
+
+// ClientCertificate is a certificate and its key as PEM.
+type ClientCertificate struct {
+	Cert, Key []byte
+}
+
+// LoadPKI reads the keys and certificates in cfg.Dir, makes those that are
+// missing and renews those that are near their end or lack a name. It may be
+// called at each start; a file that exists but cannot be read is an error,
+// never replaced: it may be all that other machines trust.
+func LoadPKI(cfg PKIConfig) (*PKI, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, &fault.Error{Op: "make directory for certificates", On: cfg.Dir, Err: err}
+	}
+	p := &PKI{now: cfg.Now}
+	if err := p.loadCA(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := p.loadServing(cfg); err != nil {
+		return nil, err
+	}
+	if err := p.loadAdmin(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := p.loadSigning(cfg.Dir); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *PKI) loadCA(dir string) error {
+	key, err := loadKey(filepath.Join(dir, "ca.key"))
+	if err != nil {
+		return err
+	}
+	p.caKey = key
+	path := filepath.Join(dir, "ca.crt")
+	cert, err := loadCertificate(path)
+	if err != nil {
+		return err
+	}
+	if cert != nil && !publicEqual(cert.PublicKey, key.Public()) {
+		return &fault.Error{Class: fault.Invalid, Op: "load certificate authority", On: path,
+			Fix: "ca.crt and ca.key do not belong together: restore both from one backup"}
+	}
+	if cert == nil || p.expiring(cert) {
+		if cert, err = p.renewCA(path, key); err != nil {
+			return err
+		}
+	}
+	p.CA, p.CAPEM = cert, encodeCertificate(cert.Raw)
+	return nil
+}
+
+func (p *PKI) renewCA(path string, key *ecdsa.PrivateKey) (*x509.Certificate, error) {
+	t := p.template(pkix.Name{CommonName: "sampan-ca"}, caLifetime)
+	t.IsCA, t.BasicConstraintsValid = true, true
+	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageCRLSign
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return nil, &fault.Error{Op: "sign certificate", On: path, Err: err}
+	}
+	if err := writeFile(path, encodeCertificate(der), 0o644); err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
+}
+
+func (p *PKI) loadServing(cfg PKIConfig) error {
+	names, ips := servingNames(cfg)
+	good := func(c *x509.Certificate) bool {
+		for _, n := range names {
+			if !slices.Contains(c.DNSNames, n) {
+				return false
+			}
+		}
+		for _, ip := range ips {
+			if !slices.ContainsFunc(c.IPAddresses, ip.Equal) {
+				return false
+			}
+		}
+		return true
+	}
+	t := p.template(pkix.Name{CommonName: "kube-apiserver"}, leafLifetime)
+	t.DNSNames, t.IPAddresses = names, ips
+	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	pair, err := p.leaf(cfg.Dir, "apiserver", t, good)
+	if err != nil {
+		return err
+	}
+	p.Serving, err = tls.X509KeyPair(pair.Cert, pair.Key)
+	return err
+}
+
+// servingNames are what clients call the server: by loopback, by host, and by
+// the names that pods use (upstream's kubeadm makes the same list).
+func servingNames(cfg PKIConfig) ([]string, []net.IP) {
+	names := []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+		"kubernetes.default.svc.cluster.local"}
+	for _, n := range cfg.Names {
+		if n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	for _, ip := range cfg.IPs {
+		if !slices.ContainsFunc(ips, ip.Equal) {
+			ips = append(ips, ip)
+		}
+	}
+	return names, ips
+}
+
+func (p *PKI) loadAdmin(dir string) error {
+	t := p.clientTemplate(AdminUser, []string{MastersName})
+	pair, err := p.leaf(dir, "admin", t, func(*x509.Certificate) bool { return true })
+	p.Admin = pair
+	return err
+}
+
+// loadSigning reads the key of service account tokens, and the public keys of
+// those before it: sa-*.pub, put there by RotateSigningKey or by hand.
+func (p *PKI) loadSigning(dir string) error {
+	key, err := loadKey(filepath.Join(dir, "sa.key"))
+	if err != nil {
+		return err
+	}
+	p.SigningKey = key
+	old, err := filepath.Glob(filepath.Join(dir, "sa-*.pub"))
+	if err != nil {
+		return err
+	}
+	for _, path := range old {
+		pub, err := loadPublicKey(path)
+		if err != nil {
+			return err
+		}
+		p.OldKeys = append(p.OldKeys, pub)
+	}
+	return nil
+}
+
+// RotateSigningKey replaces the signing key in dir and keeps the public half
+// of the old one beside it, so that tokens that are out remain good. It takes
+// effect at the next start.
+func RotateSigningKey(dir string) error {
+	path := filepath.Join(dir, "sa.key")
+	old, err := loadKey(path)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKIXPublicKey(old.Public())
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(der)
+	kept := filepath.Join(dir, "sa-"+hex.EncodeToString(sum[:4])+".pub")
+	if err := writeFile(kept, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+		return err
+	}
+	_, err = newKey(path)
+	return err
+}
+
+// Client makes a certificate for a user of this instance's API: name is its
+// user name, groups its groups. Nothing is written.
+func (p *PKI) Client(name string, groups ...string) (ClientCertificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return ClientCertificate{}, err
+	}
+	return p.sign(p.clientTemplate(name, groups), key)
+}
+
+// Server makes a certificate for another listener of this instance, such as
+// the node's port 10250. Nothing is written.
+func (p *PKI) Server(name string, hosts []string, ips []net.IP) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	t := p.template(pkix.Name{CommonName: name}, leafLifetime)
+	t.DNSNames, t.IPAddresses = hosts, ips
+	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	pair, err := p.sign(t, key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(pair.Cert, pair.Key)
+}
+
+// leaf reads the pair <name>.crt and <name>.key, or makes it from t when it is
+// missing, near its end, of another CA, or not good.
+func (p *PKI) leaf(dir, name string, t *x509.Certificate, good func(*x509.Certificate) bool) (ClientCertificate, error) {
+	crtPath, keyPath := filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
+	key, err := loadKey(keyPath)
+	if err != nil {
+		return ClientCertificate{}, err
+	}
+	cert, err := loadCertificate(crtPath)
+	if err != nil {
+		return ClientCertificate{}, err
+	}
+	if cert != nil && !p.expiring(cert) && cert.CheckSignatureFrom(p.CA) == nil &&
+		publicEqual(cert.PublicKey, key.Public()) && good(cert) {
+		keyPEM, err := encodeKey(key)
+		return ClientCertificate{Cert: encodeCertificate(cert.Raw), Key: keyPEM}, err
+	}
+	pair, err := p.sign(t, key)
+	if err != nil {
+		return ClientCertificate{}, err
+	}
+	return pair, writeFile(crtPath, pair.Cert, 0o600)
+}
+
+func (p *PKI) sign(t *x509.Certificate, key *ecdsa.PrivateKey) (ClientCertificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, t, p.CA, key.Public(), p.caKey)
+	if err != nil {
+		return ClientCertificate{}, &fault.Error{Op: "sign certificate", On: t.Subject.CommonName, Err: err}
+	}
+	keyPEM, err := encodeKey(key)
+	return ClientCertificate{Cert: encodeCertificate(der), Key: keyPEM}, err
+}
+
+func (p *PKI) clientTemplate(name string, groups []string) *x509.Certificate {
+	t := p.template(pkix.Name{CommonName: name, Organization: groups}, leafLifetime)
+	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return t
+}
+
+func (p *PKI) template(subject pkix.Name, lifetime time.Duration) *x509.Certificate {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		serial = big.NewInt(p.now().UnixNano()) // rand.Reader does not fail on Linux
+	}
+	now := p.now()
+	end := now.Add(lifetime)
+	if p.CA != nil && end.After(p.CA.NotAfter) {
+		end = p.CA.NotAfter // RFC 5280, 6.1: a leaf beyond its issuer is of no use
+	}
+	return &x509.Certificate{
+		SerialNumber: serial, Subject: subject,
+		NotBefore: now.Add(-backdate), NotAfter: end,
+		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
+	}
+}
+
+func (p *PKI) expiring(c *x509.Certificate) bool {
+	now := p.now()
+	return now.Add(renewBefore).After(c.NotAfter) || now.Before(c.NotBefore)
+}
+
+// loadKey reads a private key, or makes one if there is no such file.
+func loadKey(path string) (*ecdsa.PrivateKey, error) {
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return newKey(path)
+	}
+	if err != nil {
+		return nil, &fault.Error{Op: "read key", On: path, Err: err}
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, notPEM("read key", path)
+	}
+	if key, err := x509.ParseECPrivateKey(block.Bytes); err == nil {
+		return key, nil
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "read key", On: path, Err: err, Fix: restore}
+	}
+	ec, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "read key", On: path, Fix: "only ECDSA keys are supported"}
+	}
+	return ec, nil
+}
+
+func newKey(path string) (*ecdsa.PrivateKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	data, err := encodeKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, writeFile(path, data, 0o600)
+}
+
+// loadCertificate returns nil if there is no such file.
+func loadCertificate(path string) (*x509.Certificate, error) {
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &fault.Error{Op: "read certificate", On: path, Err: err}
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, notPEM("read certificate", path)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "read certificate", On: path, Err: err, Fix: restore}
+	}
+	return cert, nil
+}
+
+func loadPublicKey(path string) (crypto.PublicKey, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &fault.Error{Op: "read key", On: path, Err: err}
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, notPEM("read key", path)
+	}
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "read key", On: path, Err: err, Fix: restore}
+	}
+	return pub, nil
+}
+
+const restore = "restore it from a backup, or remove it to have a new one made"
+
+func notPEM(op, path string) error {
+	return &fault.Error{Class: fault.Invalid, Op: op, On: path, Err: errNotPEM, Fix: restore}
+}
+
+var errNotPEM = &fault.Error{Class: fault.Invalid, Op: "decode PEM"}
+
+func encodeCertificate(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
+}
+
+func publicEqual(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
+
+// writeFile replaces path by data so that after a power loss there is the old
+// or the new content, never a part, and that nobody reads a key in between.
+func writeFile(path string, data []byte, mode os.FileMode) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+		return os.Chmod(path, mode)
+	}
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+strings.TrimPrefix(filepath.Base(path), ".")+"-*")
+	if err != nil {
+		return &fault.Error{Op: "write", On: path, Err: err}
+	}
+	defer os.Remove(f.Name()) // gone already when all went well
+	_, err = f.Write(data)
+	for _, step := range []func() error{func() error { return f.Chmod(mode) }, f.Sync} {
+		if err == nil {
+			err = step()
+		}
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return &fault.Error{Op: "write", On: path, Err: err}
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
