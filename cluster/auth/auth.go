@@ -1,0 +1,155 @@
+// Package auth answers two questions about a request: who is it, and may
+// they. Who: client certificates, service account tokens, or nobody
+// (system:anonymous). May they: a list of rules, the first that allows wins.
+//
+// auth knows no HTTP routes and no verbs' order; it reads objects through
+// client.Reader and writes none.
+package auth
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sampan/cluster/request"
+)
+
+// Names of users and groups that have a meaning of their own. (Upstream:
+// k8s.io/apiserver/pkg/authentication/user.)
+const (
+	Anonymous       = "system:anonymous"
+	Masters         = "system:masters"
+	Nodes           = "system:nodes"
+	Authenticated   = "system:authenticated"
+	Unauthenticated = "system:unauthenticated"
+	ServiceAccounts = "system:serviceaccounts"
+
+	nodePrefix           = "system:node:"
+	serviceAccountPrefix = "system:serviceaccount:"
+)
+
+// Attributes are what a rule may look at. Either Resource or Path is set.
+type Attributes struct {
+	User        request.User
+	Verb        string
+	Group       string
+	Version     string
+	Resource    string // plural; "*" where a review asks about all
+	Subresource string
+	Namespace   string
+	Name        string
+	Path        string // of a URL that is no resource: "/healthz"
+}
+
+// Rule allows requests. It never refuses: what no rule allows is forbidden.
+type Rule interface {
+	// Allows reports whether the rule covers a, and why.
+	Allows(ctx context.Context, a Attributes) (allowed bool, reason string)
+	// Rules lists what the rule allows the user in a namespace, for
+	// SelfSubjectRulesReview.
+	Rules(ctx context.Context, user request.User, namespace string) []PolicyRule
+}
+
+// PolicyRule is what a user may do; "*" stands for everything.
+type PolicyRule struct {
+	Verbs, Groups, Resources, Names, Paths []string
+}
+
+// Authorizer decides by Rules in order. The zero value allows nothing; New
+// gives the built-in rules.
+type Authorizer struct {
+	Rules []Rule
+}
+
+// NewAuthorizer returns an Authorizer with the built-in rules followed by
+// those given (RBAC).
+func NewAuthorizer(further ...Rule) *Authorizer {
+	return &Authorizer{Rules: append([]Rule{masters{}, components{}, everyone{}}, further...)}
+}
+
+// Allowed reports whether any rule allows a, and that rule's reason.
+func (z *Authorizer) Allowed(ctx context.Context, a Attributes) (bool, string) {
+	for _, r := range z.Rules {
+		if ok, why := r.Allows(ctx, a); ok {
+			return true, why
+		}
+	}
+	return false, ""
+}
+
+// Authorize returns nil if r.User may do r, else a Forbidden StatusError with
+// upstream's text.
+func (z *Authorizer) Authorize(ctx context.Context, r request.Request) error {
+	return z.Check(ctx, Attributes{
+		User: r.User, Verb: r.Verb,
+		Group: r.GVK.Group, Version: r.GVK.Version, Resource: r.Kind.Plural, Subresource: r.Subresource,
+		Namespace: r.Namespace, Name: r.Name,
+	})
+}
+
+// Check is Authorize for what is not a request for a stored object.
+func (z *Authorizer) Check(ctx context.Context, a Attributes) error {
+	if ok, _ := z.Allowed(ctx, a); ok {
+		return nil
+	}
+	return Forbidden(a)
+}
+
+// Forbidden is the answer to a request that no rule allows. (Upstream:
+// apiserver endpoints/handlers/responsewriters/errors.go.)
+func Forbidden(a Attributes) error {
+	if a.Path != "" {
+		return apierrors.NewForbidden(schema.GroupResource{}, "",
+			fmt.Errorf("User %q cannot %s path %q", a.User.Name, a.Verb, a.Path))
+	}
+	resource := a.Resource
+	if a.Subresource != "" {
+		resource += "/" + a.Subresource
+	}
+	scope := "at the cluster scope"
+	if a.Namespace != "" {
+		scope = fmt.Sprintf("in the namespace %q", a.Namespace)
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: a.Group, Resource: a.Resource}, a.Name,
+		fmt.Errorf("User %q cannot %s resource %q in API group %q %s", a.User.Name, a.Verb, resource, a.Group, scope))
+}
+
+// ServiceAccountUser is the user name of a service account.
+func ServiceAccountUser(namespace, name string) string {
+	return serviceAccountPrefix + namespace + ":" + name
+}
+
+// SplitServiceAccount is ServiceAccountUser reversed.
+func SplitServiceAccount(user string) (namespace, name string, ok bool) {
+	rest, ok := strings.CutPrefix(user, serviceAccountPrefix)
+	if !ok {
+		return "", "", false
+	}
+	namespace, name, ok = strings.Cut(rest, ":")
+	return namespace, name, ok && namespace != "" && name != "" && !strings.Contains(name, ":")
+}
+
+// ServiceAccount is the identity of a part of this program that upstream runs
+// under a service account of kube-system: name "replicaset-controller".
+func ServiceAccount(namespace, name string) request.User {
+	return request.User{Name: ServiceAccountUser(namespace, name),
+		Groups: []string{ServiceAccounts, ServiceAccounts + ":" + namespace, Authenticated}}
+}
+
+// Node is the identity of a node's agent.
+func Node(name string) request.User {
+	return request.User{Name: nodePrefix + name, Groups: []string{Nodes, Authenticated}}
+}
+
+// Component is the identity of a part of the control plane: "kube-scheduler".
+func Component(name string) request.User {
+	return request.User{Name: "system:" + name, Groups: []string{Authenticated}}
+}
+
+// Master is the identity of the program itself where none of the above fits.
+func Master() request.User {
+	return request.User{Name: "system:apiserver", Groups: []string{Masters, Authenticated}}
+}

@@ -1,0 +1,159 @@
+package auth
+
+import (
+	"context"
+	"maps"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sampan/cluster/request"
+)
+
+// The functions below answer the kinds that ask about authentication and
+// authorization. They are created and never stored; the answer is the object
+// with its status. Each changes the object given.
+
+// ReviewSelf answers who is asking (`kubectl auth whoami`).
+func ReviewSelf(u request.User, r *authenticationv1.SelfSubjectReview) {
+	r.Status.UserInfo = userInfo(u)
+}
+
+// ReviewToken answers whose token it is.
+func (t *Tokens) ReviewToken(ctx context.Context, r *authenticationv1.TokenReview) error {
+	if r.Spec.Token == "" {
+		return apierrors.NewBadRequest("token is required for TokenReview in authentication")
+	}
+	u, audiences, err := t.Verify(ctx, r.Spec.Token, r.Spec.Audiences)
+	r.Status = authenticationv1.TokenReviewStatus{}
+	if err != nil {
+		r.Status.Error = err.Error()
+		return nil
+	}
+	r.Status.Authenticated, r.Status.User = true, userInfo(u)
+	if len(r.Spec.Audiences) > 0 {
+		r.Status.Audiences = audiences
+	}
+	return nil
+}
+
+// ReviewSelfAccess answers whether u may (`kubectl auth can-i`).
+func (z *Authorizer) ReviewSelfAccess(ctx context.Context, u request.User, r *authorizationv1.SelfSubjectAccessReview) error {
+	if errs := oneOf(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes); len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName, Kind: "SelfSubjectAccessReview"}, "", errs)
+	}
+	r.Status = z.status(ctx, attributes(u, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	return nil
+}
+
+// ReviewAccess answers whether the user named in r may.
+func (z *Authorizer) ReviewAccess(ctx context.Context, r *authorizationv1.SubjectAccessReview) error {
+	if errs := validateSubject(r.Spec); len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName, Kind: "SubjectAccessReview"}, "", errs)
+	}
+	r.Status = z.status(ctx, attributes(subject(r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	return nil
+}
+
+// ReviewLocalAccess is ReviewAccess within one namespace, that of the URL.
+func (z *Authorizer) ReviewLocalAccess(ctx context.Context, namespace string, r *authorizationv1.LocalSubjectAccessReview) error {
+	spec := field.NewPath("spec")
+	errs := validateSubject(r.Spec)
+	if a := r.Spec.ResourceAttributes; a != nil && a.Namespace != r.Namespace {
+		errs = append(errs, field.Invalid(spec.Child("resourceAttributes", "namespace"), a.Namespace, "must match metadata.namespace"))
+	}
+	if r.Spec.NonResourceAttributes != nil {
+		errs = append(errs, field.Invalid(spec.Child("nonResourceAttributes"), r.Spec.NonResourceAttributes, "disallowed on this kind of request"))
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName, Kind: "LocalSubjectAccessReview"}, "", errs)
+	}
+	if r.Spec.ResourceAttributes == nil || r.Spec.ResourceAttributes.Namespace != namespace {
+		return apierrors.NewBadRequest("spec.resourceAttributes.namespace must match namespace: " + namespace)
+	}
+	r.Status = z.status(ctx, attributes(subject(r.Spec), r.Spec.ResourceAttributes, nil))
+	return nil
+}
+
+// ReviewSelfRules lists what u may in a namespace (`kubectl auth can-i --list`).
+func (z *Authorizer) ReviewSelfRules(ctx context.Context, u request.User, r *authorizationv1.SelfSubjectRulesReview) error {
+	if r.Spec.Namespace == "" {
+		return apierrors.NewBadRequest("no namespace on request")
+	}
+	r.Status = authorizationv1.SubjectRulesReviewStatus{
+		ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}}
+	for _, rule := range z.Rules {
+		for _, p := range rule.Rules(ctx, u, r.Spec.Namespace) {
+			if len(p.Paths) > 0 {
+				r.Status.NonResourceRules = append(r.Status.NonResourceRules,
+					authorizationv1.NonResourceRule{Verbs: p.Verbs, NonResourceURLs: p.Paths})
+				continue
+			}
+			r.Status.ResourceRules = append(r.Status.ResourceRules, authorizationv1.ResourceRule{
+				Verbs: p.Verbs, APIGroups: p.Groups, Resources: p.Resources, ResourceNames: p.Names})
+		}
+	}
+	return nil
+}
+
+func (z *Authorizer) status(ctx context.Context, a Attributes) authorizationv1.SubjectAccessReviewStatus {
+	ok, why := z.Allowed(ctx, a)
+	return authorizationv1.SubjectAccessReviewStatus{Allowed: ok, Reason: why}
+}
+
+func attributes(u request.User, r *authorizationv1.ResourceAttributes, n *authorizationv1.NonResourceAttributes) Attributes {
+	if n != nil {
+		return Attributes{User: u, Verb: n.Verb, Path: n.Path}
+	}
+	return Attributes{User: u, Verb: r.Verb, Group: r.Group, Version: r.Version, Resource: r.Resource,
+		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name}
+}
+
+func subject(s authorizationv1.SubjectAccessReviewSpec) request.User {
+	u := request.User{Name: s.User, UID: s.UID, Groups: s.Groups}
+	if len(s.Extra) > 0 {
+		u.Extra = map[string][]string{}
+		for k, v := range s.Extra {
+			u.Extra[k] = v
+		}
+	}
+	return u
+}
+
+func validateSubject(s authorizationv1.SubjectAccessReviewSpec) field.ErrorList {
+	errs := oneOf(s.ResourceAttributes, s.NonResourceAttributes)
+	if s.User == "" && len(s.Groups) == 0 {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "user"), s.User, "at least one of user or group must be specified"))
+	}
+	return errs
+}
+
+func oneOf(r *authorizationv1.ResourceAttributes, n *authorizationv1.NonResourceAttributes) field.ErrorList {
+	spec := field.NewPath("spec")
+	switch {
+	case r != nil && n != nil:
+		return field.ErrorList{field.Invalid(spec.Child("nonResourceAttributes"), n, "cannot be specified in combination with resourceAttributes")}
+	case r == nil && n == nil:
+		return field.ErrorList{field.Invalid(spec.Child("resourceAttributes"), r, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
+	}
+	return nil
+}
+
+func userInfo(u request.User) authenticationv1.UserInfo {
+	info := authenticationv1.UserInfo{Username: u.Name, UID: u.UID, Groups: u.Groups}
+	if len(u.Extra) > 0 {
+		info.Extra = map[string]authenticationv1.ExtraValue{}
+		for k, v := range maps.All(u.Extra) {
+			info.Extra[k] = v
+		}
+	}
+	return info
+}
+
+// Unauthorized is the answer to bad credentials, which says nothing about why.
+// (Upstream: 401 with this message alone.)
+func Unauthorized() error { return apierrors.NewUnauthorized(string(metav1.StatusReasonUnauthorized)) }

@@ -1,0 +1,352 @@
+package auth
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
+
+	"sampan/cluster/client"
+	"sampan/cluster/kind"
+	"sampan/cluster/request"
+	"sampan/internal/fault"
+)
+
+// DefaultIssuer is the issuer of tokens unless configured otherwise.
+const DefaultIssuer = "https://kubernetes.default.svc.cluster.local"
+
+// leeway is the time for which tokens of an object that is being deleted stay
+// good, so that what runs in it can end cleanly. (Upstream:
+// pkg/serviceaccount/claims.go.)
+const leeway = 60 * time.Second
+
+// TokenConfig says how service account tokens are signed and checked.
+type TokenConfig struct {
+	Issuer     string             // default: DefaultIssuer
+	Audiences  []string           // of this API server; default: the issuer
+	SigningKey crypto.Signer      // *ecdsa.PrivateKey on P-256, or *rsa.PrivateKey
+	OldKeys    []crypto.PublicKey // of tokens signed before; accepted
+	JWKSURI    string             // in the OpenID configuration; default: <issuer>/openid/v1/jwks
+
+	// Objects is where service accounts and what tokens are bound to are
+	// looked up; it reads without being asked who it is.
+	Objects client.Reader
+
+	Now func() time.Time // default: time.Now
+}
+
+// Tokens issues and checks service account tokens: JSON Web Tokens with
+// upstream's claims (KEP-1205, KEP-4193). It is safe for concurrent use.
+type Tokens struct {
+	cfg    TokenConfig
+	signer jose.Signer
+	keys   jose.JSONWebKeySet
+
+	mu    sync.Mutex // guards all below
+	known map[[sha256.Size]byte]*claims
+}
+
+// claims are what a token says. Times are seconds since 1970.
+type claims struct {
+	Audience  []string   `json:"aud"`
+	Expiry    int64      `json:"exp"`
+	IssuedAt  int64      `json:"iat"`
+	Issuer    string     `json:"iss"`
+	ID        string     `json:"jti,omitempty"`
+	Private   kubernetes `json:"kubernetes.io"`
+	NotBefore int64      `json:"nbf"`
+	Subject   string     `json:"sub"`
+}
+
+type kubernetes struct {
+	Namespace      string `json:"namespace,omitempty"`
+	Node           *ref   `json:"node,omitempty"`
+	Pod            *ref   `json:"pod,omitempty"`
+	Secret         *ref   `json:"secret,omitempty"`
+	ServiceAccount ref    `json:"serviceaccount"`
+	WarnAfter      int64  `json:"warnafter,omitempty"`
+}
+
+type ref struct {
+	Name string `json:"name,omitempty"`
+	UID  string `json:"uid,omitempty"`
+}
+
+// NewTokens checks the keys. It touches no disk.
+func NewTokens(cfg TokenConfig) (*Tokens, error) {
+	if cfg.Issuer == "" {
+		cfg.Issuer = DefaultIssuer
+	}
+	if len(cfg.Audiences) == 0 {
+		cfg.Audiences = []string{cfg.Issuer}
+	}
+	if cfg.JWKSURI == "" {
+		cfg.JWKSURI = strings.TrimSuffix(cfg.Issuer, "/") + "/openid/v1/jwks"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Objects == nil || cfg.SigningKey == nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "set up service account tokens", Fix: "give a signing key and a reader"}
+	}
+	t := &Tokens{cfg: cfg}
+	for _, pub := range append([]crypto.PublicKey{cfg.SigningKey.Public()}, cfg.OldKeys...) {
+		k, err := webKey(pub)
+		if err != nil {
+			return nil, err
+		}
+		t.keys.Keys = append(t.keys.Keys, k)
+	}
+	own := t.keys.Keys[0]
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(own.Algorithm),
+		Key: jose.JSONWebKey{Key: cfg.SigningKey, KeyID: own.KeyID}}, nil)
+	if err != nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "set up service account tokens", Err: err}
+	}
+	t.signer = signer
+	return t, nil
+}
+
+// webKey names a key as upstream does: the hash of its PKIX encoding.
+func webKey(pub crypto.PublicKey) (jose.JSONWebKey, error) {
+	alg := jose.ES256
+	switch k := pub.(type) {
+	case *rsa.PublicKey:
+		alg = jose.RS256
+	case *ecdsa.PublicKey:
+		if k.Curve.Params().BitSize != 256 {
+			return jose.JSONWebKey{}, &fault.Error{Class: fault.Invalid, Op: "read token key", On: k.Curve.Params().Name, Fix: "use P-256 or RSA"}
+		}
+	default:
+		return jose.JSONWebKey{}, &fault.Error{Class: fault.Invalid, Op: "read token key", On: fmt.Sprintf("%T", pub), Fix: "use P-256 or RSA"}
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return jose.JSONWebKey{}, &fault.Error{Class: fault.Invalid, Op: "encode token key", Err: err}
+	}
+	sum := sha256.Sum256(der)
+	return jose.JSONWebKey{Key: pub, KeyID: base64.RawURLEncoding.EncodeToString(sum[:]), Algorithm: string(alg), Use: "sig"}, nil
+}
+
+func (t *Tokens) sign(c *claims) (string, error) {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	sig, err := t.signer.Sign(data)
+	if err != nil {
+		return "", err
+	}
+	return sig.CompactSerialize()
+}
+
+// Verify returns the user whom the token names and for which of the wanted
+// audiences it is good. Nil wanted means this API server.
+func (t *Tokens) Verify(ctx context.Context, token string, wanted []string) (request.User, []string, error) {
+	c, err := t.parse(token)
+	if err != nil {
+		return request.User{}, nil, err
+	}
+	if len(wanted) == 0 {
+		wanted = t.cfg.Audiences
+	}
+	var good []string
+	for _, aud := range wanted {
+		if slices.Contains(c.Audience, aud) {
+			good = append(good, aud)
+		}
+	}
+	if len(good) == 0 {
+		return request.User{}, nil, fmt.Errorf("token audiences %q is invalid for the target audiences %q", c.Audience, wanted)
+	}
+	now := t.cfg.Now()
+	if now.Unix() >= c.Expiry {
+		return request.User{}, nil, fmt.Errorf("service account token has expired")
+	}
+	if now.Add(10*time.Second).Unix() < c.NotBefore {
+		return request.User{}, nil, fmt.Errorf("service account token is not valid yet")
+	}
+	if err := t.bound(ctx, c, now); err != nil {
+		return request.User{}, nil, err
+	}
+	return c.user(), good, nil
+}
+
+// parse checks the signature, once per token: a client sends the same one
+// with each request.
+func (t *Tokens) parse(token string) (*claims, error) {
+	id := sha256.Sum256([]byte(token))
+	t.mu.Lock()
+	c := t.known[id]
+	t.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	sig, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256})
+	if err != nil {
+		return nil, errCredentials
+	}
+	var payload []byte
+	for _, k := range t.keys.Keys {
+		if sig.Signatures[0].Header.Algorithm != k.Algorithm {
+			continue
+		}
+		if payload, err = sig.Verify(k.Key); err == nil {
+			break
+		}
+	}
+	if payload == nil {
+		return nil, errCredentials
+	}
+	c = &claims{}
+	if err := json.Unmarshal(payload, c); err != nil {
+		return nil, errCredentials
+	}
+	if c.Issuer != t.cfg.Issuer {
+		return nil, errCredentials
+	}
+	ns, name, ok := SplitServiceAccount(c.Subject)
+	if !ok || ns != c.Private.Namespace || name != c.Private.ServiceAccount.Name {
+		return nil, errCredentials
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.known == nil || len(t.known) >= knownLimit {
+		t.known = map[[sha256.Size]byte]*claims{}
+	}
+	t.known[id] = c
+	return c, nil
+}
+
+// bound checks that the service account, and what else the token is bound to,
+// are still the ones it was issued for.
+func (t *Tokens) bound(ctx context.Context, c *claims, now time.Time) error {
+	p := c.Private
+	alive := func(obj kind.Object, err error, what string, r *ref) error {
+		if err != nil {
+			return fmt.Errorf("service account token is bound to %s %s that is gone: %w", what, r.Name, err)
+		}
+		if string(obj.GetUID()) != r.UID {
+			return fmt.Errorf("the %s UID (%s) does not match the claim (%s)", what, obj.GetUID(), r.UID)
+		}
+		if d := obj.GetDeletionTimestamp(); d != nil && now.After(d.Add(leeway)) {
+			return fmt.Errorf("the %s %s has been deleted", what, r.Name)
+		}
+		return nil
+	}
+	sa, err := client.Get[*corev1.ServiceAccount](ctx, t.cfg.Objects, p.Namespace, p.ServiceAccount.Name)
+	if err := alive(sa, err, "service account", &p.ServiceAccount); err != nil {
+		return err
+	}
+	if p.Secret != nil {
+		o, err := client.Get[*corev1.Secret](ctx, t.cfg.Objects, p.Namespace, p.Secret.Name)
+		if err := alive(o, err, "secret", p.Secret); err != nil {
+			return err
+		}
+	}
+	if p.Pod != nil {
+		o, err := client.Get[*corev1.Pod](ctx, t.cfg.Objects, p.Namespace, p.Pod.Name)
+		return alive(o, err, "pod", p.Pod) // a pod's token survives its node's object: KEP-4193
+	}
+	if p.Node != nil {
+		o, err := client.Get[*corev1.Node](ctx, t.cfg.Objects, "", p.Node.Name)
+		return alive(o, err, "node", p.Node)
+	}
+	return nil
+}
+
+// user is the identity a token gives. Extra's keys are upstream's
+// (apiserver/pkg/authentication/serviceaccount).
+func (c *claims) user() request.User {
+	u := ServiceAccount(c.Private.Namespace, c.Private.ServiceAccount.Name)
+	u.UID = c.Private.ServiceAccount.UID
+	u.Extra = map[string][]string{}
+	put := func(key, value string) {
+		if value != "" {
+			u.Extra["authentication.kubernetes.io/"+key] = []string{value}
+		}
+	}
+	if c.ID != "" {
+		put("credential-id", "JTI="+c.ID)
+	}
+	if p := c.Private.Pod; p != nil {
+		put("pod-name", p.Name)
+		put("pod-uid", p.UID)
+	}
+	if n := c.Private.Node; n != nil {
+		put("node-name", n.Name)
+		put("node-uid", n.UID)
+	}
+	return u
+}
+
+// KeySet is the document of /openid/v1/jwks. (RFC 7517.)
+func (t *Tokens) KeySet() ([]byte, error) { return json.Marshal(t.keys) }
+
+// Discovery is the document of /.well-known/openid-configuration. (OpenID
+// Connect Discovery 1.0, section 3.)
+func (t *Tokens) Discovery() ([]byte, error) {
+	var algs []string
+	for _, k := range t.keys.Keys {
+		if !slices.Contains(algs, k.Algorithm) {
+			algs = append(algs, k.Algorithm)
+		}
+	}
+	slices.Sort(algs)
+	return json.Marshal(struct {
+		Issuer    string   `json:"issuer"`
+		JWKSURI   string   `json:"jwks_uri"`
+		Responses []string `json:"response_types_supported"`
+		Subjects  []string `json:"subject_types_supported"`
+		Algs      []string `json:"id_token_signing_alg_values_supported"`
+	}{t.cfg.Issuer, t.cfg.JWKSURI, []string{"id_token"}, []string{"public"}, algs})
+}
+
+// issue makes a token for sa.
+func (t *Tokens) issue(sa *corev1.ServiceAccount, p kubernetes, audiences []string, now time.Time, lasts time.Duration) (string, error) {
+	p.Namespace, p.ServiceAccount = sa.Namespace, ref{Name: sa.Name, UID: string(sa.UID)}
+	return t.sign(&claims{Issuer: t.cfg.Issuer, Audience: audiences, ID: string(uuid.NewUUID()),
+		Subject:  ServiceAccountUser(sa.Namespace, sa.Name),
+		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expiry: now.Add(lasts).Unix(), Private: p})
+}
+
+func refOf(o metav1.Object) *ref { return &ref{Name: o.GetName(), UID: string(o.GetUID())} }
+
+// websocketToken finds the token among the subprotocols and takes it out of
+// the header: it must reach nobody further.
+func websocketToken(h http.Header) (string, bool) {
+	var token string
+	var keep []string
+	for _, line := range h.Values("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(line, ",") {
+			p = strings.TrimSpace(p)
+			if enc, ok := strings.CutPrefix(p, websocketTokenPrefix); ok && token == "" {
+				if dec, err := base64.RawURLEncoding.DecodeString(enc); err == nil {
+					token = string(dec)
+					continue
+				}
+			}
+			keep = append(keep, p)
+		}
+	}
+	if token == "" || len(keep) == 0 {
+		return "", false // upstream: a real subprotocol must be there as well
+	}
+	h.Set("Sec-WebSocket-Protocol", strings.Join(keep, ","))
+	return token, true
+}
