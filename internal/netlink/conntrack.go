@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"syscall"
 
-	nl "github.com/vishvananda/netlink"
+	lib "github.com/vishvananda/netlink"
 )
 
 // Flow selects tracked connections. Zero fields match anything.
@@ -19,22 +19,22 @@ type Flow struct {
 // the calling thread's namespace, so that their next packet is translated
 // anew. It returns how many there were. (A full dump: 10,000 flows take 50 ms.)
 func DropFlows(ipv6 bool, flows []Flow) (int, error) {
-	fam := nl.InetFamily(nl.FAMILY_V4)
+	fam := lib.InetFamily(lib.FAMILY_V4)
 	if ipv6 {
-		fam = nl.FAMILY_V6
+		fam = lib.FAMILY_V6
 	}
-	h, err := nl.NewHandle(syscall.NETLINK_NETFILTER)
+	h, err := lib.NewHandle(syscall.NETLINK_NETFILTER)
 	if err != nil {
 		return 0, failed("open netlink socket", "netfilter", err)
 	}
 	defer h.Close()
-	n, err := h.ConntrackDeleteFilters(nl.ConntrackTable, fam, matcher(flows))
+	n, err := h.ConntrackDeleteFilters(lib.ConntrackTable, fam, matcher(flows))
 	return int(n), failed("drop tracked connections", "", err)
 }
 
 type matcher []Flow
 
-func (m matcher) MatchConntrackFlow(k *nl.ConntrackFlow) bool {
+func (m matcher) MatchConntrackFlow(k *lib.ConntrackFlow) bool {
 	dst, _ := netip.AddrFromSlice(k.Forward.DstIP)
 	from, _ := netip.AddrFromSlice(k.Reverse.SrcIP)
 	for _, f := range m {

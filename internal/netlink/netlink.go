@@ -13,7 +13,7 @@ import (
 	"os"
 	"syscall"
 
-	nl "github.com/vishvananda/netlink"
+	lib "github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
 	"sampan/internal/fault"
@@ -21,228 +21,148 @@ import (
 
 // Handle talks to the kernel about one network namespace. It is safe for
 // concurrent use.
-type Handle struct {
-	h  *nl.Handle
-	on string // the namespace, for errors; empty: this process's
-}
+type Handle struct{ h *lib.Handle }
 
 // Open returns a handle on the calling thread's network namespace.
 func Open() (*Handle, error) {
-	h, err := nl.NewHandle(syscall.NETLINK_ROUTE)
+	h, err := lib.NewHandle(syscall.NETLINK_ROUTE)
 	if err != nil {
 		return nil, failed("open netlink socket", "", err)
 	}
-	return &Handle{h: h}, nil
+	return &Handle{h}, nil
 }
 
-// OpenPath returns a handle on the namespace pinned or linked at path
-// (/proc/PID/ns/net, a bind mount).
-func OpenPath(path string) (*Handle, error) {
+// OpenAt returns a handle on the namespace pinned or linked at path
+// (/proc/PID/ns/net, a bind mount). No thread is left there.
+func OpenAt(path string) (*Handle, error) {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return nil, failed("open network namespace", path, err)
 	}
 	defer ns.Close()
-	h, err := nl.NewHandleAt(ns, syscall.NETLINK_ROUTE)
+	h, err := lib.NewHandleAt(ns, syscall.NETLINK_ROUTE)
 	if err != nil {
 		return nil, failed("open netlink socket in", path, err)
 	}
-	return &Handle{h: h, on: path}, nil
+	return &Handle{h}, nil
 }
 
 // Close ends the handle.
 func (h *Handle) Close() { h.h.Close() }
 
-// Link is a network interface as it is.
-type Link struct {
-	Name  string
-	Index int
-	Type  string // "veth", "bridge", "device" …
-	MAC   net.HardwareAddr
-	MTU   int
-	Up    bool
+// Scope is how far an address or route reaches.
+type Scope uint8
+
+// The scopes of rtnetlink(7).
+const (
+	World  Scope = 0
+	OnLink Scope = 253
+	OnHost Scope = 254
+)
+
+// Addr is an address on a link.
+type Addr struct {
+	Link   int // index
+	Prefix netip.Prefix
+	Scope  Scope
 }
 
-// Veth describes a pair of interfaces to make. The peer is created inside its
-// namespace at once: moving it there later takes 16 ms, this 0.6.
-type Veth struct {
-	Name, Peer string
-	PeerNS     *os.File // nil: this handle's namespace
-	MAC        net.HardwareAddr
-	PeerMAC    net.HardwareAddr
-	MTU        int // 0: the kernel's default
-}
-
-// Link returns the interface of that name, with fault.NotFound if there is none.
-func (h *Handle) Link(name string) (Link, error) {
-	l, err := h.h.LinkByName(name)
-	if err != nil {
-		return Link{}, failed("find link", name, err)
+// AddAddr puts an address on a link; nil if it is there already. An IPv6
+// address is usable at once: duplicate detection would hold it for 1.6 s.
+func (h *Handle) AddAddr(a Addr) error {
+	k := &lib.Addr{IPNet: ipnet(a.Prefix), Scope: int(a.Scope)}
+	if a.Prefix.Addr().Is6() {
+		k.Flags = syscall.IFA_F_NODAD
 	}
-	return link(l), nil
-}
-
-// Links returns all interfaces.
-func (h *Handle) Links() ([]Link, error) {
-	list, err := h.h.LinkList()
-	if err != nil {
-		return nil, failed("list links", h.on, err)
-	}
-	all := make([]Link, len(list))
-	for i, l := range list {
-		all[i] = link(l)
-	}
-	return all, nil
-}
-
-func link(l nl.Link) Link {
-	a := l.Attrs()
-	return Link{Name: a.Name, Index: a.Index, Type: l.Type(), MAC: a.HardwareAddr, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}
-}
-
-// AddVeth makes a pair of interfaces. Both are down.
-func (h *Handle) AddVeth(v Veth) error {
-	pair := &nl.Veth{LinkAttrs: nl.NewLinkAttrs(), PeerName: v.Peer, PeerHardwareAddr: v.PeerMAC}
-	pair.Name, pair.HardwareAddr, pair.MTU = v.Name, v.MAC, v.MTU
-	if v.PeerNS != nil {
-		pair.PeerNamespace = nl.NsFd(int(v.PeerNS.Fd()))
-	}
-	if err := h.h.LinkAdd(pair); err != nil {
-		return failed("create veth pair", v.Name, err)
-	}
-	return nil
-}
-
-// AddBridge makes a bridge, down. One that is there already is left as it is.
-func (h *Handle) AddBridge(name string) error {
-	b := &nl.Bridge{LinkAttrs: nl.NewLinkAttrs()}
-	b.Name = name
-	if err := h.h.LinkAdd(b); err != nil && !errors.Is(err, syscall.EEXIST) {
-		return failed("create bridge", name, err)
-	}
-	return nil
-}
-
-// SetUp brings an interface up.
-func (h *Handle) SetUp(name string) error {
-	l, err := h.h.LinkByName(name)
-	if err == nil {
-		err = h.h.LinkSetUp(l)
-	}
-	return failed("bring up link", name, err)
-}
-
-// SetMaster puts an interface on a bridge.
-func (h *Handle) SetMaster(name, bridge string) error {
-	l, err := h.h.LinkByName(name)
-	if err != nil {
-		return failed("find link", name, err)
-	}
-	b, err := h.h.LinkByName(bridge)
-	if err == nil {
-		err = h.h.LinkSetMaster(l, b)
-	}
-	return failed("put link on bridge "+bridge, name, err)
-}
-
-// DeleteLink removes an interface; for a veth its peer as well. Nil if it is
-// gone already.
-func (h *Handle) DeleteLink(name string) error {
-	l, err := h.h.LinkByName(name)
-	if err == nil {
-		err = h.h.LinkDel(l)
-	}
-	if gone(err) {
+	err := h.h.AddrAdd(byIndex(a.Link), k)
+	if errors.Is(err, syscall.EEXIST) {
 		return nil
 	}
-	return failed("delete link", name, err)
+	return failed("add address "+a.Prefix.String()+" to", name(a.Link), err)
 }
 
-// Addr is an address on an interface.
-type Addr struct {
-	Link   string
-	Prefix netip.Prefix
-	Scope  int // 0: the whole world, 253: the link, 254: this host
-}
-
-// AddAddr puts an address on an interface; nil if it is there already. An IPv6
-// address is usable at once: duplicate detection would hold it for 1.6 s.
-func (h *Handle) AddAddr(link string, p netip.Prefix) error {
-	l, err := h.h.LinkByName(link)
-	if err != nil {
-		return failed("find link", link, err)
-	}
-	a := &nl.Addr{IPNet: ipnet(p)}
-	if p.Addr().Is6() {
-		a.Flags = syscall.IFA_F_NODAD
-	}
-	if err := h.h.AddrAdd(l, a); err != nil && !errors.Is(err, syscall.EEXIST) {
-		return failed("add address "+p.String()+" to", link, err)
-	}
-	return nil
-}
-
-// DelAddr takes an address off an interface; nil if it is not there.
-func (h *Handle) DelAddr(link string, p netip.Prefix) error {
-	l, err := h.h.LinkByName(link)
-	if err == nil {
-		err = h.h.AddrDel(l, &nl.Addr{IPNet: ipnet(p)})
-	}
+// DelAddr takes an address off a link; nil if it is not there.
+func (h *Handle) DelAddr(a Addr) error {
+	err := h.h.AddrDel(byIndex(a.Link), &lib.Addr{IPNet: ipnet(a.Prefix), Scope: int(a.Scope)})
 	if gone(err) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return nil
 	}
-	return failed("take address "+p.String()+" off", link, err)
+	return failed("take address "+a.Prefix.String()+" off", name(a.Link), err)
 }
 
-// Addrs returns the addresses of all interfaces.
+// Addrs returns the addresses of all links.
 func (h *Handle) Addrs() ([]Addr, error) {
-	links, err := h.h.LinkList()
+	list, err := h.h.AddrList(nil, lib.FAMILY_ALL)
 	if err != nil {
-		return nil, failed("list links", h.on, err)
-	}
-	names := map[int]string{}
-	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
-	}
-	list, err := h.h.AddrList(nil, nl.FAMILY_ALL)
-	if err != nil {
-		return nil, failed("list addresses", h.on, err)
+		return nil, failed("list addresses", "", err)
 	}
 	all := make([]Addr, 0, len(list))
 	for _, a := range list {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		if !ok {
-			continue
-		}
-		bits, _ := a.Mask.Size()
-		all = append(all, Addr{Link: names[a.LinkIndex], Prefix: netip.PrefixFrom(ip.Unmap(), bits), Scope: a.Scope})
+		all = append(all, Addr{Link: a.LinkIndex, Prefix: prefix(a.IPNet), Scope: Scope(a.Scope)})
 	}
 	return all, nil
 }
 
-// AddNeighbour tells an interface the hardware address of ip, for good.
-func (h *Handle) AddNeighbour(link string, ip netip.Addr, mac net.HardwareAddr) error {
-	l, err := h.h.LinkByName(link)
-	if err == nil {
-		err = h.h.NeighSet(&nl.Neigh{LinkIndex: l.Attrs().Index, Family: family(ip), State: nl.NUD_PERMANENT,
-			IP: ip.AsSlice(), HardwareAddr: mac})
+// Neigh is a neighbour's hardware address.
+type Neigh struct {
+	Link int
+	IP   netip.Addr
+	MAC  net.HardwareAddr
+}
+
+// SetNeigh tells a link the hardware address of a neighbour, for good: no ARP
+// is needed for it.
+func (h *Handle) SetNeigh(n Neigh) error {
+	err := h.h.NeighSet(&lib.Neigh{LinkIndex: n.Link, Family: family(n.IP), State: lib.NUD_PERMANENT,
+		IP: n.IP.AsSlice(), HardwareAddr: n.MAC})
+	return failed("set neighbour "+n.IP.String()+" of", name(n.Link), err)
+}
+
+// Sysctl returns a setting below /proc/sys/net of the calling thread's
+// network namespace: "ipv4/ip_forward".
+func Sysctl(setting string) (string, error) {
+	data, err := os.ReadFile("/proc/sys/net/" + setting)
+	for len(data) > 0 && data[len(data)-1] == '\n' {
+		data = data[:len(data)-1]
 	}
-	return failed("add neighbour "+ip.String()+" to", link, err)
+	return string(data), failed("read sysctl", "net/"+setting, err)
+}
+
+// SetSysctl changes a setting below /proc/sys/net of the calling thread's
+// network namespace.
+func SetSysctl(setting, value string) error {
+	return failed("set sysctl net/"+setting+" to", value, os.WriteFile("/proc/sys/net/"+setting, []byte(value), 0))
 }
 
 func family(ip netip.Addr) int {
 	if ip.Is4() {
-		return nl.FAMILY_V4
+		return lib.FAMILY_V4
 	}
-	return nl.FAMILY_V6
+	return lib.FAMILY_V6
 }
 
 func ipnet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
+func prefix(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	ip, _ := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(ip.Unmap(), bits)
+}
+
+func address(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+func name(index int) string { return fmt.Sprintf("link %d", index) }
+
 func gone(err error) bool {
-	var none nl.LinkNotFoundError
+	var none lib.LinkNotFoundError
 	return errors.As(err, &none) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.ESRCH)
 }
 
@@ -251,14 +171,14 @@ func failed(op, on string, err error) error {
 	if err == nil {
 		return nil
 	}
-	class := fault.Unknown
+	f := &fault.Error{Op: op, On: on, Err: err}
 	switch {
 	case gone(err) || errors.Is(err, os.ErrNotExist):
-		class = fault.NotFound
+		f.Class = fault.NotFound
 	case errors.Is(err, syscall.EEXIST):
-		class = fault.Exists
+		f.Class = fault.Exists
 	case errors.Is(err, syscall.EPERM):
-		return &fault.Error{Class: fault.Forbidden, Op: op, On: on, Err: err, Fix: "run as root"}
+		f.Class, f.Fix = fault.Forbidden, "run as root"
 	}
-	return &fault.Error{Class: class, Op: op, On: on, Err: fmt.Errorf("netlink: %w", err)}
+	return f
 }
