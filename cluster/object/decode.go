@@ -1,0 +1,217 @@
+package object
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"sampan/cluster/kind"
+)
+
+// magic begins everything that is Kubernetes protobuf; the rest is a
+// runtime.Unknown.
+var magic = []byte{0x6b, 0x38, 0x73, 0x00}
+
+// Decode reads a request's body, written in the version want (or one that
+// names no version), and returns the kind's hub. Unknown and duplicate fields
+// are treated as v says; protobuf has neither. Errors are upstream's.
+func (c *Codec) Decode(k *kind.Kind, want schema.GroupVersionKind, data []byte, mediaType string, v Validation) (Decoded, error) {
+	obj := blank(k, want)
+	warnings, err := DecodeInto(obj, want, data, mediaType, v)
+	if err != nil {
+		return Decoded{}, err
+	}
+	hub, err := Hub(k, obj, want)
+	if err != nil {
+		return Decoded{}, apierrors.NewBadRequest(err.Error())
+	}
+	return Decoded{Object: hub, GVK: want, Warnings: warnings}, nil
+}
+
+// DecodeInto reads a body of the kind gvk into obj, an empty object of that
+// Go type, and sets its apiVersion and kind. A body may leave them out but not
+// name others.
+func DecodeInto(obj runtime.Object, gvk schema.GroupVersionKind, data []byte, mediaType string, v Validation) (warnings []string, err error) {
+	var strict []error
+	switch mediaType {
+	case Protobuf:
+		err = decodeProtobuf(obj, gvk, data)
+	case YAML:
+		strict, err = decodeYAML(obj, data, v)
+	case JSON, "":
+		strict, err = decodeJSON(obj, data, v)
+	default:
+		return nil, unsupported(JSON, YAML, Protobuf)
+	}
+	if err != nil {
+		return nil, undecodable(err, gvk, data, mediaType)
+	}
+	if err := sameKind(obj, gvk); err != nil {
+		return nil, err
+	}
+	if len(strict) > 0 && v == Strict {
+		return nil, undecodable(runtime.NewStrictDecodingError(strict), gvk, data, mediaType)
+	}
+	if v != Ignore {
+		for _, e := range strict {
+			warnings = append(warnings, e.Error())
+		}
+	}
+	return warnings, nil
+}
+
+// sameKind checks what the body called itself, and settles it.
+func sameKind(obj runtime.Object, want schema.GroupVersionKind) error {
+	got := obj.GetObjectKind().GroupVersionKind()
+	if !got.GroupVersion().Empty() && got.GroupVersion() != want.GroupVersion() {
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"the API version in the data (%s) does not match the expected API version (%s)",
+			got.GroupVersion(), want.GroupVersion()))
+	}
+	if got.Kind != "" && got.Kind != want.Kind {
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"%s in version %q cannot be handled as a %s: the kind in the data does not match the expected kind",
+			got.Kind, want.Version, want.Kind))
+	}
+	obj.GetObjectKind().SetGroupVersionKind(want)
+	return nil
+}
+
+func decodeJSON(obj runtime.Object, data []byte, v Validation) (strict []error, err error) {
+	if v == Ignore {
+		return nil, kjson.UnmarshalCaseSensitivePreserveInts(data, obj)
+	}
+	return kjson.UnmarshalStrict(data, obj)
+}
+
+func decodeYAML(obj runtime.Object, data []byte, v Validation) (strict []error, err error) {
+	asJSON, err := yaml.YAMLToJSONStrict(data)
+	if err != nil {
+		// Either it is no YAML at all, or a key is given twice.
+		duplicate := err
+		if asJSON, err = yaml.YAMLToJSON(data); err != nil {
+			return nil, err
+		}
+		strict = append(strict, duplicate)
+	}
+	more, err := decodeJSON(obj, asJSON, v)
+	return append(strict, more...), err
+}
+
+// message is what generated protobuf types of k8s.io can do.
+type message interface {
+	Marshal() ([]byte, error)
+	Size() int
+	MarshalToSizedBuffer([]byte) (int, error)
+	Unmarshal([]byte) error
+}
+
+func decodeProtobuf(obj runtime.Object, gvk schema.GroupVersionKind, data []byte) error {
+	body, ok := bytes.CutPrefix(data, magic)
+	if !ok {
+		return errors.New("provided data does not appear to be a protobuf message, expected prefix 6b38730")
+	}
+	var u runtime.Unknown
+	if err := u.Unmarshal(body); err != nil {
+		return err
+	}
+	m, ok := obj.(message)
+	if !ok {
+		return unsupported(JSON, YAML)
+	}
+	if err := m.Unmarshal(u.Raw); err != nil {
+		return err
+	}
+	got := u.TypeMeta.GroupVersionKind()
+	if got.Empty() {
+		got = gvk
+	}
+	obj.GetObjectKind().SetGroupVersionKind(got)
+	return nil
+}
+
+// undecodable puts a decoding error into upstream's words.
+func undecodable(err error, want schema.GroupVersionKind, data []byte, mediaType string) error {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return err
+	}
+	got, known := claimed(data, mediaType)
+	if !known {
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, summary(data)))
+	}
+	if got.Kind == "" {
+		got.Kind = want.Kind
+	}
+	if got.Version == "" {
+		got.Version = want.Version
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v",
+		got.Kind, got.Version, want.Kind, err))
+}
+
+// claimed is what a body calls itself; false if it cannot be read at all.
+func claimed(data []byte, mediaType string) (schema.GroupVersionKind, bool) {
+	var m metav1.TypeMeta
+	switch mediaType {
+	case Protobuf:
+		var u runtime.Unknown
+		body, ok := bytes.CutPrefix(data, magic)
+		if !ok || u.Unmarshal(body) != nil {
+			return schema.GroupVersionKind{}, false
+		}
+		return u.TypeMeta.GroupVersionKind(), true
+	case YAML:
+		if yaml.Unmarshal(data, &m) != nil {
+			return schema.GroupVersionKind{}, false
+		}
+	default:
+		if json.Unmarshal(data, &m) != nil {
+			return schema.GroupVersionKind{}, false
+		}
+	}
+	return m.GroupVersionKind(), true
+}
+
+func summary(data []byte) string {
+	const most = 5
+	switch {
+	case len(data) == 0:
+		return "<empty>"
+	case data[0] == '{' && len(data) > most:
+		return string(data[:most]) + " ..."
+	case data[0] == '{':
+		return string(data)
+	case len(data) > most:
+		return hex.EncodeToString(data[:most]) + " ..."
+	}
+	return hex.EncodeToString(data)
+}
+
+// unsupported is upstream's 415.
+func unsupported(accepted ...string) error {
+	list := ""
+	for i, a := range accepted {
+		if i > 0 {
+			list += ", "
+		}
+		list += a
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status:  metav1.StatusFailure,
+		Code:    http.StatusUnsupportedMediaType,
+		Reason:  metav1.StatusReasonUnsupportedMediaType,
+		Message: "the body of the request was in an unknown format - accepted media types include: " + list,
+	}}
+}

@@ -1,0 +1,251 @@
+package object
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"sampan/cluster/kind"
+)
+
+// maxOperations is how many operations a JSON patch may have, upstream's.
+const maxOperations = 10000
+
+// maxPatched bounds the document that a JSON patch makes: copy operations
+// can double it each.
+const maxPatched = 2 * MaxRequest
+
+// Patch returns live (a hub, shared) as changed by a JSON, merge or strategic
+// merge patch written for the version gvk, with warnings for unknown and
+// duplicate fields. Errors are upstream's.
+func (c *Codec) Patch(k *kind.Kind, gvk schema.GroupVersionKind, live kind.Object, pt types.PatchType, patch []byte, v Validation) (kind.Object, []string, error) {
+	current, err := As(k, live, gvk)
+	if err != nil {
+		return nil, nil, err
+	}
+	next := blank(k, gvk)
+	warnings, err := patchInto(next, gvk, current, pt, patch, v)
+	if err != nil {
+		return nil, nil, err
+	}
+	hub, err := Hub(k, next, gvk)
+	return hub, warnings, err
+}
+
+// PatchInto is Patch for what is no declared kind: next, an empty object of
+// the kind gvk, becomes current as changed by the patch.
+func PatchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime.Object, pt types.PatchType, patch []byte, v Validation) ([]string, error) {
+	return patchInto(next, gvk, current, pt, patch, v)
+}
+
+func patchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime.Object, pt types.PatchType, patch []byte, v Validation) ([]string, error) {
+	var strict []error
+	var err error
+	switch pt {
+	case types.StrategicMergePatchType:
+		strict, err = strategic(next, current, patch, v)
+	case types.JSONPatchType, types.MergePatchType:
+		strict, err = textual(next, current, pt, patch, v)
+	default:
+		return nil, unsupported(string(types.JSONPatchType), string(types.MergePatchType),
+			string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := sameKind(next, gvk); err != nil {
+		return nil, err
+	}
+	var warnings []string
+	if v != Ignore {
+		for _, e := range strict {
+			warnings = append(warnings, e.Error())
+		}
+	}
+	return warnings, nil
+}
+
+// textual patches the JSON form.
+func textual(next, current runtime.Object, pt types.PatchType, patch []byte, v Validation) (strict []error, err error) {
+	doc, err := json.Marshal(current)
+	if err != nil {
+		return nil, err
+	}
+	if pt == types.JSONPatchType {
+		doc, err = operations(doc, patch)
+	} else {
+		// The merge keeps the last of duplicate keys, so they are looked for here.
+		if v != Ignore {
+			var m map[string]any
+			if strict, err = kjson.UnmarshalStrict(patch, &m); err != nil {
+				return nil, apierrors.NewBadRequest(err.Error())
+			}
+		}
+		if doc, err = jsonpatch.MergePatch(doc, patch); err != nil {
+			err = apierrors.NewBadRequest(err.Error())
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	more, err := decodeJSON(next, doc, v)
+	strict = append(strict, more...)
+	if err == nil && v == Strict && len(strict) > 0 {
+		err = runtime.NewStrictDecodingError(strict)
+	}
+	if err != nil {
+		return nil, invalidPatch(string(doc), err)
+	}
+	return strict, nil
+}
+
+func operations(doc, patch []byte) ([]byte, error) {
+	ops, err := jsonpatch.DecodePatch(patch)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(ops) > maxOperations {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
+			"The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(ops)))
+	}
+	growth := 0
+	for _, op := range ops {
+		if op.Kind() == "copy" {
+			growth++
+		}
+	}
+	if growth == 0 {
+		doc, err = ops.Apply(doc)
+		return doc, unprocessable(err)
+	}
+	// With copies the document is made an operation at a time, so that it
+	// cannot outgrow memory before its size is known.
+	for i := range ops {
+		if doc, err = ops[i : i+1].Apply(doc); err != nil {
+			return nil, unprocessable(err)
+		}
+		if len(doc) > maxPatched {
+			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
+				"limit is %d: the patched object is larger", maxPatched))
+		}
+	}
+	return doc, nil
+}
+
+// strategic patches the object as maps, by the patch strategies that the Go
+// type's tags name.
+func strategic(next, current runtime.Object, patch []byte, v Validation) (strict []error, err error) {
+	if _, ok := next.(runtime.Unstructured); ok {
+		return nil, unsupported(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
+	}
+	doc, err := runtime.DefaultUnstructuredConverter.ToUnstructured(current)
+	if err != nil {
+		return nil, err
+	}
+	changes := map[string]any{}
+	if v == Ignore {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(patch, &changes)
+	} else {
+		strict, err = kjson.UnmarshalStrict(patch, &changes)
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	meta, err := strategicpatch.NewPatchMetaFromStruct(next)
+	if err != nil {
+		return nil, err
+	}
+	patched, err := strategicpatch.StrategicMergeMapPatchUsingLookupPatchMeta(doc, changes, meta)
+	if err != nil {
+		return nil, strategicError(err)
+	}
+	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(patched, next, v != Ignore)
+	if unknown, ok := runtime.AsStrictDecodingError(err); ok {
+		strict = append(strict, unknown.Errors()...)
+		err = nil
+	}
+	if err == nil && v == Strict && len(strict) > 0 {
+		err = runtime.NewStrictDecodingError(strict)
+	}
+	if err != nil {
+		return nil, invalidPatch(fmt.Sprintf("%+v", map[string]any(changes)), err)
+	}
+	return strict, nil
+}
+
+func strategicError(err error) error {
+	switch {
+	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
+		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return apierrors.NewBadRequest(err.Error())
+	case errors.Is(err, mergepatch.ErrNoListOfLists), errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys):
+		return unprocessable(err)
+	}
+	// What else the library reports is a patch that does not fit the type.
+	return apierrors.NewBadRequest(err.Error())
+}
+
+func unprocessable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+}
+
+func invalidPatch(value string, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
+		field.Invalid(field.NewPath("patch"), value, err.Error())})
+}
+
+// Applied reads an apply configuration, YAML or JSON, of the version gvk.
+func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructured.Unstructured, []string, error) {
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	var warnings []string
+	err := yaml.UnmarshalStrict(data, &u.Object)
+	if err != nil {
+		duplicate := err
+		u.Object = map[string]any{}
+		if err := yaml.Unmarshal(data, &u.Object); err != nil || v == Strict {
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", duplicate))
+		}
+		if v != Ignore {
+			warnings = append(warnings, duplicate.Error())
+		}
+	}
+	if u.GetAPIVersion() == "" || u.GetKind() == "" {
+		return nil, nil, apierrors.NewBadRequest("invalid object type: " + u.GroupVersionKind().String())
+	}
+	if got := u.GroupVersionKind(); got.GroupVersion() != gvk.GroupVersion() {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("Incorrect version specified in apply patch. "+
+			"Specified patch version: %s, expected: %s", got.GroupVersion(), gvk.GroupVersion()))
+	} else if got.Kind != gvk.Kind {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf(
+			"invalid object type: %s, expected: %s", got.Kind, gvk.Kind))
+	}
+	// Numbers became float64 on the way through sigs.k8s.io/yaml; fields of
+	// integer type must be int64.
+	normal, err := json.Marshal(u.Object)
+	if err == nil {
+		u.Object = map[string]any{}
+		err = kjson.UnmarshalCaseSensitivePreserveInts(normal, &u.Object)
+	}
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
+	return u, warnings, nil
+}

@@ -1,0 +1,59 @@
+package object
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"sampan/cluster/kind"
+	"sampan/internal/fault"
+)
+
+// Storage encodes for the store, as upstream does: protobuf of the hub in its
+// envelope, or JSON where the kind has no protobuf. resourceVersion and
+// selfLink are not stored. It is safe for concurrent use.
+type Storage struct{}
+
+// Encode is the stored form of obj, which is shared and not written to.
+func (Storage) Encode(k *kind.Kind, obj kind.Object) ([]byte, error) {
+	if obj.GetResourceVersion() != "" || obj.GetObjectKind().GroupVersionKind() != k.GVK {
+		// A shallow copy is not possible behind an interface.
+		obj = obj.DeepCopyObject().(kind.Object)
+		obj.SetResourceVersion("")
+		obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+	}
+	if m, ok := obj.(message); ok {
+		return appendEnvelope(nil, k.GVK, m)
+	}
+	return json.Marshal(obj)
+}
+
+// Decode reads the stored form of an object, in any version of k, and fills
+// in defaults, which may be newer than what is stored.
+func (Storage) Decode(k *kind.Kind, data []byte) (kind.Object, error) {
+	gvk, media := k.GVK, JSON
+	if bytes.HasPrefix(data, magic) {
+		media = Protobuf
+	}
+	if stored, ok := claimed(data, media); ok && version(k, stored) != nil {
+		gvk = stored
+	}
+	obj := blank(k, gvk)
+	var err error
+	if media == Protobuf {
+		err = decodeProtobuf(obj, gvk, data)
+	} else {
+		_, err = decodeJSON(obj, data, Ignore)
+	}
+	if err == nil {
+		err = sameKind(obj, gvk)
+	}
+	if err != nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "decode stored", On: k.String(), Err: err}
+	}
+	hub, err := Hub(k, obj, gvk)
+	if err != nil {
+		return nil, err
+	}
+	k.Default(hub)
+	return hub, nil
+}
