@@ -1,0 +1,54 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"sampan/internal/fault"
+)
+
+// Expired is the error of a watch or a list that asks for history which is
+// kept no more: the API's 410. Its text is upstream's.
+type Expired struct {
+	Revision int64 // asked for
+	Oldest   int64 // what a watch can still start after, or a list can still be of
+}
+
+func (e *Expired) Error() string {
+	return fmt.Sprintf("too old resource version: %d (%d)", e.Revision, e.Oldest)
+}
+
+// OpFailed is the error of a write one of whose further operations met another
+// state than it asked for. Nothing was written.
+type OpFailed struct{ Op Op }
+
+func (e *OpFailed) Error() string {
+	if e.Op.Revision == 0 {
+		return "write together with " + e.Op.Key.String() + ": already exists"
+	}
+	return "write together with " + e.Op.Key.String() + ": changed meanwhile"
+}
+
+// exists and its siblings are the faults of writes.
+func exists(k Key) error {
+	return &fault.Error{Class: fault.Exists, Op: "create", On: k.String()}
+}
+
+func notFound(op string, k Key) error {
+	return &fault.Error{Class: fault.NotFound, Op: op, On: k.String()}
+}
+
+// unavailable wraps an error of etcd's. Whether a write happened is not known
+// after it.
+func unavailable(op, on string, err error) error {
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		return &fault.Error{Class: fault.Unavailable, Op: op, On: on, Err: err,
+			Fix: "the store has reached its quota: delete objects or raise the quota"}
+	}
+	if errors.Is(err, rpctypes.ErrRequestTooLarge) {
+		return &fault.Error{Class: fault.Invalid, Op: op, On: on, Err: err}
+	}
+	return &fault.Error{Class: fault.Unavailable, Op: op, On: on, Err: err}
+}

@@ -1,0 +1,351 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"sampan/cluster/kind"
+	"sampan/internal/fault"
+)
+
+// addition asks the feeder to take up a kind.
+type addition struct {
+	kind *kind.Kind
+	done chan error // has room for one
+}
+
+// history is how many revisions the event logs are filled with at start, if
+// etcd still has them, so that watches resume across a restart. More would
+// make the start slower.
+const history = 5000
+
+// pageSize is how many objects are read from etcd at a time.
+const pageSize = 500
+
+// load reads all objects as they were some revisions ago and replays what has
+// happened since, so that the logs have the old objects as well. It returns
+// the watch from which the feeder goes on.
+func (s *Store) load(ctx, run context.Context) (clientv3.WatchChan, error) {
+	now, err := s.etcd.revision(ctx)
+	if err != nil {
+		return nil, unavailable("read", "etcd", err)
+	}
+	base := max(1, now-history)
+	err = s.loadAt(ctx, base)
+	if errors.Is(err, rpctypes.ErrCompacted) {
+		if base, err = s.compactedAt(ctx, base); err == nil {
+			err = s.loadAt(ctx, base)
+		}
+	}
+	if err != nil {
+		return nil, unavailable("load", root, err)
+	}
+	s.compact.done = base
+	events := s.etcd.client.Watch(run, root, clientv3.WithPrefix(), clientv3.WithRev(base+1))
+	remind := time.NewTicker(nudge)
+	defer remind.Stop()
+	for s.Revision() < now {
+		select {
+		case resp := <-events:
+			if err := s.follow(resp); err != nil {
+				return nil, err
+			}
+		case <-remind.C:
+			if err := s.etcd.client.RequestProgress(run); err != nil {
+				return nil, unavailable("watch", root, err)
+			}
+		case <-ctx.Done():
+			return nil, unavailable("load", root, ctx.Err())
+		}
+	}
+	return events, nil
+}
+
+// compactedAt asks etcd up to where it has been compacted: only the refusal of
+// a watch tells.
+func (s *Store) compactedAt(ctx context.Context, base int64) (int64, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	for resp := range s.etcd.client.Watch(ctx, root, clientv3.WithRev(base)) {
+		if resp.CompactRevision != 0 {
+			return resp.CompactRevision, nil
+		}
+		if err := resp.Err(); err != nil {
+			return 0, err
+		}
+	}
+	return 0, context.Cause(ctx)
+}
+
+func (s *Store) loadAt(ctx context.Context, revision int64) error {
+	sets := *s.sets.Load()
+	err := s.scan(ctx, root, revision, func(kv *mvccpb.KeyValue) {
+		if set, ns, name, ok := find(sets, string(kv.Key)); ok {
+			if e := s.entry(set.kind, ns, name, kv); e != nil {
+				set.putLocked(e) // nobody else has the store yet
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, set := range sets {
+		set.events.since = revision
+	}
+	s.revision = revision
+	return nil
+}
+
+// scan calls each for all keys with a prefix, in order, as they were at a
+// revision.
+func (s *Store) scan(ctx context.Context, prefix string, revision int64, each func(*mvccpb.KeyValue)) error {
+	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+	for {
+		resp, err := s.etcd.client.Get(ctx, from, clientv3.WithRange(end),
+			clientv3.WithRev(revision), clientv3.WithLimit(pageSize))
+		if err != nil {
+			return err
+		}
+		for _, kv := range resp.Kvs {
+			each(kv)
+		}
+		if !resp.More {
+			return nil
+		}
+		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// entry decodes what is stored, or takes it from its writer. nil if it cannot
+// be decoded: one damaged object must not stop the others.
+func (s *Store) entry(k *kind.Kind, namespace, name string, kv *mvccpb.KeyValue) *entry {
+	e := &entry{namespace: namespace, name: name, revision: kv.ModRevision, size: len(kv.Value)}
+	if h := s.take(kv); h != nil {
+		e.obj, e.hash = h.obj, h.hash
+	} else {
+		obj, err := s.decode(k, kv)
+		if err != nil {
+			s.log.Error("object skipped: it cannot be decoded", "key", string(kv.Key), "err", err)
+			return nil
+		}
+		e.obj, e.hash = obj, hashOf(kv.Value)
+	}
+	if have := e.obj.GetName(); have == name {
+		e.name = have // one string for both
+	}
+	if have := e.obj.GetNamespace(); have == namespace {
+		e.namespace = have
+	}
+	s.check.enter(k, e)
+	return e
+}
+
+// feed brings the cache up to every change until ctx ends. It is the only one
+// that changes the cache.
+func (s *Store) feed(ctx context.Context, events clientv3.WatchChan) {
+	for {
+		select {
+		case <-ctx.Done():
+			s.fail(&fault.Error{Class: fault.Unavailable, Op: "use store", Err: errors.New("it is closed")})
+			return
+		case resp, ok := <-events:
+			if !ok {
+				if ctx.Err() == nil {
+					s.fail(unavailable("watch", root, errors.New("etcd ended the watch")))
+				}
+				events = nil
+				continue
+			}
+			if err := s.follow(resp); err != nil && ctx.Err() == nil {
+				s.log.Error("the cache cannot follow etcd any more", "err", err)
+				s.fail(err)
+			}
+		case a := <-s.adds:
+			a.done <- s.add(ctx, a.kind)
+		}
+	}
+}
+
+// fail ends all waiting; the first reason is kept.
+func (s *Store) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		s.failed = err
+	}
+	s.wakeLocked()
+	for _, set := range *s.sets.Load() {
+		set.goneLocked(s.failed)
+		if set.events.timer != nil {
+			set.events.timer.Stop()
+		}
+	}
+}
+
+// change is an event of etcd's after decoding.
+type change struct {
+	set             *set
+	namespace, name string
+	revision        int64
+	entry           *entry // nil: deleted, or not to be decoded
+}
+
+// follow puts one answer of the watch into the cache.
+func (s *Store) follow(resp clientv3.WatchResponse) error {
+	if err := resp.Err(); err != nil {
+		return unavailable("watch", root, err)
+	}
+	upTo := int64(0)
+	if resp.IsProgressNotify() {
+		upTo = resp.Header.Revision
+	}
+	sets := *s.sets.Load()
+	changes := make([]change, 0, len(resp.Events))
+	for _, ev := range resp.Events {
+		upTo = max(upTo, ev.Kv.ModRevision)
+		set, ns, name, ok := find(sets, string(ev.Kv.Key))
+		if !ok {
+			continue
+		}
+		c := change{set: set, namespace: ns, name: name, revision: ev.Kv.ModRevision}
+		if ev.Type == mvccpb.Event_PUT {
+			c.entry = s.entry(set.kind, ns, name, ev.Kv)
+		}
+		changes = append(changes, c)
+	}
+	s.apply(changes, upTo)
+	return nil
+}
+
+func (s *Store) apply(changes []change, upTo int64) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range changes {
+		if c.revision > s.revision { // else it was loaded already
+			s.applyLocked(c, now)
+		}
+	}
+	if upTo > s.revision {
+		s.revision = upTo
+		s.compact.moved(upTo)
+	}
+	s.wakeLocked()
+}
+
+func (s *Store) applyLocked(c change, now time.Time) {
+	var old *entry
+	if c.entry != nil {
+		old = c.set.putLocked(c.entry)
+	} else {
+		old = c.set.dropLocked(c.namespace, c.name)
+	}
+	if s.check != nil {
+		s.check.leave(c.set.kind, old)
+	}
+	e := &Event{Revision: c.revision, at: now}
+	switch {
+	case c.entry == nil && old == nil:
+		return
+	case c.entry == nil:
+		e.Type, e.Old = Deleted, old.obj
+		e.Object = withRevision(c.set.kind, old.obj, c.revision)
+		e.size = old.size
+	case old == nil:
+		e.Type, e.Object, e.size = Added, c.entry.obj, c.entry.size
+	default:
+		e.Type, e.Object, e.Old = Modified, c.entry.obj, old.obj
+		e.size = c.entry.size + old.size
+	}
+	c.set.events.add(e, s.window)
+	s.trimLaterLocked(c.set)
+	c.set.dispatchLocked(e)
+}
+
+// trimLaterLocked has the log of a set made small again when a burst is over.
+func (s *Store) trimLaterLocked(set *set) {
+	l := &set.events
+	if l.timer != nil || len(l.events) <= s.window.Min || s.failed != nil {
+		return
+	}
+	l.timer = time.AfterFunc(s.window.Age, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		l.timer = nil
+		if l.trim(s.window, time.Now()) {
+			s.trimLaterLocked(set)
+		}
+	})
+}
+
+// dispatchLocked wakes those who want the event.
+func (s *set) dispatchLocked(e *Event) {
+	for c := range s.cursors {
+		c.wake()
+	}
+	if len(s.byValue) == 0 {
+		return
+	}
+	for name, values := range s.kind.Indexes {
+		now := values(e.Object)
+		for _, v := range now {
+			s.queueLocked(indexed{name, v}, e)
+		}
+		if e.Old == nil || e.Type == Deleted {
+			continue
+		}
+		for _, v := range values(e.Old) {
+			if !contains(now, v) {
+				s.queueLocked(indexed{name, v}, e)
+			}
+		}
+	}
+}
+
+func (s *set) queueLocked(key indexed, e *Event) {
+	for c := range s.byValue[key] {
+		if len(c.pending) < maxPending {
+			c.pending = append(c.pending, e)
+		} else {
+			c.lost, c.pending = true, nil
+		}
+		c.wake()
+	}
+}
+
+// add takes up a kind. The feeder runs it, so that nothing happens between the
+// reading and the events after it.
+func (s *Store) add(ctx context.Context, k *kind.Kind) error {
+	if have := (*s.sets.Load())[k.Prefix]; have != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		have.reindexLocked(k)
+		return nil
+	}
+	objects := newSet(k)
+	revision := s.Revision()
+	one := map[string]*set{k.Prefix: objects}
+	err := s.scan(ctx, root+k.Prefix+"/", revision, func(kv *mvccpb.KeyValue) {
+		if _, ns, name, ok := find(one, string(kv.Key)); ok {
+			if e := s.entry(k, ns, name, kv); e != nil {
+				objects.putLocked(e)
+			}
+		}
+	})
+	if err != nil {
+		return unavailable("load", k.String(), err)
+	}
+	objects.events.since = revision
+	sets := maps.Clone(*s.sets.Load())
+	sets[k.Prefix] = objects
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sets.Store(&sets)
+	return nil
+}

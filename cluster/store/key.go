@@ -1,0 +1,74 @@
+package store
+
+import (
+	"cmp"
+	"strings"
+
+	"sampan/cluster/kind"
+)
+
+// root is what all keys begin with, as upstream's --etcd-prefix does by default.
+const root = "/registry/"
+
+// Key names one object. Namespace is empty for cluster-wide kinds.
+type Key struct {
+	Kind            *kind.Kind
+	Namespace, Name string
+}
+
+// String names the object in errors: "configmaps default/web".
+func (k Key) String() string {
+	if k.Namespace == "" {
+		return k.Kind.String() + " " + k.Name
+	}
+	return k.Kind.String() + " " + k.Namespace + "/" + k.Name
+}
+
+// path is the object's key in etcd.
+func (k Key) path() string {
+	if k.Kind.Cluster {
+		return root + k.Kind.Prefix + "/" + k.Name
+	}
+	return root + k.Kind.Prefix + "/" + k.Namespace + "/" + k.Name
+}
+
+// find says which of the sets an etcd key belongs to, and the object's name.
+// Neither namespaces nor names contain a slash, prefixes may.
+func find(sets map[string]*set, path string) (s *set, namespace, name string, ok bool) {
+	rest, ok := strings.CutPrefix(path, root)
+	if !ok {
+		return nil, "", "", false
+	}
+	i := strings.LastIndexByte(rest, '/')
+	if i < 0 {
+		return nil, "", "", false
+	}
+	if s := sets[rest[:i]]; s != nil && s.kind.Cluster {
+		return s, "", rest[i+1:], true
+	}
+	j := strings.LastIndexByte(rest[:i], '/')
+	if j < 0 {
+		return nil, "", "", false
+	}
+	if s := sets[rest[:j]]; s != nil && !s.kind.Cluster {
+		return s, rest[j+1 : i], rest[i+1:], true
+	}
+	return nil, "", "", false
+}
+
+// compare orders objects as their etcd keys are, so that a list in pages has
+// one order wherever a page comes from: by namespace and name, where the end
+// of a namespace counts as a slash ("a-b" is before "a").
+func compare(ns1, name1, ns2, name2 string) int {
+	if ns1 == ns2 {
+		return strings.Compare(name1, name2)
+	}
+	n := min(len(ns1), len(ns2))
+	if c := strings.Compare(ns1[:n], ns2[:n]); c != 0 {
+		return c
+	}
+	if len(ns1) < len(ns2) {
+		return cmp.Compare('/', ns2[n])
+	}
+	return cmp.Compare(ns1[n], '/')
+}

@@ -1,0 +1,59 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// zapTo returns a logger for etcd that writes warnings and errors to log.
+func zapTo(log *slog.Logger) *zap.Logger { return zap.New(slogCore{log: log}) }
+
+// slogCore is a zapcore.Core on slog.
+type slogCore struct{ log *slog.Logger }
+
+func (c slogCore) Enabled(l zapcore.Level) bool {
+	return l >= zapcore.WarnLevel && c.log.Enabled(context.Background(), level(l))
+}
+
+func (c slogCore) With(fields []zapcore.Field) zapcore.Core {
+	return slogCore{log: c.log.With(args(fields)...)}
+}
+
+func (c slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	c.log.Log(context.Background(), level(e.Level), "etcd: "+e.Message, args(fields)...)
+	return nil
+}
+
+func (c slogCore) Sync() error { return nil }
+
+func level(l zapcore.Level) slog.Level {
+	switch {
+	case l >= zapcore.ErrorLevel:
+		return slog.LevelError
+	case l >= zapcore.WarnLevel:
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
+
+func args(fields []zapcore.Field) []any {
+	enc := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(enc)
+	}
+	all := make([]any, 0, 2*len(enc.Fields))
+	for k, v := range enc.Fields {
+		all = append(all, k, v)
+	}
+	return all
+}
