@@ -2,6 +2,7 @@ package kind
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,9 @@ type Kind struct {
 	Warn           func(obj, old Object) []string
 	Spec           func(obj Object) any // nil: no generation
 	Grace          func(obj Object, opts *metav1.DeleteOptions) bool
+	Held           func(obj Object) bool
+	Leaving        func(obj Object)
+	ReturnDeleted  bool
 	Orphan         bool
 	CreateOnUpdate bool
 	Conditional    bool
@@ -51,6 +55,7 @@ type Kind struct {
 type ErasedPart struct {
 	Take         func(dst, src Object)
 	Writable     bool
+	KeepOnCreate bool
 	Prepare      func(obj, old Object)
 	Validate     func(obj, old Object) field.ErrorList
 	WithMetadata bool
@@ -114,15 +119,18 @@ func Declare[T any, P interface {
 	k := &Kind{
 		GVK: d.GVK, Plural: d.Plural, Singular: d.Singular, Short: d.Short, Categories: d.Categories,
 		Cluster: d.Cluster, Prefix: d.Prefix, TTL: d.TTL, Versions: d.Versions,
-		Type:         reflect.TypeFor[P](),
-		New:          func() Object { return P(new(T)) },
-		Default:      func(Object) {},
-		Prepare:      pair(d.Prepare),
-		Validate:     rules(d.Validate),
-		ValidateName: d.ValidateName,
-		Warn:         func(_, _ Object) []string { return nil },
-		Grace:        func(Object, *metav1.DeleteOptions) bool { return false },
-		Orphan:       d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional,
+		Type:          reflect.TypeFor[P](),
+		New:           func() Object { return P(new(T)) },
+		Default:       func(Object) {},
+		Prepare:       pair(d.Prepare),
+		Validate:      rules(d.Validate),
+		ValidateName:  d.ValidateName,
+		Warn:          func(_, _ Object) []string { return nil },
+		Grace:         func(Object, *metav1.DeleteOptions) bool { return false },
+		Held:          func(Object) bool { return false },
+		Leaving:       func(Object) {},
+		ReturnDeleted: d.ReturnDeleted,
+		Orphan:        d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional,
 		Parts: map[string]ErasedPart{}, Actions: map[string]ErasedAction{},
 		Fields: map[string]func(Object) string{}, Indexes: map[string]func(Object) []string{},
 		Ignored: d.Ignored,
@@ -148,10 +156,16 @@ func Declare[T any, P interface {
 	if d.Grace != nil {
 		k.Grace = func(obj Object, o *metav1.DeleteOptions) bool { return d.Grace(typed(obj), o) }
 	}
+	if d.Held != nil {
+		k.Held = func(obj Object) bool { return d.Held(typed(obj)) }
+	}
+	if d.Leaving != nil {
+		k.Leaving = func(obj Object) { d.Leaving(typed(obj)) }
+	}
 	for name, p := range d.Parts {
 		k.Parts[name] = ErasedPart{
 			Take:     func(dst, src Object) { p.Take(typed(dst), typed(src)) },
-			Writable: p.Writable, WithMetadata: p.WithMetadata,
+			Writable: p.Writable, KeepOnCreate: p.KeepOnCreate, WithMetadata: p.WithMetadata,
 			Prepare: pair(p.Prepare), Validate: rules(p.Validate),
 		}
 	}
@@ -189,11 +203,14 @@ func owners(obj Object) []string {
 }
 
 func columns[T any](declared []Column[T], typed func(Object) *T) []ErasedColumn {
-	all := []ErasedColumn{{
-		TableColumnDefinition: metav1.TableColumnDefinition{Name: "Name", Type: "string", Format: "name",
-			Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]},
-		Cell: func(obj Object, _ time.Time) any { return obj.GetName() },
-	}}
+	var all []ErasedColumn
+	if !slices.ContainsFunc(declared, func(c Column[T]) bool { return c.Format == "name" }) {
+		all = append(all, ErasedColumn{
+			TableColumnDefinition: metav1.TableColumnDefinition{Name: "Name", Type: "string", Format: "name",
+				Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]},
+			Cell: func(obj Object, _ time.Time) any { return obj.GetName() },
+		})
+	}
 	for _, c := range declared {
 		if c.Type == "" {
 			c.Type = "string"

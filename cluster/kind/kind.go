@@ -88,6 +88,18 @@ type Of[T any] struct {
 	// deletionTimestamp, until it is deleted again with 0 seconds.
 	Grace func(obj *T, opts *metav1.DeleteOptions) bool
 
+	// Held is true for an object that has to stay although it is being deleted
+	// and metadata.finalizers is empty: a Namespace with spec.finalizers.
+	Held func(obj *T) bool
+
+	// Leaving changes an object when its deletion begins and it stays: the
+	// phase of a Namespace becomes Terminating.
+	Leaving func(obj *T)
+
+	// ReturnDeleted is true where the answer to a delete is the object's last
+	// state; else it is a Status.
+	ReturnDeleted bool
+
 	// Orphan is true where a delete without propagation policy leaves the
 	// dependants alone (upstream: ReplicationController in v1 and Job in
 	// batch/v1). Default: background collection.
@@ -99,7 +111,8 @@ type Of[T any] struct {
 	// Conditional is true where an update must name a resourceVersion.
 	Conditional bool
 
-	// Columns are what `kubectl get` shows between NAME and AGE.
+	// Columns are what `kubectl get` shows after NAME, Age included. A kind
+	// with a column of Format "name" (Event) has no NAME in front.
 	Columns []Column[T]
 
 	// Fields are the selectable fields beside metadata.name and
@@ -137,6 +150,7 @@ type Part[T any] struct {
 	// thereby dropped, unless KeepOnCreate says otherwise.
 	Take         func(dst, src *T)
 	Writable     bool // the main resource may write the part as well
+	KeepOnCreate bool // create keeps the part (a Node registers with its status)
 	Prepare      func(obj, old *T)
 	Validate     func(obj, old *T) field.ErrorList
 	WithMetadata bool // labels, annotations and finalizers of the request count too

@@ -1,0 +1,160 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/kind/podspec"
+)
+
+// Node is a machine that runs pods.
+func Node() *kind.Kind {
+	return kind.Declare(kind.Of[corev1.Node]{
+		GVK:      corev1.SchemeGroupVersion.WithKind("Node"),
+		Plural:   "nodes",
+		Short:    []string{"no"},
+		Cluster:  true,
+		Prefix:   "minions",
+		Default:  defaultNode,
+		Validate: validateNode,
+		Parts: map[string]kind.Part[corev1.Node]{
+			"status": {
+				Take:         func(dst, src *corev1.Node) { dst.Status = src.Status },
+				KeepOnCreate: true, // a node registers itself with its capacity
+				WithMetadata: true,
+				Validate:     validateNode,
+			},
+		},
+		Columns: nodeColumns(),
+		Fields: map[string]func(*corev1.Node) string{
+			"spec.unschedulable": func(n *corev1.Node) string { return fmt.Sprint(n.Spec.Unschedulable) },
+		},
+	})
+}
+
+func defaultNode(n *corev1.Node) {
+	if n.Status.Allocatable == nil && n.Status.Capacity != nil {
+		n.Status.Allocatable = n.Status.Capacity.DeepCopy()
+	}
+	podspec.RoundQuantities(n.Status.Capacity)
+	podspec.RoundQuantities(n.Status.Allocatable)
+}
+
+func validateNode(n, old *corev1.Node) (errs field.ErrorList) {
+	spec := field.NewPath("spec")
+	errs = append(errs, podspec.ValidateTaints(n.Spec.Taints, spec.Child("taints"))...)
+	for i, cidr := range n.Spec.PodCIDRs {
+		if _, err := netip.ParsePrefix(cidr); err != nil {
+			errs = append(errs, field.Invalid(spec.Child("podCIDRs").Index(i), cidr,
+				"must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
+		}
+	}
+	if len(n.Spec.PodCIDRs) > 2 {
+		errs = append(errs, field.Invalid(spec.Child("podCIDRs"), n.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family"))
+	}
+	errs = append(errs, quantities(n.Status.Capacity, field.NewPath("status", "capacity"))...)
+	errs = append(errs, quantities(n.Status.Allocatable, field.NewPath("status", "allocatable"))...)
+	if old == nil {
+		return errs
+	}
+	if len(old.Spec.PodCIDRs) > 0 && !slices.Equal(n.Spec.PodCIDRs, old.Spec.PodCIDRs) {
+		errs = append(errs, field.Forbidden(spec.Child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"))
+	}
+	if old.Spec.ProviderID != "" && n.Spec.ProviderID != old.Spec.ProviderID {
+		errs = append(errs, field.Forbidden(spec.Child("providerID"), "node updates may not change providerID except from \"\" to valid"))
+	}
+	addresses := map[corev1.NodeAddress]bool{}
+	for i, a := range n.Status.Addresses {
+		if addresses[a] {
+			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), a))
+		}
+		addresses[a] = true
+	}
+	return errs
+}
+
+func quantities(l corev1.ResourceList, path *field.Path) (errs field.ErrorList) {
+	for _, name := range slices.Sorted(maps.Keys(l)) {
+		errs = append(errs, podspec.ValidateQuantity(name, l[name], path.Key(string(name)))...)
+	}
+	return errs
+}
+
+func nodeColumns() []kind.Column[corev1.Node] {
+	info := func(name, field string, get func(*corev1.NodeSystemInfo) string) kind.Column[corev1.Node] {
+		return kind.Column[corev1.Node]{Name: name, Priority: 1, Description: corev1.NodeSystemInfo{}.SwaggerDoc()[field],
+			Cell: func(n *corev1.Node, _ time.Time) any { return cmp.Or(get(&n.Status.NodeInfo), "<unknown>") }}
+	}
+	address := func(name string, t corev1.NodeAddressType) kind.Column[corev1.Node] {
+		return kind.Column[corev1.Node]{Name: name, Priority: 1, Description: corev1.NodeStatus{}.SwaggerDoc()["addresses"],
+			Cell: func(n *corev1.Node, _ time.Time) any { return nodeAddress(n, t) }}
+	}
+	return []kind.Column[corev1.Node]{
+		{Name: "Status", Description: "The status of the node",
+			Cell: func(n *corev1.Node, _ time.Time) any { return nodeStatus(n) }},
+		{Name: "Roles", Description: "The roles of the node",
+			Cell: func(n *corev1.Node, _ time.Time) any { return nodeRoles(n) }},
+		kind.Age[corev1.Node](),
+		{Name: "Version", Description: corev1.NodeSystemInfo{}.SwaggerDoc()["kubeletVersion"],
+			Cell: func(n *corev1.Node, _ time.Time) any { return n.Status.NodeInfo.KubeletVersion }},
+		address("Internal-IP", corev1.NodeInternalIP),
+		address("External-IP", corev1.NodeExternalIP),
+		info("OS-Image", "osImage", func(i *corev1.NodeSystemInfo) string { return i.OSImage }),
+		info("Kernel-Version", "kernelVersion", func(i *corev1.NodeSystemInfo) string { return i.KernelVersion }),
+		info("Container-Runtime", "containerRuntimeVersion", func(i *corev1.NodeSystemInfo) string { return i.ContainerRuntimeVersion }),
+	}
+}
+
+func nodeStatus(n *corev1.Node) string {
+	status := "Unknown"
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			status = "NotReady"
+			if c.Status == corev1.ConditionTrue {
+				status = "Ready"
+			}
+		}
+	}
+	if n.Spec.Unschedulable {
+		status += ",SchedulingDisabled"
+	}
+	return status
+}
+
+// nodeRoles reads the labels that say what a node is for. They have two
+// forms, kubeadm's and an older one.
+func nodeRoles(n *corev1.Node) string {
+	var roles []string
+	for label, value := range n.Labels {
+		role, ok := strings.CutPrefix(label, "node-role.kubernetes.io/")
+		if !ok && label == "kubernetes.io/role" {
+			role = value
+		}
+		if role != "" && (ok || label == "kubernetes.io/role") {
+			roles = append(roles, role)
+		}
+	}
+	if len(roles) == 0 {
+		return "<none>"
+	}
+	slices.Sort(roles)
+	return strings.Join(slices.Compact(roles), ",")
+}
+
+func nodeAddress(n *corev1.Node, t corev1.NodeAddressType) string {
+	for _, a := range n.Status.Addresses {
+		if a.Type == t {
+			return a.Address
+		}
+	}
+	return "<none>"
+}

@@ -1,0 +1,31 @@
+package core
+
+import (
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sampan/cluster/kind"
+)
+
+// ServiceAccount is who the processes of a pod are to the API.
+func ServiceAccount() *kind.Kind {
+	return kind.Declare(kind.Of[corev1.ServiceAccount]{
+		GVK:    corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
+		Plural: "serviceaccounts",
+		Short:  []string{"sa"},
+		Actions: map[string]kind.Action[corev1.ServiceAccount]{
+			"token": {
+				GVK: authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"),
+				New: func() runtime.Object { return &authenticationv1.TokenRequest{} },
+			},
+		},
+		Columns: []kind.Column[corev1.ServiceAccount]{
+			{Name: "Secrets", Description: corev1.ServiceAccount{}.SwaggerDoc()["secrets"],
+				Cell: func(s *corev1.ServiceAccount, _ time.Time) any { return int64(len(s.Secrets)) }},
+			kind.Age[corev1.ServiceAccount](),
+		},
+	})
+}

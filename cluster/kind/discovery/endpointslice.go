@@ -1,0 +1,267 @@
+package discovery
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sampan/cluster/kind"
+)
+
+// EndpointSlice holds some of the addresses behind a service.
+func EndpointSlice() *kind.Kind {
+	return kind.Declare(kind.Of[discoveryv1.EndpointSlice]{
+		GVK:      discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
+		Plural:   "endpointslices",
+		Default:  defaultSlice,
+		Validate: validateSlice,
+		Spec:     func(s *discoveryv1.EndpointSlice) any { return sliceSpec(s) },
+		Columns: []kind.Column[discoveryv1.EndpointSlice]{
+			{Name: "AddressType", Description: discoveryv1.EndpointSlice{}.SwaggerDoc()["addressType"],
+				Cell: func(s *discoveryv1.EndpointSlice, _ time.Time) any { return string(s.AddressType) }},
+			{Name: "Ports", Description: discoveryv1.EndpointSlice{}.SwaggerDoc()["ports"],
+				Cell: func(s *discoveryv1.EndpointSlice, _ time.Time) any { return portsCell(s.Ports) }},
+			{Name: "Endpoints", Description: discoveryv1.EndpointSlice{}.SwaggerDoc()["endpoints"],
+				Cell: func(s *discoveryv1.EndpointSlice, _ time.Time) any { return addressesCell(s.Endpoints) }},
+			kind.Age[discoveryv1.EndpointSlice](),
+		},
+		Indexes: map[string]func(*discoveryv1.EndpointSlice) []string{
+			// By the service's name alone: queries name the namespace as well.
+			discoveryv1.LabelServiceName: func(s *discoveryv1.EndpointSlice) []string {
+				if name := s.Labels[discoveryv1.LabelServiceName]; name != "" {
+					return []string{name}
+				}
+				return nil
+			},
+		},
+	})
+}
+
+// sliceSpec is what a change of bumps the generation: a slice has no spec.
+func sliceSpec(s *discoveryv1.EndpointSlice) any {
+	return struct {
+		Labels      map[string]string
+		AddressType discoveryv1.AddressType
+		Endpoints   []discoveryv1.Endpoint
+		Ports       []discoveryv1.EndpointPort
+	}{s.Labels, s.AddressType, s.Endpoints, s.Ports}
+}
+
+func defaultSlice(s *discoveryv1.EndpointSlice) {
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		if p.Name == nil {
+			p.Name = new(string)
+		}
+		if p.Protocol == nil {
+			tcp := corev1.ProtocolTCP
+			p.Protocol = &tcp
+		}
+	}
+}
+
+// Upstream's limits.
+const (
+	maxAddresses    = 100
+	maxPorts        = 20000
+	maxEndpoints    = 1000
+	maxTopologyKeys = 16
+	maxZoneHints    = 8
+	maxNodeHints    = 8
+)
+
+func validateSlice(s, old *discoveryv1.EndpointSlice) (errs field.ErrorList) {
+	path := field.NewPath("addressType")
+	switch s.AddressType {
+	case "":
+		errs = append(errs, field.Required(path, ""))
+	case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6, discoveryv1.AddressTypeFQDN:
+	default:
+		errs = append(errs, field.NotSupported(path, s.AddressType,
+			[]discoveryv1.AddressType{discoveryv1.AddressTypeFQDN, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}))
+	}
+	if old != nil {
+		errs = append(errs, kind.Immutable(s.AddressType, old.AddressType, path)...)
+	}
+	errs = append(errs, endpoints(s, field.NewPath("endpoints"))...)
+	return append(errs, ports(s.Ports, field.NewPath("ports"))...)
+}
+
+func endpoints(s *discoveryv1.EndpointSlice, path *field.Path) (errs field.ErrorList) {
+	if len(s.Endpoints) > maxEndpoints {
+		return field.ErrorList{field.TooMany(path, len(s.Endpoints), maxEndpoints).WithOrigin("maxItems")}
+	}
+	for i := range s.Endpoints {
+		e, path := &s.Endpoints[i], path.Index(i)
+		addresses := path.Child("addresses")
+		if len(e.Addresses) == 0 {
+			errs = append(errs, field.Required(addresses, "must contain at least 1 address"))
+		} else if len(e.Addresses) > maxAddresses {
+			errs = append(errs, field.TooMany(addresses, len(e.Addresses), maxAddresses))
+		}
+		for j, a := range e.Addresses {
+			errs = append(errs, address(a, s.AddressType, addresses.Index(j))...)
+		}
+		if e.NodeName != nil {
+			errs = append(errs, kind.DNSSubdomain(*e.NodeName, path.Child("nodeName"))...)
+		}
+		if len(e.DeprecatedTopology) > maxTopologyKeys {
+			errs = append(errs, field.TooMany(path.Child("deprecatedTopology"), len(e.DeprecatedTopology), maxTopologyKeys))
+		}
+		errs = append(errs, metav1validation.ValidateLabels(e.DeprecatedTopology, path.Child("deprecatedTopology"))...)
+		if _, ok := e.DeprecatedTopology[corev1.LabelHostname]; ok {
+			errs = append(errs, field.InternalError(path.Child("deprecatedTopology").Key(corev1.LabelHostname),
+				fmt.Errorf("may not be set; use nodeName")))
+		}
+		if e.Hostname != nil {
+			errs = append(errs, kind.DNSLabel(*e.Hostname, path.Child("hostname"))...)
+		}
+		if e.Hints != nil {
+			errs = append(errs, hints(e.Hints, path.Child("hints"))...)
+		}
+	}
+	return errs
+}
+
+func address(a string, t discoveryv1.AddressType, path *field.Path) (errs field.ErrorList) {
+	switch t {
+	case discoveryv1.AddressTypeIPv4:
+		errs = append(errs, family(a, false, path)...)
+	case discoveryv1.AddressTypeIPv6:
+		errs = append(errs, family(a, true, path)...)
+	case discoveryv1.AddressTypeFQDN:
+		return validation.IsFullyQualifiedDomainName(path, a)
+	default:
+		return nil
+	}
+	return append(errs, kind.UsableIP(a, path)...)
+}
+
+// family checks that an address is one, and of the slice's family.
+func family(a string, six bool, path *field.Path) field.ErrorList {
+	errs := validation.IsValidIP(path, a)
+	ip, err := netip.ParseAddr(a)
+	switch {
+	case err != nil:
+	case six && ip.Is4():
+		errs = append(errs, field.Invalid(path, a, "must be an IPv6 address"))
+	case !six && !ip.Is4():
+		errs = append(errs, field.Invalid(path, a, "must be an IPv4 address"))
+	}
+	return errs
+}
+
+func hints(h *discoveryv1.EndpointHints, path *field.Path) (errs field.ErrorList) {
+	zones := path.Child("forZones")
+	if len(h.ForZones) > maxZoneHints {
+		return field.ErrorList{field.TooMany(zones, len(h.ForZones), maxZoneHints)}
+	}
+	seen := map[string]bool{}
+	for i, z := range h.ForZones {
+		if seen[z.Name] {
+			errs = append(errs, field.Duplicate(zones.Index(i).Child("name"), z.Name))
+			continue
+		}
+		seen[z.Name] = true
+		errs = append(errs, kind.LabelValue(z.Name, zones.Index(i).Child("name"))...)
+	}
+	nodes := path.Child("forNodes")
+	if len(h.ForNodes) > maxNodeHints {
+		return append(errs, field.TooMany(nodes, len(h.ForNodes), maxNodeHints))
+	}
+	seen = map[string]bool{}
+	for i, n := range h.ForNodes {
+		if seen[n.Name] {
+			errs = append(errs, field.Duplicate(nodes.Index(i).Child("name"), n.Name))
+			continue
+		}
+		seen[n.Name] = true
+		errs = append(errs, kind.DNSSubdomain(n.Name, nodes.Index(i).Child("name"))...)
+	}
+	return errs
+}
+
+func ports(all []discoveryv1.EndpointPort, path *field.Path) (errs field.ErrorList) {
+	if len(all) > maxPorts {
+		return field.ErrorList{field.TooMany(path, len(all), maxPorts)}
+	}
+	seen := map[string]bool{}
+	for i := range all {
+		p, path := &all[i], path.Index(i)
+		if p.Name == nil {
+			errs = append(errs, field.Required(path.Child("name"), ""))
+		} else {
+			if *p.Name != "" {
+				errs = append(errs, kind.DNSLabel(*p.Name, path.Child("name"))...)
+			}
+			if seen[*p.Name] {
+				errs = append(errs, field.Duplicate(path.Child("name"), *p.Name))
+			}
+			seen[*p.Name] = true
+		}
+		if p.Protocol == nil {
+			errs = append(errs, field.Required(path.Child("protocol"), ""))
+		} else {
+			errs = append(errs, kind.Protocol(*p.Protocol, path.Child("protocol"))...)
+		}
+		if p.Port != nil {
+			errs = append(errs, kind.Port(*p.Port, path.Child("port"))...)
+		}
+		if p.AppProtocol != nil {
+			errs = append(errs, kind.QualifiedName(*p.AppProtocol, path.Child("appProtocol"))...)
+		}
+	}
+	return errs
+}
+
+// most is how many ports or addresses a cell shows.
+const most = 3
+
+func portsCell(all []discoveryv1.EndpointPort) string {
+	if len(all) == 0 {
+		return "<unset>"
+	}
+	var shown []string
+	more := 0
+	for i, p := range all {
+		if len(shown) >= most {
+			more = len(all) - i
+			break
+		}
+		port := "*"
+		if p.Port != nil {
+			port = strconv.Itoa(int(*p.Port))
+		}
+		shown = append(shown, port)
+	}
+	return list(shown, more)
+}
+
+func addressesCell(all []discoveryv1.Endpoint) string {
+	if len(all) == 0 {
+		return "<unset>"
+	}
+	var flat []string
+	for i := range all {
+		flat = append(flat, all[i].Addresses...)
+	}
+	shown := flat[:min(most, len(flat))]
+	return list(slices.Clone(shown), len(flat)-len(shown))
+}
+
+func list(shown []string, more int) string {
+	text := strings.Join(shown, ",")
+	if more > 0 {
+		text += fmt.Sprintf(" + %d more...", more)
+	}
+	return text
+}
