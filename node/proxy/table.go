@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+
+	"sampan/internal/nft"
+)
+
+// The maps of the proxy's table. A service costs an element in each and no
+// chain of its own: 5,000 services are loaded in 37 ms, where a chain and an
+// anonymous map each would take 4 s.
+const (
+	services  = "services"  // address, protocol, port → chain "pick-N" for N endpoints
+	nodePorts = "nodeports" // protocol, port → chain "node-N" or "local-N"
+	endpoints = "endpoints" // address, protocol, port, number below N → endpoint's address and port; node ports have address 0.0.0.0
+	dead      = "dead"      // protocol, port: node ports without an endpoint
+	hairpin   = "hairpin"   // address, address: an endpoint that reaches itself through its service
+)
+
+// masqueradeMark marks packets whose source must become this machine's, so
+// that the answer comes back here: kube-proxy's bit.
+const masqueradeMark = 0x4000
+
+// table is what never changes: maps, hooks and the rules in them.
+func table(name string, serviceRange netip.Prefix) nft.Table {
+	proto, port := nft.Protocol(), nft.DstPort()
+	dispatch := []nft.Rule{
+		{nft.Dispatch(services, nft.DstAddr(), proto, port)},
+		{nft.NotTo(loopback), nft.ToHere(), nft.Dispatch(nodePorts, proto, port)},
+	}
+	return nft.Table{
+		Name: name,
+		Maps: []nft.Map{
+			{Name: services, Key: []nft.Type{nft.IPv4, nft.Proto, nft.Port}, Jump: true},
+			{Name: nodePorts, Key: []nft.Type{nft.Proto, nft.Port}, Jump: true},
+			{Name: endpoints, Key: []nft.Type{nft.IPv4, nft.Proto, nft.Port, nft.Number}, Value: []nft.Type{nft.IPv4, nft.Port}},
+			{Name: dead, Key: []nft.Type{nft.Proto, nft.Port}},
+			{Name: hairpin, Key: []nft.Type{nft.IPv4, nft.IPv4}},
+		},
+		Chains: []nft.Chain{
+			{Name: "prerouting", Hook: &nft.Hook{NAT: true, At: nft.Prerouting, Priority: -100}, Rules: dispatch},
+			{Name: "output", Hook: &nft.Hook{NAT: true, At: nft.Output, Priority: -100}, Rules: dispatch},
+			{Name: "postrouting", Hook: &nft.Hook{NAT: true, At: nft.Postrouting, Priority: 100}, Rules: []nft.Rule{
+				{nft.Marked(masqueradeMark), nft.Masquerade()},
+				{nft.In(hairpin, nft.SrcAddr(), nft.DstAddr()), nft.Masquerade()},
+			}},
+			// What still goes to the service range here was taken by no service.
+			{Name: "forward", Hook: &nft.Hook{At: nft.Forward}, Rules: []nft.Rule{
+				{nft.To(serviceRange), nft.Reject()},
+			}},
+			{Name: "outgoing", Hook: &nft.Hook{At: nft.Output}, Rules: []nft.Rule{
+				{nft.To(serviceRange), nft.NotToHere(), nft.Reject()},
+			}},
+			{Name: "incoming", Hook: &nft.Hook{At: nft.Input}, Rules: []nft.Rule{
+				{nft.In(dead, proto, port), nft.NotTo(loopback), nft.Reject()},
+			}},
+		},
+	}
+}
+
+var loopback = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
+
+// chain is a chain that chooses one of n endpoints: "pick-3" for an address of
+// the service, "node-3" for a node port, "local-3" for a node port whose
+// clients keep their address.
+func chain(kind string, n int) nft.Chain {
+	proto, port, number := nft.Protocol(), nft.DstPort(), nft.Random(uint32(n))
+	c := nft.Chain{Name: chainName(kind, n)}
+	switch kind {
+	case "pick":
+		c.Rules = []nft.Rule{{nft.DNAT(endpoints, nft.DstAddr(), proto, port, number)}}
+	case "node":
+		c.Rules = []nft.Rule{{nft.Mark(masqueradeMark)}, {nft.DNAT(endpoints, nft.Const(anyAddress), proto, port, number)}}
+	case "local":
+		c.Rules = []nft.Rule{{nft.DNAT(endpoints, nft.Const(anyAddress), proto, port, number)}}
+	}
+	return c
+}
+
+func chainName(kind string, n int) string { return fmt.Sprintf("%s-%d", kind, n) }
+
+var anyAddress = netip.IPv4Unspecified()
