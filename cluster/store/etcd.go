@@ -34,7 +34,7 @@ func openEtcd(ctx context.Context, c Config) (*etcd, error) {
 		}
 		return &etcd{client: client}, nil
 	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(c.Dir, 0o700), os.Chmod(c.Dir, 0o700)); err != nil {
 		return nil, &fault.Error{Op: "make state directory", On: c.Dir, Err: err}
 	}
 	server, err := embed.StartEtcd(embedded(c))
@@ -90,6 +90,8 @@ func embedded(c Config) *embed.Config {
 	e.WatchProgressNotifyInterval = time.Hour
 	e.WarningUnaryRequestDuration = time.Second
 	e.WarningApplyDuration = time.Second
+
+	e.AuthToken = "" // no users: who may write is decided above the store
 
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(c.Log))
 	return e

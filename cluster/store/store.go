@@ -93,8 +93,9 @@ type Store struct {
 
 	compact compactor
 
-	stop context.CancelFunc
-	over sync.WaitGroup // the feeder
+	stop  context.CancelFunc
+	over  sync.WaitGroup // the feeder
+	close func() error   // what Close does, once
 }
 
 // waiter is a call that waits for the cache to reach a revision.
@@ -130,6 +131,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		adds: make(chan addition), handed: map[string][]*handover{}, stop: stop,
 		leases: leases{etcd: server},
 	}
+	s.close = sync.OnceValue(s.shut)
 	s.compact = compactor{every: c.CompactEvery, store: s, ctx: run}
 	if c.CheckShared {
 		s.check = &sharedCheck{codec: c.Codec}
@@ -151,8 +153,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 
 // Close ends all watches and stops the embedded etcd. Calls under way fail.
 // Its error names objects that were written to although shared, if the
-// Config asked for that check.
-func (s *Store) Close() error {
+// Config asked for that check. It may be called twice.
+func (s *Store) Close() error { return s.close() }
+
+func (s *Store) shut() error {
 	s.stop()
 	s.over.Wait()
 	s.compact.close()

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -10,6 +11,10 @@ import (
 
 // zapTo returns a logger for etcd that writes warnings and errors to log.
 func zapTo(log *slog.Logger) *zap.Logger { return zap.New(slogCore{log: log}) }
+
+// onePort begins a warning about how clients are served, which is also given
+// when nothing listens.
+const onePort = "Running http and grpc server on single port"
 
 // slogCore is a zapcore.Core on slog.
 type slogCore struct{ log *slog.Logger }
@@ -23,7 +28,7 @@ func (c slogCore) With(fields []zapcore.Field) zapcore.Core {
 }
 
 func (c slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
+	if c.Enabled(e.Level) && !strings.HasPrefix(e.Message, onePort) {
 		return ce.AddCore(e, c)
 	}
 	return ce
