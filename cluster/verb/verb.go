@@ -58,7 +58,6 @@ type API struct {
 	Config
 	codec  object.Codec
 	owners *object.Owners
-	pages  pages
 }
 
 // New returns an API. It starts nothing.

@@ -1,0 +1,83 @@
+package verb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/request"
+	"sampan/cluster/store"
+	"sampan/internal/fault"
+)
+
+// modified is upstream's text for a write that lost a race.
+const modified = "the object has been modified; please apply your changes to the latest version and try again"
+
+// resource names r's kind in errors, in the group that was asked for.
+func resource(r request.Request) schema.GroupResource {
+	return schema.GroupResource{Group: r.GVK.Group, Resource: r.Kind.Plural}
+}
+
+// failure turns an error of the store into a StatusError.
+func failure(r request.Request, err error) error {
+	var status apierrors.APIStatus
+	var expired *store.Expired
+	var op *store.OpFailed
+	switch {
+	case err == nil || errors.As(err, &status):
+		return err
+	case errors.As(err, &expired):
+		return apierrors.NewResourceExpired(expired.Error())
+	case errors.As(err, &op):
+		return apierrors.NewConflict(resource(r), r.Name, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return apierrors.NewTimeoutError("the request did not complete within the allotted timeout: "+err.Error(), 0)
+	}
+	switch fault.ClassOf(err) {
+	case fault.Exists:
+		return apierrors.NewAlreadyExists(resource(r), r.Name)
+	case fault.NotFound:
+		return apierrors.NewNotFound(resource(r), r.Name)
+	case fault.Conflict:
+		return apierrors.NewConflict(resource(r), r.Name, errors.New(modified))
+	case fault.Unavailable:
+		return apierrors.NewServiceUnavailable(err.Error())
+	case fault.Invalid:
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return err
+}
+
+func invalid(r request.Request, name string, errs field.ErrorList) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: r.GVK.Group, Kind: r.GVK.Kind}, name, errs)
+}
+
+// invalidOptions refuses query options as upstream does.
+func invalidOptions(kind string, errs ...*field.Error) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+}
+
+// precondition is upstream's answer to an update of an object that was deleted
+// and made again meanwhile.
+func precondition(r request.Request, want, got kind.Object) error {
+	key := "/registry/" + r.Kind.Prefix + "/" + r.Path()
+	return apierrors.NewConflict(resource(r), r.Name, fmt.Errorf(
+		"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: "+
+			"Precondition failed: UID in precondition: %v, UID in object meta: %v", key, want.GetUID(), got.GetUID()))
+}
+
+// warn passes texts on to the client.
+func warn(r request.Request, texts ...string) {
+	if r.Warn == nil {
+		return
+	}
+	for _, t := range texts {
+		r.Warn(t)
+	}
+}

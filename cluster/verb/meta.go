@@ -1,0 +1,170 @@
+package verb
+
+import (
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/request"
+	"sampan/cluster/store"
+)
+
+// The rules of metadata, the same for all kinds.
+
+const (
+	nameLength   = 63 // of a generated name
+	suffixLength = 5
+)
+
+func key(r request.Request, name string) store.Key {
+	k := store.Key{Kind: r.Kind, Namespace: r.Namespace, Name: name}
+	if r.Kind.Cluster {
+		k.Namespace = ""
+	}
+	return k
+}
+
+// placed checks a new object against the URL and gives it its namespace.
+func placed(obj kind.Object, r request.Request) error {
+	if r.Kind.Cluster {
+		if obj.GetNamespace() != "" {
+			return apierrors.NewBadRequest("namespace is not allowed on this type")
+		}
+		return nil
+	}
+	if r.Namespace == "" {
+		return apierrors.NewBadRequest("an empty namespace may not be set during creation")
+	}
+	if ns := obj.GetNamespace(); ns != "" && ns != r.Namespace {
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	obj.SetNamespace(r.Namespace)
+	return nil
+}
+
+// named checks that an object to be written is the one the URL names.
+func named(obj kind.Object, r request.Request) error {
+	switch name := obj.GetName(); {
+	case name == "":
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"the name of the object (%s based on URL) was undeterminable: name must be provided", r.Name))
+	case name != r.Name:
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"the name of the object (%s) does not match the name on the URL (%s)", name, r.Name))
+	}
+	if ns := obj.GetNamespace(); ns != "" && ns != r.Namespace {
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"the namespace of the object (%s) does not match the namespace on the request (%s)", ns, r.Namespace))
+	}
+	if !r.Kind.Cluster {
+		obj.SetNamespace(r.Namespace)
+	}
+	return nil
+}
+
+// generated is a name of base with five random characters.
+func generated(base string) string {
+	if most := nameLength - suffixLength; len(base) > most {
+		base = base[:most]
+	}
+	return base + utilrand.String(suffixLength)
+}
+
+// stamp sets what the server alone decides about a new object.
+func (a *API) stamp(obj kind.Object, r request.Request) error {
+	if obj.GetResourceVersion() != "" {
+		return apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+	}
+	obj.SetUID(uuid.NewUUID())
+	obj.SetCreationTimestamp(metav1.NewTime(a.Now().Truncate(1e9)))
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetSelfLink("")
+	obj.SetGeneration(0)
+	if r.Kind.Spec != nil {
+		obj.SetGeneration(1)
+	}
+	return nil
+}
+
+// carry gives obj what an update cannot change in metadata.
+func carry(obj, old kind.Object) {
+	if obj.GetUID() == "" {
+		obj.SetUID(old.GetUID())
+	}
+	obj.SetGeneration(old.GetGeneration())
+	obj.SetSelfLink("")
+	if t := old.GetCreationTimestamp(); !t.IsZero() {
+		obj.SetCreationTimestamp(t)
+	}
+	if t := old.GetDeletionTimestamp(); t != nil {
+		obj.SetDeletionTimestamp(t)
+	} else {
+		obj.SetDeletionTimestamp(nil)
+	}
+	if s := old.GetDeletionGracePeriodSeconds(); s != nil && obj.GetDeletionGracePeriodSeconds() == nil {
+		obj.SetDeletionGracePeriodSeconds(s)
+	}
+	if old.GetDeletionTimestamp() == nil {
+		obj.SetDeletionGracePeriodSeconds(nil)
+	}
+}
+
+// counted adds one to the generation if the wanted state has changed.
+func counted(k *kind.Kind, obj, old kind.Object) {
+	if k.Spec != nil && !equality.Semantic.DeepEqual(k.Spec(obj), k.Spec(old)) {
+		obj.SetGeneration(old.GetGeneration() + 1)
+	}
+}
+
+// oneOwnerEach drops owner references that are given twice, and says so.
+func oneOwnerEach(obj kind.Object, r request.Request) {
+	refs := obj.GetOwnerReferences()
+	if len(refs) < 2 {
+		return
+	}
+	var kept []metav1.OwnerReference
+	for _, ref := range refs {
+		same := func(other metav1.OwnerReference) bool { return equality.Semantic.DeepEqual(ref, other) }
+		if slices.ContainsFunc(kept, same) {
+			warn(r, fmt.Sprintf(".metadata.ownerReferences contains duplicate entries; API server dedups owner references "+
+				"in 1.20+, and may reject such requests as early as 1.24; please fix your requests; "+
+				"duplicate UID(s) observed: %v", ref.UID))
+			continue
+		}
+		kept = append(kept, ref)
+	}
+	if len(kept) < len(refs) {
+		obj.SetOwnerReferences(kept)
+	}
+}
+
+// validMetadata reports every fault of a new object's metadata.
+func validMetadata(obj kind.Object, r request.Request) field.ErrorList {
+	at := field.NewPath("metadata")
+	errs := validation.ValidateObjectMetaAccessor(obj, !r.Kind.Cluster, validation.ValidateNameFunc(r.Kind.ValidateName), at)
+	for _, msg := range path.ValidatePathSegmentName(obj.GetName(), false) {
+		if len(errs) == 0 {
+			errs = append(errs, field.Invalid(at.Child("name"), obj.GetName(), msg))
+		}
+	}
+	return errs
+}
+
+// validChange reports every fault of the metadata of an object that is
+// replaced, and every change of it that is not allowed. The name is not
+// looked at: it was valid once.
+func validChange(obj, old kind.Object, r request.Request) field.ErrorList {
+	at := field.NewPath("metadata")
+	errs := validation.ValidateObjectMetaAccessor(obj, !r.Kind.Cluster, path.ValidatePathSegmentName, at)
+	return append(errs, validation.ValidateObjectMetaAccessorUpdate(obj, old, at)...)
+}

@@ -1,0 +1,115 @@
+package verb
+
+import (
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/request"
+)
+
+// selected is which objects of a kind a list or a watch is about.
+type selected struct {
+	kind      *kind.Kind
+	namespace string // empty: all
+	name      string // empty: all
+	labels    labels.Selector
+	fields    []requirement
+
+	// index and value narrow down where to look; the fields decide.
+	index, value string
+}
+
+// requirement is one comparison of a field selector.
+type requirement struct {
+	of    func(obj kind.Object) string
+	value string
+	equal bool
+}
+
+// selectedBy reads the selectors of a request.
+func selectedBy(r request.Request, o metav1.ListOptions) (*selected, error) {
+	s := &selected{kind: r.Kind, namespace: r.Namespace, name: r.Name}
+	if r.Kind.Cluster {
+		s.namespace = ""
+	}
+	if o.LabelSelector != "" {
+		l, err := labels.Parse(o.LabelSelector)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		s.labels = l
+	}
+	if o.FieldSelector != "" {
+		f, err := fields.ParseSelector(o.FieldSelector)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		if err := s.require(f, selectable(r)); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// selectable are the fields that the version asked for can be selected by.
+func selectable(r request.Request) map[string]func(kind.Object) string {
+	for _, v := range r.Kind.Versions {
+		if v.GVK == r.GVK && v.Fields != nil {
+			return v.Fields
+		}
+	}
+	return r.Kind.Fields
+}
+
+func (s *selected) require(f fields.Selector, known map[string]func(kind.Object) string) error {
+	for _, q := range f.Requirements() {
+		equal := q.Operator != selection.NotEquals
+		switch {
+		case q.Field == "metadata.name":
+			s.fields = append(s.fields, requirement{kind.Object.GetName, q.Value, equal})
+			if equal && s.name == "" {
+				s.name = q.Value
+			}
+		case q.Field == "metadata.namespace":
+			s.fields = append(s.fields, requirement{kind.Object.GetNamespace, q.Value, equal})
+			if equal && s.namespace == "" && !s.kind.Cluster {
+				s.namespace = q.Value
+			}
+		case known[q.Field] != nil:
+			s.fields = append(s.fields, requirement{known[q.Field], q.Value, equal})
+			if equal && s.kind.Indexes[q.Field] != nil {
+				s.index, s.value = q.Field, q.Value
+			}
+		case len(known) == 0:
+			return apierrors.NewBadRequest(fmt.Sprintf(
+				"%q is not a known field selector: only %q, %q", q.Field, "metadata.name", "metadata.namespace"))
+		default:
+			return apierrors.NewBadRequest("field label not supported: " + q.Field)
+		}
+	}
+	return nil
+}
+
+// all is true if nothing but the namespace selects.
+func (s *selected) all() bool {
+	return s.name == "" && len(s.fields) == 0 && (s.labels == nil || s.labels.Empty())
+}
+
+// matches says whether obj, which is not nil, is selected.
+func (s *selected) matches(obj kind.Object) bool {
+	if s.namespace != "" && obj.GetNamespace() != s.namespace || s.name != "" && obj.GetName() != s.name {
+		return false
+	}
+	for _, q := range s.fields {
+		if (q.of(obj) == q.value) != q.equal {
+			return false
+		}
+	}
+	return s.labels == nil || s.labels.Matches(labels.Set(obj.GetLabels()))
+}

@@ -1,0 +1,187 @@
+package verb
+
+import (
+	"context"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/request"
+	"sampan/cluster/store"
+)
+
+// Watch is a running watch, used by one goroutine.
+type Watch struct {
+	by      *selected
+	request request.Request
+	cursor  *store.Cursor
+	seen    int64
+
+	initial []kind.Object // to be sent as Added first
+	finish  bool          // a bookmark ends the initial events
+}
+
+// WatchEvent is one change as the watch's selectors see it.
+type WatchEvent struct {
+	Type             watch.EventType // Added, Modified, Deleted, Bookmark
+	Object           kind.Object     // hub, shared; nil for Bookmark
+	ResourceVersion  string          // of the event
+	InitialEventsEnd bool            // Bookmark: all initial events were sent
+
+	shared *store.Event // nil where Object is not the event's own
+}
+
+// Watch follows objects. Without a resourceVersion, and with "0", it begins
+// with what there is. Close it. What goes wrong later is an error of Next.
+func (a *API) Watch(ctx context.Context, r request.Request, o metav1.ListOptions) (*Watch, error) {
+	if err := a.Authorizer.Authorize(ctx, r); err != nil {
+		return nil, err
+	}
+	if err := validWatchOptions(o); err != nil {
+		return nil, err
+	}
+	by, err := selectedBy(r, o)
+	if err != nil {
+		return nil, err
+	}
+	w := &Watch{by: by, request: r}
+	list := o.ResourceVersion == "" || o.ResourceVersion == "0"
+	if o.SendInitialEvents != nil {
+		list, w.finish = *o.SendInitialEvents, *o.SendInitialEvents && o.AllowWatchBookmarks
+	}
+	if list {
+		if err := a.fresh(ctx, r, o.ResourceVersion); err != nil {
+			return nil, err
+		}
+		all, cursor, err := a.Store.ListAndWatch(r.Kind, store.ListOptions{Namespace: by.namespace, Index: by.index, Value: by.value})
+		if err != nil {
+			return nil, failure(r, err)
+		}
+		w.cursor, w.seen = cursor, all.Revision
+		for obj := range all.All() {
+			if by.matches(obj) {
+				w.initial = append(w.initial, obj)
+			}
+		}
+		return w, nil
+	}
+	var since int64
+	if o.ResourceVersion != "" && o.ResourceVersion != "0" {
+		if since, err = revision(o.ResourceVersion); err != nil {
+			return nil, err
+		}
+	}
+	if w.cursor, err = a.Store.Watch(r.Kind, store.WatchOptions{Since: since, Index: by.index, Value: by.value}); err != nil {
+		return nil, failure(r, err)
+	}
+	w.seen = since
+	return w, nil
+}
+
+func validWatchOptions(o metav1.ListOptions) error {
+	match := field.NewPath("resourceVersionMatch")
+	if o.SendInitialEvents == nil {
+		if o.ResourceVersionMatch != "" {
+			return invalidOptions("ListOptions", field.Forbidden(match,
+				"resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+		}
+		return nil
+	}
+	if o.ResourceVersionMatch != metav1.ResourceVersionMatchNotOlderThan {
+		if o.ResourceVersionMatch == "" {
+			return invalidOptions("ListOptions", field.Forbidden(match,
+				"sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+		}
+		return invalidOptions("ListOptions", field.NotSupported(match, o.ResourceVersionMatch,
+			[]string{string(metav1.ResourceVersionMatchNotOlderThan)}))
+	}
+	return nil
+}
+
+// Next blocks until there are events, ctx ends, or the watch cannot go on (410:
+// it was too slow). Its only bookmark is the one that ends the initial events.
+func (w *Watch) Next(ctx context.Context) ([]WatchEvent, error) {
+	if events := w.begin(); len(events) > 0 {
+		return events, nil
+	}
+	for {
+		changes, seen, err := w.cursor.Next()
+		if err != nil {
+			return nil, failure(w.request, err)
+		}
+		var events []WatchEvent
+		for _, c := range changes {
+			if e, ok := w.by.view(c); ok {
+				events = append(events, e)
+			}
+		}
+		w.seen = max(w.seen, seen)
+		if len(events) > 0 {
+			return events, nil
+		}
+		select {
+		case <-w.cursor.More():
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// begin returns the initial events, once.
+func (w *Watch) begin() []WatchEvent {
+	var events []WatchEvent
+	for _, obj := range w.initial {
+		events = append(events, WatchEvent{Type: watch.Added, Object: obj, ResourceVersion: obj.GetResourceVersion()})
+	}
+	w.initial = nil
+	if w.finish {
+		w.finish = false
+		end := w.Bookmark()
+		end.InitialEventsEnd = true
+		events = append(events, end)
+	}
+	return events
+}
+
+// Bookmark says up to which resourceVersion everything was returned by Next.
+func (w *Watch) Bookmark() WatchEvent {
+	return WatchEvent{Type: watch.Bookmark, ResourceVersion: strconv.FormatInt(w.seen, 10)}
+}
+
+// Close frees the watch.
+func (w *Watch) Close() { w.cursor.Close() }
+
+// view is a change as the selectors see it; false if they do not.
+func (s *selected) view(c *store.Event) (WatchEvent, bool) {
+	rv := strconv.FormatInt(c.Revision, 10)
+	was := c.Old != nil && s.matches(c.Old)
+	if c.Type == store.Deleted {
+		was = was || c.Old == nil && s.matches(c.Object)
+		return WatchEvent{Type: watch.Deleted, Object: c.Object, ResourceVersion: rv, shared: c}, was
+	}
+	switch is := s.matches(c.Object); {
+	case is && was:
+		return WatchEvent{Type: watch.Modified, Object: c.Object, ResourceVersion: rv, shared: c}, true
+	case is:
+		return WatchEvent{Type: watch.Added, Object: c.Object, ResourceVersion: rv, shared: c}, true
+	case was:
+		// It left the selection: the state before, at the revision of leaving.
+		left := c.Old.DeepCopyObject().(kind.Object)
+		left.SetResourceVersion(rv)
+		return WatchEvent{Type: watch.Deleted, Object: left, ResourceVersion: rv}, true
+	}
+	return WatchEvent{}, false
+}
+
+// Encoded returns what make returns, made once for all watches that send the
+// same event with the same key: media type, version, what of the object is
+// sent. The Type is part of the key already. The bytes are shared.
+func (e *WatchEvent) Encoded(key string, make func() []byte) []byte {
+	if e.shared == nil {
+		return make()
+	}
+	return e.shared.Encoded(string(e.Type)+" "+key, make)
+}
