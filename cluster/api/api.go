@@ -1,0 +1,232 @@
+// Package api is the HTTP face of the API server: it finds out who asks and
+// for what, calls a verb, and writes the answer in the form asked for. It
+// also serves what is about the API rather than in it: discovery, OpenAPI,
+// health, version, reviews, and the ways through to a node's kubelet port.
+//
+// api holds no rules about objects and does not know where they are stored.
+package api
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/version"
+
+	"sampan/cluster/auth"
+	"sampan/cluster/client"
+	"sampan/cluster/kind"
+	"sampan/cluster/object"
+	"sampan/cluster/request"
+	"sampan/cluster/schema"
+	"sampan/cluster/verb"
+	"sampan/internal/fault"
+)
+
+// Authenticator says who sent a request. An error means bad credentials.
+type Authenticator interface {
+	Authenticate(r *http.Request) (request.User, error)
+}
+
+// Dialer reaches the kubelet port of a node. HTTP/1.1 is spoken over what it
+// returns; a node in this process may give one end of a pipe.
+type Dialer interface {
+	DialNode(ctx context.Context, name string) (net.Conn, error)
+}
+
+// Check is one line of /readyz and /livez.
+type Check struct {
+	Name string
+	Live bool // part of /livez as well
+	Run  func(ctx context.Context) error
+}
+
+// Config is what a Server needs. Verbs, Kinds, Schemas, Authenticator and
+// Authorizer are required.
+type Config struct {
+	Verbs         *verb.API
+	Kinds         *kind.Table
+	Schemas       *schema.Schemas
+	Authenticator Authenticator
+	Authorizer    *auth.Authorizer
+
+	// Objects reads pods, services and nodes for the proxied subresources,
+	// after authorization. Nil: those answer 503.
+	Objects client.Reader
+	Dialer  Dialer       // nil: logs, exec and their siblings answer 503
+	Tokens  *auth.Tokens // nil: no TokenReview, no OpenID documents
+
+	Version version.Info // zero: GitVersion "v1.37.2+sampan"
+	Checks  []Check
+	Metrics func(w io.Writer) // appends to /metrics; may be nil
+	Log     *slog.Logger      // default: slog.Default
+	Now     func() time.Time  // default: time.Now
+
+	// MaxInFlight bounds requests other than watches and streams that are
+	// worked on at once; more are answered with 429. Default: 1000.
+	MaxInFlight int
+	// BookmarkEvery is how often a quiet watch that asked for bookmarks gets
+	// one. Default: a minute.
+	BookmarkEvery time.Duration
+	// WatchTimeout is how long a watch without timeoutSeconds lasts at least;
+	// it ends at random before twice that. Default: 30 minutes.
+	WatchTimeout time.Duration
+}
+
+// Server answers API requests. It is an http.Handler, safe for concurrent use.
+type Server struct {
+	cfg       Config
+	codec     *object.Codec
+	discovery discoveryCache
+	metrics   metrics
+	inFlight  atomic.Int64
+	virtual   []virtualKind
+	long      longRunning
+}
+
+// New checks cfg. It starts nothing.
+func New(cfg Config) (*Server, error) {
+	if cfg.Verbs == nil || cfg.Kinds == nil || cfg.Schemas == nil || cfg.Authenticator == nil || cfg.Authorizer == nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "set up the API server",
+			Fix: "give verbs, kinds, schemas, an authenticator and an authorizer"}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.MaxInFlight == 0 {
+		cfg.MaxInFlight = 1000
+	}
+	if cfg.BookmarkEvery == 0 {
+		cfg.BookmarkEvery = time.Minute
+	}
+	if cfg.WatchTimeout == 0 {
+		cfg.WatchTimeout = 30 * time.Minute
+	}
+	if cfg.Version.GitVersion == "" {
+		cfg.Version = defaultVersion()
+	}
+	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}}
+	s.virtual = s.virtualKinds()
+	return s, nil
+}
+
+// call is one request on its way through the server.
+type call struct {
+	s     *Server
+	w     http.ResponseWriter
+	r     *http.Request
+	user  request.User
+	route route
+
+	verb   string // for metrics; set once known
+	code   int    // of the answer, 0 before it
+	warned map[string]bool
+	failed error // what fail answered with, for the log
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{s: s, w: w, r: r, route: parseRoute(r.URL.Path)}
+	began := s.cfg.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p)
+		}
+		s.metrics.count(c, s.cfg.Now().Sub(began))
+	}()
+	w.Header()["Cache-Control"] = noCache
+	user, err := s.cfg.Authenticator.Authenticate(r)
+	if err != nil {
+		c.s.cfg.Log.Debug("authentication failed", "path", r.URL.Path, "err", err)
+		c.fail(auth.Unauthorized())
+		return
+	}
+	c.user = user
+	if err := c.impersonate(); err != nil {
+		c.fail(err)
+		return
+	}
+	if c.route.Resource == "" {
+		c.plainPath()
+		return
+	}
+	c.resource()
+}
+
+var noCache = []string{"no-cache, private"}
+
+// panicked turns a panic of a handler into an answer, or into a broken
+// connection where the answer has begun: a client must not take a part for
+// the whole.
+func (c *call) panicked(p any) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	c.s.metrics.panics.Add(1)
+	c.s.cfg.Log.Error("request panicked", "method", c.r.Method, "path", c.r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	if c.code != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	c.fail(apierrors.NewInternalError(errPanic))
+}
+
+var errPanic = &fault.Error{Op: "answer the request", Fix: "the log of the server has the stack of the panic"}
+
+// longRunning are the requests that last: watches and streams. They end when
+// the server does.
+type longRunning struct {
+	mu     sync.Mutex // guards all below
+	closed bool
+	next   uint64
+	ends   map[uint64]context.CancelFunc
+}
+
+// begin returns a context that ends with the request or the server, and what
+// to call when the request is done.
+func (l *longRunning) begin(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		cancel()
+		return ctx, cancel
+	}
+	if l.ends == nil {
+		l.ends = map[uint64]context.CancelFunc{}
+	}
+	l.next++
+	id := l.next
+	l.ends[id] = cancel
+	return ctx, func() {
+		cancel()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.ends, id)
+	}
+}
+
+func (l *longRunning) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.ends)
+}
+
+// close ends all of them, and those still to come at once.
+func (l *longRunning) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, cancel := range l.ends {
+		cancel()
+	}
+}

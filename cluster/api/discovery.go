@@ -1,0 +1,307 @@
+package api
+
+import (
+	"cmp"
+	"crypto/sha512"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+
+	"sampan/cluster/kind"
+)
+
+// verbsOfObjects are what every stored kind answers to.
+var verbsOfObjects = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+
+// catalogue is all of discovery, made once for each state of the kind table.
+type catalogue struct {
+	of       []*kind.Kind // the table's slice it was made from
+	groups   []apidiscoveryv2.APIGroupDiscovery
+	document map[string]cached // the aggregated document by "api" and "apis"
+}
+
+type cached struct {
+	body []byte
+	etag string
+}
+
+type discoveryCache struct {
+	mu  sync.Mutex // guards now
+	now *catalogue
+}
+
+// catalogue returns what is served now. The table gives another slice after
+// each change, so its address says whether anything changed.
+func (s *Server) catalogue() *catalogue {
+	all := s.cfg.Kinds.All()
+	s.discovery.mu.Lock()
+	defer s.discovery.mu.Unlock()
+	if c := s.discovery.now; c != nil && len(c.of) == len(all) && (len(all) == 0 || &c.of[0] == &all[0]) {
+		return c
+	}
+	c := &catalogue{of: all, groups: groupsOf(all, s.virtual), document: map[string]cached{}}
+	s.discovery.now = c
+	return c
+}
+
+// groupsOf is discovery as a pure function of the kinds.
+func groupsOf(kinds []*kind.Kind, virtual []virtualKind) []apidiscoveryv2.APIGroupDiscovery {
+	versions := map[schema.GroupVersion][]apidiscoveryv2.APIResourceDiscovery{}
+	for _, k := range kinds {
+		for _, gvk := range k.GVKs() {
+			gv := gvk.GroupVersion()
+			versions[gv] = append(versions[gv], discover(k, gvk))
+		}
+	}
+	for _, v := range virtual {
+		gv := v.gvk.GroupVersion()
+		versions[gv] = append(versions[gv], v.discover())
+	}
+	byGroup := map[string][]string{}
+	for gv := range maps.Keys(versions) {
+		byGroup[gv.Group] = append(byGroup[gv.Group], gv.Version)
+	}
+	groups := make([]apidiscoveryv2.APIGroupDiscovery, 0, len(byGroup))
+	for _, name := range slices.SortedFunc(maps.Keys(byGroup), compareGroups) {
+		g := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		vs := byGroup[name]
+		slices.SortFunc(vs, func(a, b string) int { return version.CompareKubeAwareVersionStrings(b, a) })
+		for _, v := range vs {
+			rs := versions[schema.GroupVersion{Group: name, Version: v}]
+			slices.SortFunc(rs, func(a, b apidiscoveryv2.APIResourceDiscovery) int { return cmp.Compare(a.Resource, b.Resource) })
+			g.Versions = append(g.Versions, apidiscoveryv2.APIVersionDiscovery{
+				Version: v, Resources: rs, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent})
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// compareGroups orders groups as clients prefer them where a resource's name
+// is in several ("events"): the legacy group, Kubernetes' own, then others.
+func compareGroups(a, b string) int {
+	rank := func(g string) int {
+		switch {
+		case g == "":
+			return 0
+		case g == "apps":
+			return 1
+		case g == "events.k8s.io":
+			return 2
+		case strings.HasSuffix(g, ".k8s.io") || !strings.Contains(g, "."):
+			return 3
+		}
+		return 4
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+}
+
+func discover(k *kind.Kind, gvk schema.GroupVersionKind) apidiscoveryv2.APIResourceDiscovery {
+	scope := apidiscoveryv2.ScopeNamespace
+	if k.Cluster {
+		scope = apidiscoveryv2.ScopeCluster
+	}
+	response := metav1.GroupVersionKind(gvk)
+	d := apidiscoveryv2.APIResourceDiscovery{Resource: k.Plural, ResponseKind: &response, Scope: scope,
+		SingularResource: k.Singular, Verbs: verbsOfObjects, ShortNames: k.Short, Categories: k.Categories}
+	sub := func(name string, gvk schema.GroupVersionKind, verbs ...string) {
+		response := metav1.GroupVersionKind(gvk)
+		d.Subresources = append(d.Subresources, apidiscoveryv2.APISubresourceDiscovery{
+			Subresource: name, ResponseKind: &response, Verbs: verbs})
+	}
+	for name := range k.Parts {
+		sub(name, gvk, "get", "patch", "update")
+	}
+	for name, a := range k.Actions {
+		sub(name, a.GVK, "create")
+	}
+	if k.Scale != nil {
+		sub("scale", schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}, "get", "patch", "update")
+	}
+	if gvk.Group == "" {
+		for name, t := range throughs {
+			if resource, s, _ := strings.Cut(name, "/"); resource == k.Plural {
+				sub(s, schema.GroupVersionKind{Version: "v1", Kind: t.kind}, t.verbs...)
+			}
+		}
+	}
+	slices.SortFunc(d.Subresources, func(a, b apidiscoveryv2.APISubresourceDiscovery) int {
+		return cmp.Compare(a.Subresource, b.Subresource)
+	})
+	return d
+}
+
+// discoveryForms are the media types of /api and /apis beside plain JSON.
+const (
+	aggregatedV2      = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+	aggregatedV2beta1 = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+)
+
+// discover answers /api, /apis, /apis/{group}, /api/v1 and
+// /apis/{group}/{version}. known is false if the path is none of these, or
+// names what is not served.
+func (c *call) discover(segments []string) (known bool) {
+	cat := c.s.catalogue()
+	switch {
+	case len(segments) == 1:
+		c.w.Header().Set("Vary", "Accept")
+		if form := c.aggregatedForm(); form != "" {
+			c.aggregated(cat, segments[0], form)
+			return true
+		}
+		if segments[0] == "api" {
+			c.sendDoc(&metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"},
+				ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: c.r.Host}}})
+			return true
+		}
+		l := &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "APIGroupList"}, Groups: []metav1.APIGroup{}}
+		for _, g := range cat.groups {
+			if g.Name != "" {
+				l.Groups = append(l.Groups, legacyGroup(g))
+			}
+		}
+		c.sendDoc(l)
+		return true
+	case segments[0] == "apis" && len(segments) == 2:
+		for _, g := range cat.groups {
+			if g.Name == segments[1] && g.Name != "" {
+				legacy := legacyGroup(g)
+				legacy.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "APIGroup"}
+				c.sendDoc(&legacy)
+				return true
+			}
+		}
+	case segments[0] == "api" && len(segments) == 2:
+		return c.resources(cat, schema.GroupVersion{Version: segments[1]})
+	case segments[0] == "apis" && len(segments) == 3:
+		return c.resources(cat, schema.GroupVersion{Group: segments[1], Version: segments[2]})
+	}
+	return false
+}
+
+func legacyGroup(g apidiscoveryv2.APIGroupDiscovery) metav1.APIGroup {
+	out := metav1.APIGroup{Name: g.Name}
+	for _, v := range g.Versions {
+		out.Versions = append(out.Versions, metav1.GroupVersionForDiscovery{GroupVersion: g.Name + "/" + v.Version, Version: v.Version})
+	}
+	out.PreferredVersion = out.Versions[0]
+	return out
+}
+
+func (c *call) resources(cat *catalogue, gv schema.GroupVersion) bool {
+	for _, g := range cat.groups {
+		for _, v := range g.Versions {
+			if g.Name == gv.Group && v.Version == gv.Version {
+				c.sendDoc(legacyResources(gv, v))
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func legacyResources(gv schema.GroupVersion, v apidiscoveryv2.APIVersionDiscovery) *metav1.APIResourceList {
+	l := &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList"}, GroupVersion: gv.String(), APIResources: []metav1.APIResource{}}
+	if gv.Group != "" {
+		l.TypeMeta.APIVersion = "v1"
+	}
+	entry := func(name string, response *metav1.GroupVersionKind) metav1.APIResource {
+		r := metav1.APIResource{Name: name, Kind: response.Kind}
+		if response.Group != gv.Group || response.Version != gv.Version {
+			r.Group, r.Version = response.Group, response.Version
+		}
+		return r
+	}
+	for _, d := range v.Resources {
+		r := entry(d.Resource, d.ResponseKind)
+		r.SingularName, r.Namespaced = d.SingularResource, d.Scope == apidiscoveryv2.ScopeNamespace
+		r.Verbs, r.ShortNames, r.Categories = d.Verbs, d.ShortNames, d.Categories
+		l.APIResources = append(l.APIResources, r)
+		for _, s := range d.Subresources {
+			sr := entry(d.Resource+"/"+s.Subresource, s.ResponseKind)
+			sr.Namespaced, sr.Verbs = r.Namespaced, s.Verbs
+			l.APIResources = append(l.APIResources, sr)
+		}
+	}
+	return l
+}
+
+// aggregatedForm is the aggregated form the client prefers to plain JSON, or
+// empty.
+func (c *call) aggregatedForm() string {
+	for _, cl := range clauses(c.r.Header.Get("Accept")) {
+		if cl.params["as"] == "APIGroupDiscoveryList" && cl.params["g"] == "apidiscovery.k8s.io" && cl.mediaType == "application/json" {
+			switch cl.params["v"] {
+			case "v2":
+				return aggregatedV2
+			case "v2beta1":
+				return aggregatedV2beta1
+			}
+			continue
+		}
+		if cl.params["as"] == "" {
+			return ""
+		}
+	}
+	return ""
+}
+
+// aggregated answers with everything below one prefix in one document.
+// (KEP-3352.)
+func (c *call) aggregated(cat *catalogue, prefix, form string) {
+	c.s.discovery.mu.Lock()
+	doc, ok := cat.document[prefix+form]
+	c.s.discovery.mu.Unlock()
+	if !ok {
+		_, after, _ := strings.Cut(form, ";v=")
+		v, _, _ := strings.Cut(after, ";")
+		l := apidiscoveryv2.APIGroupDiscoveryList{
+			TypeMeta: metav1.TypeMeta{APIVersion: "apidiscovery.k8s.io/" + v, Kind: "APIGroupDiscoveryList"},
+			Items:    []apidiscoveryv2.APIGroupDiscovery{}}
+		for _, g := range cat.groups {
+			if (g.Name == "") == (prefix == "api") {
+				l.Items = append(l.Items, g)
+			}
+		}
+		body, err := json.Marshal(&l)
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		sum := sha512.Sum512(body)
+		doc = cached{body: body, etag: `"` + strings.ToUpper(hex.EncodeToString(sum[:])) + `"`}
+		c.s.discovery.mu.Lock()
+		cat.document[prefix+form] = doc
+		c.s.discovery.mu.Unlock()
+	}
+	c.w.Header().Set("ETag", doc.etag)
+	c.w.Header()["Cache-Control"] = publicCache
+	if matchesETag(c.r, doc.etag) {
+		c.code = http.StatusNotModified
+		c.w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	c.sendBytes(http.StatusOK, form, doc.body)
+}
+
+var publicCache = []string{"public"}
+
+// matchesETag compares weakly. (RFC 9110, 13.1.2.)
+func matchesETag(r *http.Request, etag string) bool {
+	for part := range strings.SplitSeq(r.Header.Get("If-None-Match"), ",") {
+		part = strings.TrimSpace(part)
+		if part == "*" || strings.TrimPrefix(part, "W/") == etag {
+			return true
+		}
+	}
+	return false
+}

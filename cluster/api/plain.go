@@ -1,0 +1,296 @@
+package api
+
+import (
+	"net/http"
+	"net/http/pprof"
+	"net/url"
+	goruntime "runtime"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+
+	"sampan/cluster/auth"
+)
+
+// plainPath answers paths that are no resource.
+func (c *call) plainPath() {
+	verb := strings.ToLower(c.r.Method)
+	c.verb = verb
+	if err := c.s.cfg.Authorizer.Check(c.r.Context(), auth.Attributes{User: c.user, Verb: verb, Path: c.r.URL.Path}); err != nil {
+		c.fail(err)
+		return
+	}
+	path := c.r.URL.Path
+	segments := strings.Split(strings.Trim(path, "/"), "/")
+	if segments[0] == "debug" {
+		c.debug(path)
+		return
+	}
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		if c.knownPath(segments) {
+			c.methodNotAllowed()
+		} else {
+			c.notFound()
+		}
+		return
+	}
+	switch segments[0] {
+	case "api", "apis":
+		if c.discover(segments) {
+			return
+		}
+	case "":
+		c.root()
+		return
+	case "version":
+		if len(segments) == 1 {
+			c.sendJSON("application/json", c.s.cfg.Version)
+			return
+		}
+	case "healthz", "livez", "readyz":
+		if c.health(segments) {
+			return
+		}
+	case "openapi":
+		if c.openapi(segments[1:]) {
+			return
+		}
+	case ".well-known", "openid":
+		if c.openid(strings.Join(segments, "/")) {
+			return
+		}
+	case "metrics":
+		if len(segments) == 1 {
+			c.metrics()
+			return
+		}
+	}
+	c.notFound()
+}
+
+func (c *call) knownPath(segments []string) bool {
+	return slices.Contains([]string{"", "api", "apis", "version", "healthz", "livez", "readyz", "openapi", "metrics"}, segments[0])
+}
+
+// root lists the paths there are.
+func (c *call) root() {
+	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics",
+		"/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"}
+	for _, g := range c.s.catalogue().groups {
+		if g.Name == "" {
+			continue
+		}
+		paths = append(paths, "/apis/"+g.Name)
+		for _, v := range g.Versions {
+			paths = append(paths, "/apis/"+g.Name+"/"+v.Version)
+		}
+	}
+	slices.Sort(paths)
+	c.sendJSON("application/json", metav1.RootPaths{Paths: paths})
+}
+
+// sendDoc answers with a document that has a JSON and a protobuf form.
+func (c *call) sendDoc(doc runtime.Object) {
+	a, err := negotiate(c.r, offer{protobuf: true, plain: true})
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.send(http.StatusOK, a, doc)
+}
+
+// health answers /healthz, /livez and /readyz with one check or all.
+// (Upstream: apiserver/pkg/server/healthz.)
+func (c *call) health(segments []string) bool {
+	if len(segments) > 2 {
+		return false
+	}
+	var b strings.Builder
+	failed, found := 0, false
+	exclude := c.r.URL.Query()["exclude"]
+	try := func(name string, run func() error) {
+		if len(segments) == 2 && segments[1] != name {
+			return
+		}
+		found = true
+		switch {
+		case slices.Contains(exclude, name):
+			b.WriteString("[+]" + name + " excluded: ok\n")
+		default:
+			if err := run(); err != nil {
+				failed++
+				c.s.cfg.Log.Warn("health check failed", "check", name, "err", err)
+				b.WriteString("[-]" + name + " failed: reason withheld\n")
+				return
+			}
+			b.WriteString("[+]" + name + " ok\n")
+		}
+	}
+	try("ping", func() error { return nil })
+	for _, check := range c.s.cfg.Checks {
+		if segments[0] != "livez" || check.Live {
+			try(check.Name, func() error { return check.Run(c.r.Context()) })
+		}
+	}
+	if segments[0] == "readyz" {
+		try("shutdown", c.s.long.open)
+	}
+	if !found {
+		return false
+	}
+	c.w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, verbose := c.r.URL.Query()["verbose"]
+	switch {
+	case failed > 0:
+		c.sendBytes(http.StatusInternalServerError, "text/plain; charset=utf-8", []byte(b.String()+segments[0]+" check failed\n"))
+	case verbose && len(segments) == 1:
+		c.sendBytes(http.StatusOK, "text/plain; charset=utf-8", []byte(b.String()+segments[0]+" check passed\n"))
+	default:
+		c.sendBytes(http.StatusOK, "text/plain; charset=utf-8", []byte("ok"))
+	}
+	return true
+}
+
+func (l *longRunning) open() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errClosing
+	}
+	return nil
+}
+
+var errClosing = apierrors.NewServiceUnavailable("the server is shutting down")
+
+// debug gives profiles to those who may do everything.
+func (c *call) debug(path string) {
+	if !slices.Contains(c.user.Groups, auth.Masters) {
+		c.fail(auth.Forbidden(auth.Attributes{User: c.user, Verb: strings.ToLower(c.r.Method), Path: path}))
+		return
+	}
+	handlers := map[string]http.HandlerFunc{
+		"/debug/pprof/cmdline": pprof.Cmdline, "/debug/pprof/profile": pprof.Profile,
+		"/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
+	}
+	h := handlers[path]
+	if h == nil && strings.HasPrefix(path, "/debug/pprof") {
+		h = pprof.Index
+	}
+	if h == nil {
+		c.notFound()
+		return
+	}
+	c.code = http.StatusOK
+	h(c.w, c.r)
+}
+
+// openapi answers /openapi/v3 and what is below it. (KEP-2896.)
+func (c *call) openapi(segments []string) bool {
+	switch {
+	case len(segments) == 1 && segments[0] == "v3":
+		index, err := c.s.cfg.Schemas.Index()
+		if err != nil {
+			c.fail(err)
+			return true
+		}
+		type link struct {
+			URL string `json:"serverRelativeURL"`
+		}
+		doc := struct {
+			Paths map[string]link `json:"paths"`
+		}{map[string]link{}}
+		for path, hash := range index {
+			doc.Paths[path] = link{"/openapi/v3/" + path + "?hash=" + url.QueryEscape(hash)}
+		}
+		c.sendJSON("application/json", doc)
+		return true
+	case len(segments) == 3 && segments[0] == "v3" && segments[1] == "api":
+		return c.openapiOf(schema.GroupVersion{Version: segments[2]}, strings.Join(segments[1:], "/"))
+	case len(segments) == 4 && segments[0] == "v3" && segments[1] == "apis":
+		return c.openapiOf(schema.GroupVersion{Group: segments[2], Version: segments[3]}, strings.Join(segments[1:], "/"))
+	}
+	return false
+}
+
+func (c *call) openapiOf(gv schema.GroupVersion, path string) bool {
+	index, err := c.s.cfg.Schemas.Index()
+	if err != nil {
+		c.fail(err)
+		return true
+	}
+	if _, ok := index[path]; !ok {
+		return false
+	}
+	if _, err := negotiate(c.r, offer{plain: true, yamlOff: true}); err != nil {
+		c.fail(notAcceptable([]string{"application/json"}))
+		return true
+	}
+	doc, hash, err := c.s.cfg.Schemas.OpenAPIV3(gv)
+	if err != nil {
+		c.fail(err)
+		return true
+	}
+	h := c.w.Header()
+	etag := `"` + hash + `"`
+	if asked := c.r.URL.Query().Get("hash"); asked != "" {
+		if asked != hash {
+			h.Set("Location", c.r.URL.Path+"?hash="+url.QueryEscape(hash))
+			c.code = http.StatusMovedPermanently
+			c.w.WriteHeader(http.StatusMovedPermanently)
+			return true
+		}
+		// The address names the content, so it may be kept for ever.
+		h.Set("Cache-Control", "public, immutable")
+		h.Set("Expires", c.s.cfg.Now().Add(365*24*time.Hour).UTC().Format(http.TimeFormat))
+	} else {
+		h.Set("Cache-Control", "no-cache, private")
+	}
+	h.Set("ETag", etag)
+	h.Set("Vary", "Accept")
+	if matchesETag(c.r, etag) {
+		c.code = http.StatusNotModified
+		c.w.WriteHeader(http.StatusNotModified)
+		return true
+	}
+	c.sendBytes(http.StatusOK, "application/json", doc)
+	return true
+}
+
+// openid answers what a relying party needs to check our tokens.
+func (c *call) openid(path string) bool {
+	t := c.s.cfg.Tokens
+	if t == nil {
+		return false
+	}
+	var data []byte
+	var err error
+	contentType := "application/json"
+	switch path {
+	case ".well-known/openid-configuration":
+		data, err = t.Discovery()
+	case "openid/v1/jwks":
+		data, err = t.KeySet()
+		contentType = "application/jwk-set+json"
+	default:
+		return false
+	}
+	if err != nil {
+		c.fail(err)
+		return true
+	}
+	c.w.Header().Set("Cache-Control", "public, max-age=3600")
+	c.sendBytes(http.StatusOK, contentType, data)
+	return true
+}
+
+// defaultVersion is the version of the API that is served.
+func defaultVersion() version.Info {
+	return version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.2+sampan", GitTreeState: "clean",
+		GoVersion: goruntime.Version(), Compiler: goruntime.Compiler, Platform: goruntime.GOOS + "/" + goruntime.GOARCH}
+}

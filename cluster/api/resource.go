@@ -1,0 +1,393 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/object"
+	"sampan/cluster/request"
+	"sampan/cluster/verb"
+)
+
+// resource answers a request for objects.
+func (c *call) resource() {
+	if (c.route.Prefix == "api") != (c.route.GV.Group == "") {
+		c.notFound() // /apis//v1 and /api/<group> do not exist
+		return
+	}
+	if v := c.s.virtualAt(c.route); v != nil {
+		c.review(v)
+		return
+	}
+	k := c.s.cfg.Kinds.ByGVR(c.route.GV.WithResource(c.route.Resource))
+	if k == nil {
+		c.notFound()
+		return
+	}
+	query := c.r.URL.Query()
+	r := request.Request{
+		Verb: c.route.verb(c.r.Method, query), Kind: k, GVK: versionOf(k, c.route.GV),
+		Namespace: c.route.Namespace, Name: c.route.Name, Subresource: c.route.Subresource,
+		User: c.user, Warn: c.warn,
+	}
+	c.verb = r.Verb
+	if k.Cluster && r.Namespace != "" || !k.Cluster && r.Namespace == "" && r.Name != "" {
+		c.notFound()
+		return
+	}
+	if k.Cluster && k.Plural == "namespaces" && k.GVK.Group == "" {
+		// A namespace's own requests are in that namespace, for rules and
+		// admission (upstream: RequestInfo).
+		r.Namespace = ""
+	}
+	if t, ok := throughs[c.throughKey()]; ok && r.Name != "" {
+		c.through(t, r, query)
+		return
+	}
+	do, known := c.handler(k, r)
+	if !known {
+		c.notFound()
+		return
+	}
+	if do == nil {
+		c.methodNotAllowed()
+		return
+	}
+	if r.Verb == "watch" {
+		c.watch(r, query)
+		return
+	}
+	n := c.s.inFlight.Add(1)
+	defer c.s.inFlight.Add(-1)
+	if n > int64(c.s.cfg.MaxInFlight) {
+		c.fail(apierrors.NewTooManyRequests("too many requests, please try again later", 1))
+		return
+	}
+	limit, err := timeout(query)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), limit)
+	defer cancel()
+	do(ctx, r, query)
+}
+
+type handler func(ctx context.Context, r request.Request, q url.Values)
+
+// handler finds what answers r. known is false where nothing is served at the
+// path, whatever the method.
+func (c *call) handler(k *kind.Kind, r request.Request) (do handler, known bool) {
+	switch {
+	case r.Subresource == "":
+		switch r.Verb {
+		case "get":
+			return c.get, true
+		case "list":
+			return c.list, true
+		case "watch":
+			return c.list, true // answered by watch; here only to be known
+		case "create":
+			if r.Name == "" && (k.Cluster || r.Namespace != "") {
+				return c.create, true
+			}
+		case "update":
+			if r.Name != "" {
+				return c.update, true
+			}
+		case "patch":
+			if r.Name != "" {
+				return c.patch, true
+			}
+		case "delete":
+			return c.delete, true
+		case "deletecollection":
+			if k.Cluster || r.Namespace != "" {
+				return c.deleteCollection, true
+			}
+		}
+		return nil, true
+	case r.Subresource == "scale" && k.Scale != nil, k.Parts[r.Subresource].Take != nil:
+		switch r.Verb {
+		case "get":
+			return c.get, true
+		case "update":
+			return c.update, true
+		case "patch":
+			return c.patch, true
+		}
+		return nil, true
+	}
+	if _, ok := k.Actions[r.Subresource]; ok {
+		if r.Verb == "create" {
+			return c.act, true
+		}
+		return nil, true
+	}
+	return nil, false
+}
+
+func versionOf(k *kind.Kind, gv schema.GroupVersion) schema.GroupVersionKind {
+	for _, gvk := range k.GVKs() {
+		if gvk.GroupVersion() == gv {
+			return gvk
+		}
+	}
+	return k.GVK
+}
+
+func (c *call) get(ctx context.Context, r request.Request, q url.Values) {
+	o, err := getOptions(q)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	a, err := negotiate(c.r, c.offer(r, false))
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	obj, err := c.s.cfg.Verbs.Get(ctx, r, o)
+	c.object(http.StatusOK, a, r, q, obj, err)
+}
+
+func (c *call) list(ctx context.Context, r request.Request, q url.Values) {
+	o, err := listOptions(q)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	a, err := negotiate(c.r, c.offer(r, true))
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	l, err := c.s.cfg.Verbs.List(ctx, r, o)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.sendList(a, r, q, l)
+}
+
+func (c *call) create(ctx context.Context, r request.Request, q url.Values) {
+	if err := createOptions(q, c.r.UserAgent(), &r); err != nil {
+		c.fail(err)
+		return
+	}
+	c.write(ctx, r, q, func(b verb.Body) (kind.Object, int, error) {
+		obj, err := c.s.cfg.Verbs.Create(ctx, r, b)
+		return obj, http.StatusCreated, err
+	})
+}
+
+func (c *call) update(ctx context.Context, r request.Request, q url.Values) {
+	if err := updateOptions(q, c.r.UserAgent(), &r); err != nil {
+		c.fail(err)
+		return
+	}
+	c.write(ctx, r, q, func(b verb.Body) (kind.Object, int, error) {
+		obj, created, err := c.s.cfg.Verbs.Update(ctx, r, b)
+		return obj, okOrCreated(created), err
+	})
+}
+
+// write is what create and update share: a body of the object's kind.
+func (c *call) write(ctx context.Context, r request.Request, q url.Values, do func(verb.Body) (kind.Object, int, error)) {
+	a, err := negotiate(c.r, c.offer(r, false))
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	mt, err := bodyType(c.r, r.Kind.Type != nil)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	data, err := c.body()
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	obj, code, err := do(verb.Body{Data: data, MediaType: mt})
+	c.object(code, a, r, q, obj, err)
+}
+
+func (c *call) patch(ctx context.Context, r request.Request, q url.Values) {
+	pt, err := patchType(c.r)
+	if err == nil {
+		err = patchOptions(q, c.r.UserAgent(), pt, &r)
+	}
+	var a accepted
+	if err == nil {
+		a, err = negotiate(c.r, c.offer(r, false))
+	}
+	var data []byte
+	if err == nil {
+		data, err = c.body()
+	}
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	obj, created, err := c.s.cfg.Verbs.Patch(ctx, r, pt, data)
+	c.object(okOrCreated(created), a, r, q, obj, err)
+}
+
+func okOrCreated(created bool) int {
+	if created {
+		return http.StatusCreated
+	}
+	return http.StatusOK
+}
+
+func (c *call) delete(ctx context.Context, r request.Request, q url.Values) {
+	a, o, err := c.deleteRequest(&r, q)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	out, done, err := c.s.cfg.Verbs.Delete(ctx, r, o)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	code := http.StatusOK
+	if !done && o.OrphanDependents != nil && !*o.OrphanDependents {
+		code = http.StatusAccepted // upstream: handlers/delete.go
+	}
+	if obj, ok := out.(kind.Object); ok {
+		c.object(code, a, r, q, obj, nil)
+		return
+	}
+	c.send(code, accepted{mediaType: a.mediaType, pretty: a.pretty}, out)
+}
+
+func (c *call) deleteRequest(r *request.Request, q url.Values) (accepted, *metav1.DeleteOptions, error) {
+	a, err := negotiate(c.r, c.offer(*r, r.Name == ""))
+	if err != nil {
+		return a, nil, err
+	}
+	data, err := c.body()
+	if err != nil {
+		return a, nil, err
+	}
+	mt := object.JSON
+	if len(data) > 0 {
+		if mt, err = bodyType(c.r, true); err != nil {
+			return a, nil, err
+		}
+	}
+	o, err := deleteOptions(q, data, mt, r)
+	return a, o, err
+}
+
+func (c *call) deleteCollection(ctx context.Context, r request.Request, q url.Values) {
+	l, err := listOptions(q)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	a, o, err := c.deleteRequest(&r, q)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	out, err := c.s.cfg.Verbs.DeleteCollection(ctx, r, o, l)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.sendList(a, r, q, out)
+}
+
+// act posts to a subresource whose body is a kind of its own.
+func (c *call) act(ctx context.Context, r request.Request, q url.Values) {
+	if err := createOptions(q, c.r.UserAgent(), &r); err != nil {
+		c.fail(err)
+		return
+	}
+	a, err := negotiate(c.r, offer{protobuf: true, plain: true})
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	mt, err := bodyType(c.r, true)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	data, err := c.body()
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	out, err := c.s.cfg.Verbs.Act(ctx, r, verb.Body{Data: data, MediaType: mt})
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	if status, ok := out.(*metav1.Status); ok && status.Code != 0 {
+		c.send(int(status.Code), a, out)
+		return
+	}
+	c.send(http.StatusCreated, a, out)
+}
+
+func (c *call) offer(r request.Request, list bool) offer {
+	return offer{protobuf: r.Kind.Type != nil, list: list, plain: r.Subresource == "scale"}
+}
+
+// object answers with one object of r's kind, in the version asked for.
+func (c *call) object(code int, a accepted, r request.Request, q url.Values, obj kind.Object, err error) {
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	out, err := c.shape(a, r, q, obj)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.send(code, a, out)
+}
+
+// shape makes of a hub what the client asked for. Scale and other answers
+// that are not of the kind itself stay as they are.
+func (c *call) shape(a accepted, r request.Request, q url.Values, obj kind.Object) (runtime.Object, error) {
+	switch a.as {
+	case "Table":
+		o, err := tableOptions(q)
+		if err != nil {
+			return nil, err
+		}
+		return c.s.table(a, r, o, []kind.Object{obj}, metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()}, true)
+	case "PartialObjectMetadata":
+		return partial(obj, a.version), nil
+	}
+	if r.Subresource == "scale" {
+		return obj, nil
+	}
+	return object.As(r.Kind, obj, r.GVK)
+}
+
+func (c *call) notFound() { c.fail(notFound(c.r.Method)) }
+
+// notFound is what clients print for a path that nothing answers.
+func notFound(method string) error {
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, strings.ToLower(method), schema.GroupResource{}, "", "", 0, true)
+}
+
+func (c *call) methodNotAllowed() {
+	c.fail(&apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure,
+		Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed,
+		Message: "the server does not allow this method on the requested resource"}})
+}

@@ -1,0 +1,233 @@
+package api
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/object"
+	"sampan/cluster/request"
+	"sampan/cluster/verb"
+)
+
+// writeTimeout is how long a watcher may take to accept what is written to
+// it. One that does not read loses its connection: what waits for it is
+// bounded by the connection's window and the store's log.
+const writeTimeout = 30 * time.Second
+
+// watch streams events until the client leaves, the time is over, the server
+// ends, or the watch cannot go on.
+func (c *call) watch(r request.Request, q url.Values) {
+	o, err := listOptions(q)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	offer := c.offer(r, false)
+	offer.yamlOff = true
+	a, err := negotiate(c.r, offer)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	topts, err := tableOptions(q)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	ctx, end := c.s.long.begin(c.r.Context())
+	defer end()
+	w, err := c.s.cfg.Verbs.Watch(ctx, r, o)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	defer w.Close()
+
+	e := eventWriter{c: c, r: r, a: a, options: topts, control: http.NewResponseController(c.w)}
+	lasts := c.s.cfg.WatchTimeout + rand.N(c.s.cfg.WatchTimeout)
+	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
+		lasts = time.Duration(*o.TimeoutSeconds) * time.Second
+	}
+	contentType := a.mediaType
+	if a.mediaType != object.JSON {
+		contentType += ";stream=watch"
+	}
+	c.w.Header().Set("Content-Type", contentType)
+	c.code = http.StatusOK
+	c.w.WriteHeader(http.StatusOK)
+	if e.control.Flush() != nil {
+		return
+	}
+	end2 := c.s.cfg.Now().Add(lasts)
+	for {
+		until := end2
+		if o.AllowWatchBookmarks {
+			if b := c.s.cfg.Now().Add(c.s.cfg.BookmarkEvery); b.Before(end2) {
+				until = b
+			}
+		}
+		events, err := next(ctx, w, until)
+		switch {
+		case err == nil:
+			if e.write(events) != nil {
+				return
+			}
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, context.DeadlineExceeded) && until != end2:
+			b := w.Bookmark()
+			if e.write([]verb.WatchEvent{b}) != nil {
+				return
+			}
+		case errors.Is(err, context.DeadlineExceeded):
+			return
+		default:
+			e.fail(err)
+			return
+		}
+	}
+}
+
+// next is Next with an end.
+func next(ctx context.Context, w *verb.Watch, until time.Time) ([]verb.WatchEvent, error) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	return w.Next(ctx)
+}
+
+// eventWriter frames events for one watcher.
+type eventWriter struct {
+	c       *call
+	r       request.Request
+	a       accepted
+	options metav1.TableOptions
+	headed  bool // the first table has the columns, the others rows only
+	control *http.ResponseController
+}
+
+// write sends events and flushes once. An error means that the client is
+// gone or too slow; or that an event could not be encoded, which was said.
+func (e *eventWriter) write(events []verb.WatchEvent) error {
+	if err := e.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	for i := range events {
+		frame, err := e.frame(&events[i])
+		if err != nil {
+			e.fail(err)
+			return err
+		}
+		if _, err := e.c.w.Write(frame); err != nil {
+			return err
+		}
+	}
+	err := e.control.Flush()
+	e.control.SetWriteDeadline(time.Time{})
+	return err
+}
+
+// frame is an event as it goes over the wire. All watchers of the same form
+// share one encoding, but for tables, whose ages differ.
+func (e *eventWriter) frame(ev *verb.WatchEvent) ([]byte, error) {
+	if e.a.as == "Table" || ev.Type == "BOOKMARK" {
+		return e.encode(ev)
+	}
+	var failed error
+	key := e.a.mediaType + "|" + e.a.as + e.a.version + "|" + e.r.GVK.Version + "|" + e.r.GVK.Group + "|" + e.r.Subresource + "|" + string(ev.Type)
+	data := ev.Encoded(key, func() []byte {
+		data, err := e.encode(ev)
+		failed = err
+		return data
+	})
+	if failed == nil && len(data) == 0 {
+		return e.encode(ev) // another watcher's attempt failed: find out why
+	}
+	return data, failed
+}
+
+func (e *eventWriter) encode(ev *verb.WatchEvent) ([]byte, error) {
+	obj, err := e.object(ev)
+	if err != nil {
+		return nil, err
+	}
+	data, err := e.c.s.codec.Encode(nil, obj, e.a.mediaType)
+	if err != nil {
+		return nil, err
+	}
+	return frame(string(ev.Type), data, e.a.mediaType)
+}
+
+// object is what goes into the event, in the form asked for.
+func (e *eventWriter) object(ev *verb.WatchEvent) (runtime.Object, error) {
+	hub := ev.Object
+	if ev.Type == "BOOKMARK" {
+		if hub = e.r.Kind.New(); hub == nil {
+			return nil, errPanic
+		}
+		hub.GetObjectKind().SetGroupVersionKind(e.r.Kind.GVK)
+		if ev.InitialEventsEnd {
+			hub.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+		}
+	}
+	if hub.GetResourceVersion() != ev.ResourceVersion && ev.ResourceVersion != "" {
+		hub = hub.DeepCopyObject().(kind.Object)
+		hub.SetResourceVersion(ev.ResourceVersion)
+	}
+	switch e.a.as {
+	case "Table":
+		objs := []kind.Object{hub}
+		t, err := e.c.s.table(e.a, e.r, e.options, objs, metav1.ListMeta{ResourceVersion: hub.GetResourceVersion()}, !e.headed)
+		e.headed = true
+		return t, err
+	case "PartialObjectMetadata":
+		return partial(hub, e.a.version), nil
+	}
+	return object.As(e.r.Kind, hub, e.r.GVK)
+}
+
+// fail ends the stream with an ERROR event.
+func (e *eventWriter) fail(err error) {
+	status := statusOf(err)
+	data, err := e.c.s.codec.Encode(nil, &status, e.a.mediaType)
+	if err != nil {
+		return
+	}
+	if f, err := frame("ERROR", data, e.a.mediaType); err == nil {
+		e.c.w.Write(f)
+		e.control.Flush()
+	}
+}
+
+// frame wraps an encoded object into a watch event. JSON events end with a
+// newline; protobuf ones are a length of four bytes, big endian, and a
+// WatchEvent without the k8s prefix, whose object has it. (Upstream:
+// serializer/json/json.go and protobuf.go, LengthDelimitedFramer.)
+func frame(typ string, obj []byte, mediaType string) ([]byte, error) {
+	if mediaType == object.Protobuf {
+		ev := metav1.WatchEvent{Type: typ, Object: runtime.RawExtension{Raw: obj}}
+		size := ev.Size()
+		data := make([]byte, 4+size)
+		binary.BigEndian.PutUint32(data, uint32(size))
+		_, err := ev.MarshalToSizedBuffer(data[4:])
+		return data, err
+	}
+	for len(obj) > 0 && obj[len(obj)-1] == '\n' {
+		obj = obj[:len(obj)-1]
+	}
+	const before, between, after = `{"type":"`, `","object":`, "}\n"
+	data := make([]byte, 0, len(before)+len(typ)+len(between)+len(obj)+len(after))
+	data = append(data, before...)
+	data = append(data, typ...)
+	data = append(data, between...)
+	data = append(data, obj...)
+	return append(data, after...), nil
+}
