@@ -7,7 +7,6 @@
 package bootstrap
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -23,7 +22,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"sampan/internal/fault"
@@ -66,6 +64,7 @@ type PKI struct {
 
 	caKey *ecdsa.PrivateKey
 	now   func() time.Time
+	made  files // what has to be written
 }
 
 // ClientCertificate is a certificate and its key as PEM.
@@ -97,20 +96,27 @@ func LoadPKI(cfg PKIConfig) (*PKI, error) {
 	if err := p.loadSigning(cfg.Dir); err != nil {
 		return nil, err
 	}
+	if err := p.made.write(cfg.Dir); err != nil {
+		return nil, err
+	}
+	p.made = nil
 	return p, nil
 }
 
 func (p *PKI) loadCA(dir string) error {
-	key, err := loadKey(filepath.Join(dir, "ca.key"))
-	if err != nil {
-		return err
-	}
-	p.caKey = key
-	path := filepath.Join(dir, "ca.crt")
+	path, keyPath := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
 	cert, err := loadCertificate(path)
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(keyPath); cert != nil && os.IsNotExist(err) {
+		return &fault.Error{Class: fault.NotFound, Op: "load certificate authority", On: keyPath, Fix: restore}
+	}
+	key, err := p.made.key(keyPath)
+	if err != nil {
+		return err
+	}
+	p.caKey = key
 	if cert != nil && !publicEqual(cert.PublicKey, key.Public()) {
 		return &fault.Error{Class: fault.Invalid, Op: "load certificate authority", On: path,
 			Fix: "ca.crt and ca.key do not belong together: restore both from one backup"}
@@ -132,9 +138,7 @@ func (p *PKI) renewCA(path string, key *ecdsa.PrivateKey) (*x509.Certificate, er
 	if err != nil {
 		return nil, &fault.Error{Op: "sign certificate", On: path, Err: err}
 	}
-	if err := writeFile(path, encodeCertificate(der), 0o644); err != nil {
-		return nil, err
-	}
+	p.made.add(path, encodeCertificate(der), 0o644)
 	return x509.ParseCertificate(der)
 }
 
@@ -193,7 +197,7 @@ func (p *PKI) loadAdmin(dir string) error {
 // loadSigning reads the key of service account tokens, and the public keys of
 // those before it: sa-*.pub, put there by RotateSigningKey or by hand.
 func (p *PKI) loadSigning(dir string) error {
-	key, err := loadKey(filepath.Join(dir, "sa.key"))
+	key, err := p.made.key(filepath.Join(dir, "sa.key"))
 	if err != nil {
 		return err
 	}
@@ -217,7 +221,7 @@ func (p *PKI) loadSigning(dir string) error {
 // effect at the next start.
 func RotateSigningKey(dir string) error {
 	path := filepath.Join(dir, "sa.key")
-	old, err := loadKey(path)
+	old, err := readKey(path)
 	if err != nil {
 		return err
 	}
@@ -226,12 +230,13 @@ func RotateSigningKey(dir string) error {
 		return err
 	}
 	sum := sha256.Sum256(der)
-	kept := filepath.Join(dir, "sa-"+hex.EncodeToString(sum[:4])+".pub")
-	if err := writeFile(kept, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+	var made files
+	made.add(filepath.Join(dir, "sa-"+hex.EncodeToString(sum[:4])+".pub"),
+		pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600)
+	if _, err := made.newKey(path); err != nil {
 		return err
 	}
-	_, err = newKey(path)
-	return err
+	return made.write(dir)
 }
 
 // Client makes a certificate for a user of this instance's API: name is its
@@ -265,7 +270,7 @@ func (p *PKI) Server(name string, hosts []string, ips []net.IP) (tls.Certificate
 // missing, near its end, of another CA, or not good.
 func (p *PKI) leaf(dir, name string, t *x509.Certificate, good func(*x509.Certificate) bool) (ClientCertificate, error) {
 	crtPath, keyPath := filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-	key, err := loadKey(keyPath)
+	key, err := p.made.key(keyPath)
 	if err != nil {
 		return ClientCertificate{}, err
 	}
@@ -282,7 +287,8 @@ func (p *PKI) leaf(dir, name string, t *x509.Certificate, good func(*x509.Certif
 	if err != nil {
 		return ClientCertificate{}, err
 	}
-	return pair, writeFile(crtPath, pair.Cert, 0o600)
+	p.made.add(crtPath, pair.Cert, 0o600)
+	return pair, nil
 }
 
 func (p *PKI) sign(t *x509.Certificate, key *ecdsa.PrivateKey) (ClientCertificate, error) {
@@ -322,12 +328,9 @@ func (p *PKI) expiring(c *x509.Certificate) bool {
 	return now.Add(renewBefore).After(c.NotAfter) || now.Before(c.NotBefore)
 }
 
-// loadKey reads a private key, or makes one if there is no such file.
-func loadKey(path string) (*ecdsa.PrivateKey, error) {
+// readKey reads a private key.
+func readKey(path string) (*ecdsa.PrivateKey, error) {
 	data, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return newKey(path)
-	}
 	if err != nil {
 		return nil, &fault.Error{Op: "read key", On: path, Err: err}
 	}
@@ -347,18 +350,6 @@ func loadKey(path string) (*ecdsa.PrivateKey, error) {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "read key", On: path, Fix: "only ECDSA keys are supported"}
 	}
 	return ec, nil
-}
-
-func newKey(path string) (*ecdsa.PrivateKey, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	data, err := encodeKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return key, writeFile(path, data, 0o600)
 }
 
 // loadCertificate returns nil if there is no such file.
@@ -420,46 +411,4 @@ func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
 func publicEqual(a, b crypto.PublicKey) bool {
 	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && k.Equal(b)
-}
-
-// writeFile replaces path by data so that after a power loss there is the old
-// or the new content, never a part, and that nobody reads a key in between.
-func writeFile(path string, data []byte, mode os.FileMode) error {
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
-		return os.Chmod(path, mode)
-	}
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+strings.TrimPrefix(filepath.Base(path), ".")+"-*")
-	if err != nil {
-		return &fault.Error{Op: "write", On: path, Err: err}
-	}
-	defer os.Remove(f.Name()) // gone already when all went well
-	_, err = f.Write(data)
-	for _, step := range []func() error{func() error { return f.Chmod(mode) }, f.Sync} {
-		if err == nil {
-			err = step()
-		}
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
-		return &fault.Error{Op: "write", On: path, Err: err}
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
