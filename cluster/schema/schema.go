@@ -1,26 +1,131 @@
 // Package schema knows the fields of every served type: their descriptions,
 // defaults, list keys and enums, generated from k8s.io/api into one compressed
 // file inside the binary. OpenAPI documents and field ownership read it, each
-// group version when it is first asked for.
+// part when it is first asked for.
 //
 // schema knows no objects and no rules.
 package schema
 
+//go:generate go run ./generate schema.zip
+
 import (
+	"archive/zip"
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"sampan/cluster/kind"
+	"sampan/internal/fault"
 )
+
+// blob has an entry per use and Go package: "doc/io.k8s.api.core.v1" is the
+// OpenAPI v3 schemas by name, "shape/…" the same without texts and defaults.
+//
+//go:embed schema.zip
+var blob []byte
 
 // Schemas answers for the kinds of a table. Nothing is read or kept before
 // the first question. It is safe for concurrent use.
 type Schemas struct {
 	kinds *kind.Table
 
-	mu    sync.Mutex // guards all below
-	docs  map[string]document
-	types map[typeKey]*typesEntry
+	mu     sync.Mutex // guards all below
+	shapes map[string]definitions
 }
 
+// definitions are schemas by name, as JSON.
+type definitions map[string]json.RawMessage
+
 // New returns the schemas of the kinds in a table.
-func New(kinds *kind.Table) *Schemas { return &Schemas{kinds: kinds} }
+func New(kinds *kind.Table) *Schemas {
+	return &Schemas{kinds: kinds, shapes: map[string]definitions{}}
+}
+
+// model is the name of gvk's schema, upstream's: "io.k8s.api.apps.v1.Deployment".
+// All groups' packages are called like the first label of the group.
+func model(gvk schema.GroupVersionKind) string {
+	group, _, _ := strings.Cut(gvk.Group, ".")
+	if group == "" {
+		group = "core"
+	}
+	return "io.k8s.api." + group + "." + gvk.Version + "." + gvk.Kind
+}
+
+// errNoEntry says that the blob has nothing of a package.
+var errNoEntry = errors.New("no such package among the generated schemas")
+
+// read returns one entry of the blob, decompressed.
+func read(entry string) (definitions, error) {
+	z, err := zip.NewReader(bytes.NewReader(blob), int64(len(blob)))
+	if err != nil {
+		return nil, &fault.Error{Op: "read schemas", On: entry, Err: err}
+	}
+	f, err := z.Open(entry)
+	if err != nil {
+		return nil, &fault.Error{Class: fault.NotFound, Op: "read schemas", On: entry, Err: errNoEntry}
+	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, &fault.Error{Op: "read schemas", On: entry, Err: err}
+	}
+	var d definitions
+	if err := json.Unmarshal(data, &d); err != nil {
+		return nil, &fault.Error{Op: "read schemas", On: entry, Err: err}
+	}
+	return d, nil
+}
+
+// packageOf is the part of a schema's name that names its entry.
+func packageOf(name string) string {
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		return name[:i]
+	}
+	return name
+}
+
+// closure collects the schemas named and all that they refer to. get returns
+// the definitions of a package.
+func closure(names []string, get func(pkg string) (definitions, error)) (definitions, error) {
+	all := definitions{}
+	for len(names) > 0 {
+		name := names[len(names)-1]
+		names = names[:len(names)-1]
+		if _, ok := all[name]; ok {
+			continue
+		}
+		d, err := get(packageOf(name))
+		if err != nil {
+			return nil, err
+		}
+		text, ok := d[name]
+		if !ok {
+			return nil, &fault.Error{Class: fault.NotFound, Op: "read schema", On: name, Err: errNoEntry}
+		}
+		all[name] = text
+		names = append(names, references(text)...)
+	}
+	return all, nil
+}
+
+const refPrefix = `"$ref":"#/components/schemas/`
+
+// references are the names that a schema refers to. Names need no escaping in
+// JSON, and the text is our own, without spaces.
+func references(text []byte) []string {
+	var names []string
+	for {
+		_, rest, ok := bytes.Cut(text, []byte(refPrefix))
+		if !ok {
+			return names
+		}
+		name, after, _ := bytes.Cut(rest, []byte(`"`))
+		names, text = append(names, string(name)), after
+	}
+}

@@ -1,0 +1,151 @@
+package schema
+
+import (
+	"archive/zip"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sampan/cluster/kind"
+	"sampan/internal/fault"
+)
+
+// Version is what documents say of the API: upstream's, whose behaviour this
+// is.
+const Version = "v1.37.2"
+
+// Path is where a group version's document is found below /openapi/v3:
+// "api/v1", "apis/apps/v1".
+func Path(gv schema.GroupVersion) string {
+	if gv.Group == "" {
+		return "api/" + gv.Version
+	}
+	return "apis/" + gv.Group + "/" + gv.Version
+}
+
+// Index is what /openapi/v3 lists: Path to the hash of its document. It makes
+// no document. Its error is that of a program whose schemas are damaged.
+func (s *Schemas) Index() (map[string]string, error) {
+	if _, err := zip.NewReader(bytes.NewReader(blob), int64(len(blob))); err != nil {
+		return nil, &fault.Error{Op: "read schemas", Err: err}
+	}
+	index := map[string]string{}
+	for _, k := range s.kinds.All() {
+		for _, gvk := range k.GVKs() {
+			gv := gvk.GroupVersion()
+			if path := Path(gv); index[path] == "" {
+				index[path] = s.hash(gv)
+			}
+		}
+	}
+	return index, nil
+}
+
+// blobHash is taken once, when the first hash is asked for.
+var blobHash = sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(blob) })
+
+// hash changes whenever the document of gv does: it is of all that the
+// document is made from.
+func (s *Schemas) hash(gv schema.GroupVersion) string {
+	h := sha256.New()
+	b := blobHash()
+	h.Write(b[:])
+	fmt.Fprintln(h, Version, gv)
+	for _, k := range s.served(gv) {
+		fmt.Fprintln(h, k.Plural, k.kind.Cluster, k.gvk, k.kind.Scale != nil, subresources(k.kind))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// one is a kind in the version that a document is about.
+type one struct {
+	*kind.Kind
+	kind *kind.Kind
+	gvk  schema.GroupVersionKind
+}
+
+func (s *Schemas) served(gv schema.GroupVersion) []one {
+	var all []one
+	for _, k := range s.kinds.All() {
+		for _, gvk := range k.GVKs() {
+			if gvk.GroupVersion() == gv {
+				all = append(all, one{k, k, gvk})
+			}
+		}
+	}
+	return all
+}
+
+func subresources(k *kind.Kind) []string {
+	var all []string
+	for name := range k.Parts {
+		all = append(all, name)
+	}
+	for name := range k.Actions {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// OpenAPIV3 is the document of a group version as JSON, with its hash. It is
+// made anew by each call: clients keep it by its hash. A fault of class
+// NotFound if nothing is served there.
+func (s *Schemas) OpenAPIV3(gv schema.GroupVersion) (doc []byte, hash string, err error) {
+	kinds := s.served(gv)
+	if len(kinds) == 0 {
+		return nil, "", &fault.Error{Class: fault.NotFound, Op: "describe group version", On: gv.String()}
+	}
+	names := []string{metaV1 + "Status", metaV1 + "DeleteOptions", metaV1 + "Patch", metaV1 + "WatchEvent", metaV1 + "APIResourceList"}
+	paths := map[string]any{}
+	for _, k := range kinds {
+		for path, item := range k.paths() {
+			paths[path] = item
+		}
+		if !generated(k.gvk) {
+			continue
+		}
+		names = append(names, model(k.gvk), model(k.gvk)+"List")
+		if k.kind.Scale != nil {
+			names = append(names, model(scaleGVK))
+		}
+		for _, action := range k.kind.Actions {
+			names = append(names, model(action.GVK))
+		}
+	}
+	packages := map[string]definitions{}
+	schemas, err := closure(names, func(pkg string) (definitions, error) {
+		if d, ok := packages[pkg]; ok {
+			return d, nil
+		}
+		d, err := read("doc/" + pkg)
+		packages[pkg] = d
+		return d, err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	doc, err = json.Marshal(map[string]any{
+		"openapi":    "3.0.0",
+		"info":       map[string]any{"title": "Kubernetes", "version": Version},
+		"paths":      paths,
+		"components": map[string]any{"schemas": schemas},
+	})
+	return doc, s.hash(gv), err
+}
+
+const metaV1 = "io.k8s.apimachinery.pkg.apis.meta.v1."
+
+var scaleGVK = schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}
+
+// generated says whether the blob has the package of gvk.
+func generated(gvk schema.GroupVersionKind) bool {
+	d, err := read("doc/" + packageOf(model(gvk)))
+	return err == nil && d[model(gvk)] != nil
+}
