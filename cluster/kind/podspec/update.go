@@ -1,16 +1,263 @@
 package podspec
 
 import (
+	"fmt"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sampan/cluster/kind"
 )
 
-func validateUpdate(p, old *corev1.Pod) field.ErrorList                     { return nil }
-func ValidateStatus(p, old *corev1.Pod) field.ErrorList                     { return nil }
-func ValidateEphemeralUpdate(p, old *corev1.Pod) field.ErrorList            { return nil }
-func ValidateResize(p, old *corev1.Pod) field.ErrorList                     { return nil }
-func TakeResources(dst, src *corev1.Pod)                                    {}
-func ValidateBinding(b *corev1.Binding) field.ErrorList                     { return nil }
-func Warnings(p, old *corev1.Pod) []string                                  { return nil }
-func TemplateWarnings(t *corev1.PodTemplateSpec, path *field.Path) []string { return nil }
-func ValidateTaints(t []corev1.Taint, path *field.Path) field.ErrorList     { return nil }
+// changeable is what a user may change of a pod, in upstream's words.
+const changeable = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`," +
+	"`spec.tolerations` (only additions to existing tolerations)," +
+	"`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+
+// validateUpdate checks a change of a pod through its main resource: nearly
+// nothing may change, since a node already acts on it.
+func validateUpdate(p, old *corev1.Pod) (errs field.ErrorList) {
+	spec := field.NewPath("spec")
+	errs = append(errs, annotations(p.Annotations, field.NewPath("metadata", "annotations"))...)
+	for _, k := range []string{corev1.MirrorPodAnnotationKey} {
+		now, has := p.Annotations[k]
+		was, had := old.Annotations[k]
+		at := field.NewPath("metadata", "annotations").Key(k)
+		if had && (!has || now != was) {
+			errs = append(errs, field.Forbidden(at, "may not remove or update mirror pod annotation"))
+		} else if has && !had {
+			errs = append(errs, field.Forbidden(at, "may not add mirror pod annotation"))
+		}
+	}
+	for _, list := range []struct {
+		now, was []corev1.Container
+		path     *field.Path
+	}{
+		{p.Spec.Containers, old.Spec.Containers, spec.Child("containers")},
+		{p.Spec.InitContainers, old.Spec.InitContainers, spec.Child("initContainers")},
+	} {
+		if len(list.now) != len(list.was) {
+			return append(errs, field.Forbidden(list.path, "pod updates may not add or remove containers"))
+		}
+		for i := range list.now {
+			errs = append(errs, image(list.now[i].Image, list.path.Index(i).Child("image"))...)
+		}
+	}
+	if e := deadline(p.Spec.ActiveDeadlineSeconds, old.Spec.ActiveDeadlineSeconds, spec.Child("activeDeadlineSeconds")); len(e) > 0 {
+		return append(errs, e...)
+	}
+	errs = append(errs, addedTolerations(p.Spec.Tolerations, old.Spec.Tolerations, spec.Child("tolerations"))...)
+	errs = append(errs, removedGates(p.Spec.SchedulingGates, old.Spec.SchedulingGates, spec.Child("schedulingGates"))...)
+
+	// What may change is set back; the rest must be the same.
+	rest := p.Spec.DeepCopy()
+	for i := range rest.Containers {
+		rest.Containers[i].Image = old.Spec.Containers[i].Image
+	}
+	for i := range rest.InitContainers {
+		rest.InitContainers[i].Image = old.Spec.InitContainers[i].Image
+	}
+	rest.ActiveDeadlineSeconds = old.Spec.ActiveDeadlineSeconds
+	rest.Tolerations = old.Spec.Tolerations
+	rest.SchedulingGates = old.Spec.SchedulingGates
+	if g, was := rest.TerminationGracePeriodSeconds, old.Spec.TerminationGracePeriodSeconds; g != nil && was != nil && *was < 0 && *g == 1 {
+		rest.TerminationGracePeriodSeconds = was
+	}
+	if len(old.Spec.SchedulingGates) > 0 {
+		// Not yet looked at by the scheduler: it may still be told more.
+		errs = append(errs, tightened(rest, &old.Spec, spec)...)
+		rest.NodeSelector = old.Spec.NodeSelector
+		rest.Affinity = old.Spec.Affinity
+	}
+	if !equal(rest, &old.Spec) {
+		errs = append(errs, field.Forbidden(spec, fmt.Sprintf("pod updates may not change fields other than %s\n%s", changeable, diff.Diff(rest, &old.Spec))))
+	}
+	return errs
+}
+
+func deadline(now, was *int64, path *field.Path) field.ErrorList {
+	switch {
+	case now == nil && was != nil:
+		return field.ErrorList{field.Invalid(path, now, "must not update from a positive integer to nil value")}
+	case now == nil:
+		return nil
+	case *now < 0 || *now > maxInt32:
+		return field.ErrorList{field.Invalid(path, *now, between(0, maxInt32))}
+	case was != nil && *was < *now:
+		return field.ErrorList{field.Invalid(path, *now, "must be less than or equal to previous value")}
+	}
+	return nil
+}
+
+func addedTolerations(now, was []corev1.Toleration, path *field.Path) (errs field.ErrorList) {
+	for _, o := range was {
+		o.TolerationSeconds = nil
+		if !slices.ContainsFunc(now, func(n corev1.Toleration) bool { n.TolerationSeconds = nil; return n == o }) {
+			return field.ErrorList{field.Forbidden(path, "existing toleration can not be modified except its tolerationSeconds")}
+		}
+	}
+	return tolerations(now, path)
+}
+
+func removedGates(now, was []corev1.PodSchedulingGate, path *field.Path) (errs field.ErrorList) {
+	for i, g := range now {
+		if !slices.Contains(was, g) {
+			errs = append(errs, field.Forbidden(path.Index(i).Child("name"),
+				fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", g.Name)))
+		}
+	}
+	return errs
+}
+
+// tightened checks that a gated pod asks for no other nodes, only for fewer
+// (KEP-3838).
+func tightened(now, was *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+	for k, v := range was.NodeSelector {
+		if have, ok := now.NodeSelector[k]; !ok || have != v {
+			errs = append(errs, field.Invalid(path.Child("nodeSelector"), now.NodeSelector,
+				"only additions to spec.nodeSelector are allowed (no mutations or deletions)"))
+			break
+		}
+	}
+	at := path.Child("affinity", "nodeAffinity")
+	n, w := nodeAffinity(now), nodeAffinity(was)
+	if !samePodAffinity(now.Affinity, was.Affinity) {
+		errs = append(errs, field.Invalid(path.Child("affinity"), now.Affinity, "field is immutable"))
+	}
+	if w == nil || w.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		if n != nil && n.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+			errs = append(errs, affinity(&corev1.Affinity{NodeAffinity: n}, path.Child("affinity"))...)
+		}
+		return errs
+	}
+	at = at.Child("requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
+	if n == nil || n.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return append(errs, field.Invalid(at, nil, "may not be removed"))
+	}
+	terms, before := n.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms, w.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	if len(terms) != len(before) {
+		return append(errs, field.Invalid(at, terms, "no additions/deletions to non-empty NodeSelectorTerms list are allowed"))
+	}
+	for i := range terms {
+		if !startsWith(terms[i].MatchExpressions, before[i].MatchExpressions) || !startsWith(terms[i].MatchFields, before[i].MatchFields) {
+			errs = append(errs, field.Invalid(at.Index(i), terms[i], "only additions are allowed (no mutations or deletions)"))
+		}
+	}
+	return append(errs, affinity(&corev1.Affinity{NodeAffinity: n}, path.Child("affinity"))...)
+}
+
+func nodeAffinity(s *corev1.PodSpec) *corev1.NodeAffinity {
+	if s.Affinity == nil {
+		return nil
+	}
+	return s.Affinity.NodeAffinity
+}
+
+func samePodAffinity(a, b *corev1.Affinity) bool {
+	var none corev1.Affinity
+	if a == nil {
+		a = &none
+	}
+	if b == nil {
+		b = &none
+	}
+	return equal(a.PodAffinity, b.PodAffinity) && equal(a.PodAntiAffinity, b.PodAntiAffinity)
+}
+
+func startsWith(all, first []corev1.NodeSelectorRequirement) bool {
+	return len(all) >= len(first) && equal(all[:len(first)], first)
+}
+
+// ValidateStatus checks a change of a pod's status.
+func ValidateStatus(p, old *corev1.Pod) (errs field.ErrorList) {
+	path := field.NewPath("status")
+	if n := p.Status.NominatedNodeName; n != "" {
+		errs = append(errs, kind.DNSSubdomain(n, path.Child("nominatedNodeName"))...)
+	}
+	if n := p.Status.ObservedGeneration; n < 0 {
+		errs = append(errs, field.Invalid(path.Child("observedGeneration"), n, "must be a positive integer"))
+	}
+	for i, c := range p.Status.Conditions {
+		if old != nil && !slices.ContainsFunc(old.Status.Conditions, func(o corev1.PodCondition) bool { return o.Type == c.Type }) {
+			errs = append(errs, kind.QualifiedName(string(c.Type), path.Child("conditions").Index(i).Child("type"))...)
+		}
+	}
+	if old == nil {
+		return errs
+	}
+	if old.Status.QOSClass != "" && p.Status.QOSClass != old.Status.QOSClass {
+		errs = append(errs, field.Invalid(path.Child("qosClass"), p.Status.QOSClass, "field is immutable"))
+	}
+	errs = append(errs, stayEnded(p.Status.ContainerStatuses, old.Status.ContainerStatuses, &old.Spec, path.Child("containerStatuses"))...)
+	for i, ip := range p.Status.PodIPs {
+		for j := range i {
+			if p.Status.PodIPs[j].IP == ip.IP {
+				errs = append(errs, field.Duplicate(path.Child("podIPs").Index(i), ip))
+			}
+		}
+	}
+	return errs
+}
+
+// stayEnded: what has ended for good does not run again under the same name.
+func stayEnded(now, was []corev1.ContainerStatus, s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+	if s.RestartPolicy == corev1.RestartPolicyAlways {
+		return nil
+	}
+	for i, o := range was {
+		t := o.State.Terminated
+		if t == nil || s.RestartPolicy == corev1.RestartPolicyOnFailure && t.ExitCode != 0 || ownRestarts(s, o.Name) {
+			continue
+		}
+		for _, n := range now {
+			if n.Name == o.Name && n.State.Terminated == nil {
+				errs = append(errs, field.Forbidden(path.Index(i).Child("state"), "may not be transitioned to non-terminated state"))
+			}
+		}
+	}
+	return errs
+}
+
+func ownRestarts(s *corev1.PodSpec, name string) bool {
+	return slices.ContainsFunc(s.Containers, func(c corev1.Container) bool {
+		return c.Name == name && (c.RestartPolicy != nil || len(c.RestartPolicyRules) > 0)
+	})
+}
+
+// ValidateEphemeralUpdate checks the ephemeralcontainers subresource: guests
+// come and never leave.
+func ValidateEphemeralUpdate(p, old *corev1.Pod) (errs field.ErrorList) {
+	path := field.NewPath("spec", "ephemeralContainers")
+	volumes, _ := validateVolumes(&p.Spec, field.NewPath("spec", "volumes"))
+	names := map[string]bool{}
+	for c := range containers(&p.Spec) {
+		names[c.Name] = true
+	}
+	errs = append(errs, ephemeral(&p.Spec, volumes, names, path)...)
+	if _, static := p.Annotations[corev1.MirrorPodAnnotationKey]; static {
+		errs = append(errs, field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers"))
+	}
+	for _, o := range old.Spec.EphemeralContainers {
+		i := slices.IndexFunc(p.Spec.EphemeralContainers, func(n corev1.EphemeralContainer) bool { return n.Name == o.Name })
+		switch {
+		case i < 0:
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", o.Name)))
+		case !equal(o, p.Spec.EphemeralContainers[i]):
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%s", o.Name, diff.Diff(p.Spec.EphemeralContainers[i], o))))
+		}
+	}
+	return errs
+}
+
+// ValidateBinding checks what a scheduler says.
+func ValidateBinding(b *corev1.Binding) (errs field.ErrorList) {
+	if b.Target.Kind != "" && b.Target.Kind != "Node" {
+		errs = append(errs, field.NotSupported(field.NewPath("target", "kind"), b.Target.Kind, []string{"Node", "<empty>"}))
+	}
+	if b.Target.Name == "" {
+		errs = append(errs, field.Required(field.NewPath("target", "name"), ""))
+	}
+	return errs
+}

@@ -1,0 +1,195 @@
+package podspec
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sampan/cluster/kind"
+)
+
+// requirements checks a container's limits and requests.
+func requirements(r *corev1.ResourceRequirements, s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+	limits, requests := path.Child("limits"), path.Child("requests")
+	hugeOnly, normal := false, false
+	note := func(name corev1.ResourceName) {
+		hugeOnly = hugeOnly || isHuge(name)
+		normal = normal || name == corev1.ResourceCPU || name == corev1.ResourceMemory
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Limits)) {
+		note(name)
+		errs = append(errs, containerResource(name, limits.Key(string(name)))...)
+		errs = append(errs, ValidateQuantity(name, r.Limits[name], limits.Key(string(name)))...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
+		note(name)
+		errs = append(errs, containerResource(name, requests.Key(string(name)))...)
+		asked := r.Requests[name]
+		errs = append(errs, ValidateQuantity(name, asked, requests.Key(string(name)))...)
+		limit, ok := r.Limits[name]
+		switch {
+		case !ok && !overcommit(name):
+			errs = append(errs, field.Required(limits, "Limit must be set for non overcommitable resources"))
+		case ok && asked.Cmp(limit) != 0 && !overcommit(name):
+			errs = append(errs, field.Invalid(requests, asked.String(), fmt.Sprintf("must be equal to %s limit of %s", name, limit.String())))
+		case ok && asked.Cmp(limit) > 0:
+			errs = append(errs, field.Invalid(requests, asked.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String())))
+		}
+	}
+	if hugeOnly && !normal {
+		errs = append(errs, field.Forbidden(path, "HugePages require cpu or memory"))
+	}
+	return append(errs, claims(r, s, path.Child("claims"))...)
+}
+
+func claims(r *corev1.ResourceRequirements, s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+	seen := map[corev1.ResourceClaim]bool{}
+	for i, c := range r.Claims {
+		at := path.Index(i)
+		switch {
+		case c.Name == "":
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		case seen[c]:
+			errs = append(errs, field.Duplicate(at, c))
+		case !slices.ContainsFunc(s.ResourceClaims, func(p corev1.PodResourceClaim) bool { return p.Name == c.Name }):
+			errs = append(errs, field.NotFound(at.Child("name"), c.Name))
+		}
+		seen[c] = true
+	}
+	return errs
+}
+
+func isHuge(name corev1.ResourceName) bool {
+	return strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
+}
+
+// native is true for names that belong to Kubernetes: without a domain, or
+// with its own.
+func native(name corev1.ResourceName) bool {
+	return !strings.Contains(string(name), "/") || strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
+}
+
+// overcommit is true for what may be promised more often than it is there.
+func overcommit(name corev1.ResourceName) bool { return native(name) && !isHuge(name) }
+
+// containerResource checks the name of what a container asks for.
+func containerResource(name corev1.ResourceName, path *field.Path) (errs field.ErrorList) {
+	for _, msg := range validation.IsQualifiedName(string(name)) {
+		errs = append(errs, field.Invalid(path, name, msg))
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	switch {
+	case !strings.Contains(string(name), "/"):
+		if name != corev1.ResourceCPU && name != corev1.ResourceMemory && name != corev1.ResourceEphemeralStorage && !isHuge(name) {
+			errs = append(errs, field.Invalid(path, name, "must be a standard resource for containers"))
+		}
+	case !native(name):
+		// A quota counts an extended resource as "requests." plus its name.
+		quota := "requests." + string(name)
+		if strings.HasPrefix(string(name), "requests.") || len(validation.IsQualifiedName(quota)) > 0 {
+			errs = append(errs, field.Invalid(path, name, "doesn't follow extended resource name standard"))
+		}
+	}
+	return errs
+}
+
+// ValidateQuantity checks an amount: not negative, and whole where parts make
+// no sense.
+func ValidateQuantity(name corev1.ResourceName, q resource.Quantity, path *field.Path) (errs field.ErrorList) {
+	if q.Sign() < 0 {
+		errs = append(errs, field.Invalid(path, q.String(), "must be greater than or equal to 0").WithOrigin("minimum"))
+	}
+	whole := !native(name) || isHuge(name) || name == corev1.ResourcePods
+	if whole && q.MilliValue()%1000 != 0 {
+		errs = append(errs, field.Invalid(path, q.String(), "must be an integer"))
+	}
+	return errs
+}
+
+func resizePolicy(c *corev1.Container, s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+	seen := map[corev1.ResourceName]bool{}
+	for i, p := range c.ResizePolicy {
+		if seen[p.ResourceName] {
+			errs = append(errs, field.Duplicate(path.Index(i), p.ResourceName))
+		}
+		seen[p.ResourceName] = true
+		errs = append(errs, kind.OneOf(p.ResourceName, path, corev1.ResourceCPU, corev1.ResourceMemory)...)
+		errs = append(errs, kind.OneOf(p.RestartPolicy, path, corev1.NotRequired, corev1.RestartContainer)...)
+		if s.RestartPolicy == corev1.RestartPolicyNever && p.RestartPolicy == corev1.RestartContainer {
+			errs = append(errs, field.Invalid(path, p.RestartPolicy, "must be 'NotRequired' when `restartPolicy` is 'Never'"))
+		}
+	}
+	return errs
+}
+
+// validatePodResources checks what the pod asks for as a whole (KEP-2837), and
+// what it costs beside its containers.
+func validatePodResources(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+	overhead := path.Child("overhead")
+	for _, name := range slices.Sorted(maps.Keys(s.Overhead)) {
+		errs = append(errs, containerResource(name, overhead.Key(string(name)))...)
+		errs = append(errs, ValidateQuantity(name, s.Overhead[name], overhead.Key(string(name)))...)
+	}
+	names := map[string]bool{}
+	for i, c := range s.ResourceClaims {
+		at := path.Child("resourceClaims").Index(i)
+		if c.Name == "" {
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		} else {
+			errs = append(errs, kind.DNSLabel(c.Name, at.Child("name"))...)
+		}
+		if names[c.Name] {
+			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
+		}
+		names[c.Name] = true
+		if (c.ResourceClaimName == nil) == (c.ResourceClaimTemplateName == nil) {
+			errs = append(errs, field.Invalid(at, c, "must specify exactly one of: `resourceClaimName`, `resourceClaimTemplateName`"))
+		}
+	}
+	r, at := s.Resources, path.Child("resources")
+	if r == nil {
+		return errs
+	}
+	if len(r.Claims) > 0 {
+		errs = append(errs, field.Forbidden(at.Child("claims"), "claims cannot be set for Resources at pod-level"))
+	}
+	for name := range r.Limits {
+		errs = append(errs, podResource(name, at.Child("limits"))...)
+	}
+	for name := range r.Requests {
+		errs = append(errs, podResource(name, at.Child("requests"))...)
+	}
+	errs = append(errs, requirements(&corev1.ResourceRequirements{Limits: r.Limits, Requests: r.Requests}, s, at)...)
+	sum := sumRequests(s)
+	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
+		asked := r.Requests[name]
+		if total, ok := sum[name]; ok && asked.Cmp(total) < 0 {
+			errs = append(errs, field.Invalid(at.Child("requests").Key(string(name)), asked.String(),
+				fmt.Sprintf("must be greater than or equal to aggregate container requests of %s", total.String())))
+		}
+	}
+	for i := range s.Containers {
+		for name, limit := range s.Containers[i].Resources.Limits {
+			if most, ok := r.Limits[name]; ok && limit.Cmp(most) > 0 {
+				errs = append(errs, field.Invalid(path.Child("containers").Index(i).Child("resources", "limits").Key(string(name)), limit.String(),
+					fmt.Sprintf("must be less than or equal to pod limits of %s", most.String())))
+			}
+		}
+	}
+	return errs
+}
+
+func podResource(name corev1.ResourceName, path *field.Path) field.ErrorList {
+	if podLevel(name) {
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(path.Key(string(name)), name, []corev1.ResourceName{corev1.ResourceCPU, "hugepages-", corev1.ResourceMemory})}
+}
