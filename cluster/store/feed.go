@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"sampan/cluster/kind"
@@ -23,31 +22,32 @@ type addition struct {
 // history is how many revisions the event logs are filled with at start, if
 // etcd still has them, so that watches resume across a restart. More would
 // make the start slower.
-const history = 5000
+const history = 2000
 
 // pageSize is how many objects are read from etcd at a time.
 const pageSize = 500
 
 // load reads all objects as they were some revisions ago and replays what has
 // happened since, so that the logs have the old objects as well. It returns
-// the watch from which the feeder goes on.
+// the watch from which the feeder goes on. The reading needs no leader, and
+// goes on while the first election is waited for.
 func (s *Store) load(ctx, run context.Context) (clientv3.WatchChan, error) {
+	base, err := s.base(ctx)
+	if err != nil {
+		return nil, unavailable("read", "etcd", err)
+	}
+	events := s.etcd.client.Watch(run, root, clientv3.WithPrefix(), clientv3.WithRev(base+1))
+	if err = s.loadAt(ctx, base); err != nil {
+		return nil, unavailable("load", root, err)
+	}
+	if err := s.etcd.ready(ctx); err != nil {
+		return nil, err
+	}
 	now, err := s.etcd.revision(ctx)
 	if err != nil {
 		return nil, unavailable("read", "etcd", err)
 	}
-	base := max(1, now-history)
-	err = s.loadAt(ctx, base)
-	if errors.Is(err, rpctypes.ErrCompacted) {
-		if base, err = s.compactedAt(ctx, base); err == nil {
-			err = s.loadAt(ctx, base)
-		}
-	}
-	if err != nil {
-		return nil, unavailable("load", root, err)
-	}
 	s.compact.done = base
-	events := s.etcd.client.Watch(run, root, clientv3.WithPrefix(), clientv3.WithRev(base+1))
 	remind := time.NewTicker(nudge)
 	defer remind.Stop()
 	for s.Revision() < now {
@@ -67,20 +67,14 @@ func (s *Store) load(ctx, run context.Context) (clientv3.WatchChan, error) {
 	return events, nil
 }
 
-// compactedAt asks etcd up to where it has been compacted: only the refusal of
-// a watch tells.
-func (s *Store) compactedAt(ctx context.Context, base int64) (int64, error) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	for resp := range s.etcd.client.Watch(ctx, root, clientv3.WithRev(base)) {
-		if resp.CompactRevision != 0 {
-			return resp.CompactRevision, nil
-		}
-		if err := resp.Err(); err != nil {
-			return 0, err
-		}
+// base is the revision to start from.
+func (s *Store) base(ctx context.Context) (int64, error) {
+	now, err := s.etcd.revision(ctx)
+	if err != nil {
+		return 0, err
 	}
-	return 0, context.Cause(ctx)
+	compacted, err := s.etcd.compacted(ctx)
+	return max(compacted, now-history), err
 }
 
 func (s *Store) loadAt(ctx context.Context, revision int64) error {
@@ -107,7 +101,7 @@ func (s *Store) loadAt(ctx context.Context, revision int64) error {
 func (s *Store) scan(ctx context.Context, prefix string, revision int64, each func(*mvccpb.KeyValue)) error {
 	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
 	for {
-		resp, err := s.etcd.client.Get(ctx, from, clientv3.WithRange(end),
+		resp, err := s.etcd.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithSerializable(),
 			clientv3.WithRev(revision), clientv3.WithLimit(pageSize))
 		if err != nil {
 			return err

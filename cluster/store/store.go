@@ -121,7 +121,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Quota == 0 {
 		c.Quota = 8 << 30
 	}
-	server, err := openEtcd(ctx, c)
+	server, err := openEtcd(c)
 	if err != nil {
 		return nil, err
 	}

@@ -338,3 +338,13 @@ func TestKindsComeAndGo(t *testing.T) {
 		t.Error("the kind came back without its object")
 	}
 }
+
+func TestASecondStoreOnTheSameDirectoryIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	_, err := store.Open(ctx, store.Config{Dir: dir, Kinds: table(), Codec: jsonCodec{}})
+	if fault.ClassOf(err) != fault.Unavailable {
+		t.Errorf("got %v, want unavailable", err)
+	}
+	create(t, s, "a", "1") // the first one is as it was
+}
