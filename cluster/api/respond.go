@@ -18,7 +18,6 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"sigs.k8s.io/yaml"
 
-	"sampan/cluster/object"
 	"sampan/internal/fault"
 )
 
