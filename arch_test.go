@@ -59,7 +59,11 @@ func TestImportsPointDown(t *testing.T) {
 		dir := filepath.ToSlash(filepath.Dir(path))
 		for _, spec := range f.Imports {
 			imp := strings.Trim(spec.Path.Value, `"`)
-			if to, ours := strings.CutPrefix(imp, module); ours && !allowed(dir, to) {
+			to, ours := strings.CutPrefix(imp, module)
+			if ours && strings.HasSuffix(path, "_test.go") && within(to, "cluster/kind") {
+				continue // a fixture of any plank may be an API object
+			}
+			if ours && !allowed(dir, to) {
 				t.Errorf("%s imports %s: %s may import only %q", path, to, rule(dir), may[rule(dir)])
 			}
 			for pkg, home := range only {

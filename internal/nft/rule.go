@@ -229,6 +229,12 @@ func Reject() Step {
 	return Step{"reject", []expr.Any{&expr.Reject{Type: 0 /* ICMP unreachable */, Code: 3 /* port */}}}
 }
 
+// Reset answers TCP with a reset: a connect fails at once, also where an ICMP
+// error does not come back (out of lo, on 6.18).
+func Reset() Step {
+	return Step{"reject with tcp reset", []expr.Any{&expr.Reject{Type: 1 /* TCP reset */}}}
+}
+
 // Drop drops the packet.
 func Drop() Step { return Step{"drop", []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}} }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"syscall"
 
 	"sampan/internal/nft"
 )
@@ -24,7 +25,7 @@ const masqueradeMark = 0x4000
 
 // table is what never changes: maps, hooks and the rules in them.
 func table(name string, serviceRange netip.Prefix) nft.Table {
-	proto, port := nft.Protocol(), nft.DstPort()
+	proto, port, tcp := nft.Protocol(), nft.DstPort(), nft.IsProtocol(syscall.IPPROTO_TCP)
 	dispatch := []nft.Rule{
 		{nft.Dispatch(services, nft.DstAddr(), proto, port)},
 		{nft.NotTo(loopback), nft.ToHere(), nft.Dispatch(nodePorts, proto, port)},
@@ -47,12 +48,15 @@ func table(name string, serviceRange netip.Prefix) nft.Table {
 			}},
 			// What still goes to the service range here was taken by no service.
 			{Name: "forward", Hook: &nft.Hook{At: nft.Forward}, Rules: []nft.Rule{
+				{nft.To(serviceRange), tcp, nft.Reset()},
 				{nft.To(serviceRange), nft.Reject()},
 			}},
 			{Name: "outgoing", Hook: &nft.Hook{At: nft.Output}, Rules: []nft.Rule{
+				{nft.To(serviceRange), nft.NotToHere(), tcp, nft.Reset()},
 				{nft.To(serviceRange), nft.NotToHere(), nft.Reject()},
 			}},
 			{Name: "incoming", Hook: &nft.Hook{At: nft.Input}, Rules: []nft.Rule{
+				{nft.In(dead, proto, port), nft.NotTo(loopback), tcp, nft.Reset()},
 				{nft.In(dead, proto, port), nft.NotTo(loopback), nft.Reject()},
 			}},
 		},
