@@ -1,0 +1,157 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestWhoMayWhat(t *testing.T) {
+	w := newWorld(t)
+	for _, tc := range []struct {
+		it, method, path string
+		client           *http.Client
+		code             int
+		message          string
+		header           []string
+	}{
+		{it: "shows health to anybody", path: "/healthz", client: w.as(""), code: 200},
+		{it: "shows the version to anybody", path: "/version", client: w.as(""), code: 200},
+		{it: "forbids all else to anonymous", path: "/api", client: w.as(""), code: 403,
+			message: `forbidden: User "system:anonymous" cannot get path "/api"`},
+		{it: "forbids objects to anonymous", path: "/api/v1/namespaces/d/configmaps/x", client: w.as(""), code: 403,
+			message: `configmaps "x" is forbidden: User "system:anonymous" cannot get resource "configmaps" in API group "" in the namespace "d"`},
+		{it: "refuses a bad token", path: "/healthz", client: w.as(""), code: 401, message: "Unauthorized", header: []string{"Authorization", "Bearer x"}},
+		{it: "refuses a certificate of another authority", path: "/healthz", client: (&world{authority: newAuthority(t), t: t}).as("admin", "system:masters"), code: 401},
+		{it: "lets a user see discovery", path: "/apis", client: w.as("bob"), code: 200},
+		{it: "forbids objects to a user", path: "/api/v1/nodes", client: w.as("bob"), code: 403,
+			message: `nodes is forbidden: User "bob" cannot list resource "nodes" in API group "" at the cluster scope`},
+		{it: "lets an administrator see objects", path: "/api/v1/nodes", client: w.admin(), code: 200},
+		{it: "lets an administrator act as another", path: "/api/v1/nodes", client: w.admin(), code: 403, header: []string{"Impersonate-User", "bob"},
+			message: `nodes is forbidden: User "bob" cannot list resource "nodes" in API group "" at the cluster scope`},
+		{it: "does not let a user act as another", path: "/api/v1/nodes", client: w.as("bob"), code: 403, header: []string{"Impersonate-User", "admin"},
+			message: `users "admin" is forbidden: User "bob" cannot impersonate resource "users" in API group "" at the cluster scope`},
+		{it: "forbids profiles to a component", path: "/debug/pprof/", client: w.as("system:kube-scheduler"), code: 403},
+	} {
+		t.Run(tc.it, func(t *testing.T) {
+			if tc.it == "refuses a certificate of another authority" {
+				tc.client.Transport.(*http.Transport).TLSClientConfig.RootCAs = w.as("").Transport.(*http.Transport).TLSClientConfig.RootCAs
+			}
+			code, _, body := w.do(tc.client, "GET", tc.path, "", tc.header...)
+			if code != tc.code {
+				t.Fatalf("%d %s, want %d", code, body, tc.code)
+			}
+			var s metav1.Status
+			if tc.message != "" && (json.Unmarshal([]byte(body), &s) != nil || s.Message != tc.message || int(s.Code) != code) {
+				t.Errorf("got  %s\nwant %s", body, tc.message)
+			}
+		})
+	}
+}
+
+func TestPathsThatNothingAnswers(t *testing.T) {
+	w := newWorld(t)
+	for _, tc := range []struct {
+		method, path string
+		code         int
+	}{
+		{"GET", "/nothing", 404},
+		{"GET", "/api/v2", 404},
+		{"GET", "/api/v1/things", 404},
+		{"GET", "/apis/none.example.com/v1", 404},
+		{"GET", "/apis/none.example.com/v1/things", 404},
+		{"GET", "/api/v1/namespaces/d/nodes", 404},          // cluster scope
+		{"GET", "/api/v1/configmaps/x", 404},                // namespaced
+		{"GET", "/api/v1/namespaces/d/pods/x/nothing", 404}, // no such subresource
+		{"GET", "/api/v1/namespaces/d/pods/x/status/more", 404},
+		{"GET", "/apis//v1/pods", 404},
+		{"POST", "/api/v1/configmaps", 405},
+		{"PUT", "/api/v1/namespaces/d/configmaps", 405},
+		{"DELETE", "/api/v1/configmaps", 405},
+		{"POST", "/api/v1/namespaces/d/configmaps/x", 405},
+		{"OPTIONS", "/api/v1/namespaces/d/configmaps", 405},
+		{"GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", 405},
+		{"POST", "/version", 405},
+	} {
+		t.Run(tc.method+" "+tc.path, func(t *testing.T) {
+			code, h, body := w.do(w.admin(), tc.method, tc.path, "")
+			var s metav1.Status
+			if code != tc.code || json.Unmarshal([]byte(body), &s) != nil || s.Kind != "Status" || int(s.Code) != code {
+				t.Fatalf("%d %s, want a Status of %d", code, body, tc.code)
+			}
+			if want := "the server could not find the requested resource"; code == 404 && s.Message != want {
+				t.Errorf("message %q, want %q", s.Message, want)
+			}
+			if h.Get("Content-Type") != "application/json" {
+				t.Errorf("content type %q", h.Get("Content-Type"))
+			}
+		})
+	}
+}
+
+const configMap = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"web"},"data":{"port":"80"}}`
+
+func TestBadInput(t *testing.T) {
+	w := newWorld(t)
+	c := w.admin()
+	const path = "/api/v1/namespaces/default/configmaps"
+	if code, _, body := w.do(c, "POST", "/api/v1/namespaces", `{"metadata":{"name":"default"}}`); code != 201 {
+		t.Fatalf("%d %s", code, body)
+	}
+	if code, _, body := w.do(c, "POST", path, configMap); code != 201 {
+		t.Fatalf("%d %s", code, body)
+	}
+	deep := strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000)
+	for _, tc := range []struct {
+		it, method, path, body string
+		header                 []string
+		code                   int
+		says                   string
+	}{
+		{"malformed JSON", "POST", path, `{"metadata":`, nil, 400, ""},
+		{"a wrong type", "POST", path, `{"metadata":{"name":7}}`, nil, 400, ""},
+		{"no body", "POST", path, "", nil, 400, ""},
+		{"another kind", "POST", path, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"x"}}`, nil, 400, ""},
+		{"another namespace", "POST", path, `{"metadata":{"name":"x","namespace":"y"}}`, nil, 400, ""},
+		{"a name that is not allowed", "POST", path, `{"metadata":{"name":"X Y"}}`, nil, 422, "metadata.name"},
+		{"an unknown field, strictly", "POST", path + "?fieldValidation=Strict", `{"metadata":{"name":"x"},"datta":{}}`, nil, 400, `unknown field \"datta\"`},
+		{"a body that nests too deeply", "POST", path, deep, nil, 400, ""},
+		{"a body that is too large", "POST", path, strings.Repeat(" ", 3<<20+1), nil, 413, "limit is 3145728"},
+		{"a type of body that nobody knows", "POST", path, configMap, []string{"Content-Type", "text/plain"}, 415,
+			"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
+		{"a type of answer that nobody knows", "GET", path + "/web", "", []string{"Accept", "image/png"}, 406,
+			"only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
+		{"rubbish as protobuf", "POST", path, "rubbish", []string{"Content-Type", "application/vnd.kubernetes.protobuf"}, 400, ""},
+		{"a patch of a type that nobody knows", "PATCH", path + "/web", "{}", []string{"Content-Type", "application/json"}, 415, "application/apply-patch+yaml"},
+		{"an apply by nobody", "PATCH", path + "/web", configMap, []string{"Content-Type", "application/apply-patch+yaml"}, 422, "fieldManager: Required value: is required for apply patch"},
+		{"a limit that is no number", "GET", path + "?limit=x", "", nil, 400, "strconv.ParseInt"},
+		{"a selector that is none", "GET", path + "?labelSelector=a%20b", "", nil, 400, "unable to parse requirement"},
+		{"a field that cannot be selected", "GET", path + "?fieldSelector=data.x=1", "", nil, 400, "is not a known field selector"},
+		{"a dry run of a part", "POST", path + "?dryRun=Some", configMap, nil, 422, "dryRun"},
+		{"a timeout that is none", "GET", path + "?timeout=x", "", nil, 400, "invalid timeout specified in the request URL"},
+		{"a propagation that is none", "DELETE", path + "/web?propagationPolicy=Some", "", nil, 422, "propagationPolicy"},
+		{"a resourceVersion that is none", "GET", path + "?watch=1&resourceVersion=x", "", nil, 422, "resourceVersion"},
+		{"a continue token that is none", "GET", path + "?continue=x", "", nil, 400, "continue"},
+		{"a table of objects that does not exist", "GET", path + "?includeObject=Some", "", []string{"Accept", "application/json;as=Table;g=meta.k8s.io;v=v1"}, 400, "unrecognized includeObject"},
+	} {
+		t.Run(tc.it, func(t *testing.T) {
+			if tc.body != "" && len(tc.header) == 0 {
+				tc.header = []string{"Content-Type", "application/json"}
+			}
+			code, _, body := w.do(c, tc.method, tc.path, tc.body, tc.header...)
+			var s metav1.Status
+			if code != tc.code || json.Unmarshal([]byte(body), &s) != nil || s.Kind != "Status" || s.Status != "Failure" {
+				t.Fatalf("%d %.300s, want a Status of %d", code, body, tc.code)
+			}
+			if !strings.Contains(body, tc.says) {
+				t.Errorf("%s\ndoes not say %s", body, tc.says)
+			}
+		})
+	}
+	if code, _, body := w.do(c, "GET", path+"/web", ""); code != 200 || !strings.Contains(body, `"port":"80"`) {
+		t.Errorf("afterwards: %d %s", code, body)
+	}
+}
