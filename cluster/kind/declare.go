@@ -49,6 +49,8 @@ type Kind struct {
 	Fields         map[string]func(obj Object) string
 	Indexes        map[string]func(obj Object) []string
 	Ignored        []string
+
+	ignored []ignoredStep // Ignored, for IgnoredSet
 }
 
 // ErasedPart is a Part without its Go type.
@@ -133,7 +135,7 @@ func Declare[T any, P interface {
 		Orphan:        d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional,
 		Parts: map[string]ErasedPart{}, Actions: map[string]ErasedAction{},
 		Fields: map[string]func(Object) string{}, Indexes: map[string]func(Object) []string{},
-		Ignored: d.Ignored,
+		Ignored: d.Ignored, ignored: compileIgnored(reflect.TypeFor[T](), d.Ignored),
 	}
 	if k.Singular == "" {
 		k.Singular = strings.ToLower(d.GVK.Kind)

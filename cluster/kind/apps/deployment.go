@@ -27,6 +27,7 @@ func Deployment() *kind.Kind {
 		Default:    defaultDeployment,
 		Prepare:    func(d, _ *appsv1.Deployment) { podspec.SyncServiceAccount(&d.Spec.Template.Spec) },
 		Validate:   validateDeployment,
+		Ignored:    kind.Paths("spec.template.spec.", podspec.Gaps),
 		Warn: func(d, old *appsv1.Deployment) []string {
 			return podspec.TemplateWarnings(&d.Spec.Template, field.NewPath("spec", "template"))
 		},

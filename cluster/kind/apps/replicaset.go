@@ -23,6 +23,7 @@ func ReplicaSet() *kind.Kind {
 		Default:    defaultReplicaSet,
 		Prepare:    func(rs, _ *appsv1.ReplicaSet) { podspec.SyncServiceAccount(&rs.Spec.Template.Spec) },
 		Validate:   validateReplicaSet,
+		Ignored:    kind.Paths("spec.template.spec.", podspec.Gaps),
 		Warn: func(rs, old *appsv1.ReplicaSet) []string {
 			return podspec.TemplateWarnings(&rs.Spec.Template, field.NewPath("spec", "template"))
 		},

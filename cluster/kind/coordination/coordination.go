@@ -21,6 +21,7 @@ func Lease() *kind.Kind {
 		CreateOnUpdate: true,
 		Conditional:    true,
 		Validate:       validateLease,
+		Ignored:        kind.Paths("", LeaseGaps),
 		Columns: []kind.Column[coordinationv1.Lease]{
 			{Name: "Holder", Description: coordinationv1.LeaseSpec{}.SwaggerDoc()["holderIdentity"],
 				Cell: func(l *coordinationv1.Lease, _ time.Time) any {

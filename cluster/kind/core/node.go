@@ -34,6 +34,7 @@ func Node() *kind.Kind {
 				Validate:     validateNode,
 			},
 		},
+		Ignored: kind.Paths("", NodeGaps),
 		Columns: nodeColumns(),
 		Fields: map[string]func(*corev1.Node) string{
 			"spec.unschedulable": func(n *corev1.Node) string { return fmt.Sprint(n.Spec.Unschedulable) },

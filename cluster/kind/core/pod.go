@@ -57,6 +57,7 @@ func Pod() *kind.Kind {
 				New: func() runtime.Object { return &policyv1.Eviction{} },
 			},
 		},
+		Ignored: podGaps,
 		Columns: podColumns(),
 		Fields: map[string]func(*corev1.Pod) string{
 			"spec.nodeName":            func(p *corev1.Pod) string { return p.Spec.NodeName },

@@ -31,6 +31,7 @@ func Service() *kind.Kind {
 		Validate:       validateService,
 		ValidateName:   validation.NameIsDNS1035Label,
 		Warn:           warnService,
+		Ignored:        kind.Paths("", ServiceGaps),
 		Parts: map[string]kind.Part[corev1.Service]{
 			"status": {
 				Take:         func(dst, src *corev1.Service) { dst.Status = src.Status },

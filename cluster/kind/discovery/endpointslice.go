@@ -24,6 +24,7 @@ func EndpointSlice() *kind.Kind {
 		Plural:   "endpointslices",
 		Default:  defaultSlice,
 		Validate: validateSlice,
+		Ignored:  kind.Paths("", SliceGaps),
 		Spec:     func(s *discoveryv1.EndpointSlice) any { return sliceSpec(s) },
 		Columns: []kind.Column[discoveryv1.EndpointSlice]{
 			{Name: "AddressType", Description: discoveryv1.EndpointSlice{}.SwaggerDoc()["addressType"],

@@ -1,0 +1,268 @@
+package kind_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/randfill"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/kind/apps"
+	"sampan/cluster/kind/coordination"
+	"sampan/cluster/kind/core"
+	"sampan/cluster/kind/discovery"
+)
+
+func all() []*kind.Kind {
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds()).All()
+}
+
+var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// filler makes random objects: mostly nonsense, of any depth.
+func filler(seed int64) *randfill.Filler {
+	return randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(14).Funcs(
+		func(q *resource.Quantity, c randfill.Continue) { *q = *resource.NewMilliQuantity(c.Int63n(5000)-500, resource.DecimalSI) },
+		func(t *metav1.Time, c randfill.Continue) { t.Time = now.Add(-time.Duration(c.Int63n(1e15))) },
+		func(t *metav1.MicroTime, c randfill.Continue) { t.Time = now.Add(-time.Duration(c.Int63n(1e15))) },
+		func(v *intstr.IntOrString, c randfill.Continue) {
+			*v = intstr.FromInt32(c.Int31n(200) - 20)
+			if c.Bool() {
+				*v = intstr.FromString(c.String(8))
+			}
+		},
+		func(r *runtime.RawExtension, c randfill.Continue) { r.Raw = []byte(`{"a":1}`) },
+		func(f *metav1.FieldsV1, c randfill.Continue) { f.Raw = []byte(`{}`) },
+	)
+}
+
+func random(k *kind.Kind, seed int64) kind.Object {
+	obj := k.New()
+	filler(seed).Fill(obj)
+	return obj
+}
+
+// callEverything runs every pure function of a kind; it fails only by a panic.
+func callEverything(k *kind.Kind, obj, old kind.Object) {
+	k.Default(obj)
+	k.Validate(obj, nil)
+	k.Warn(obj, nil)
+	k.IgnoredSet(obj)
+	k.ValidateName(obj.GetName(), false)
+	if k.Spec != nil {
+		k.Spec(obj)
+	}
+	for _, c := range k.Columns {
+		c.Cell(obj, now)
+	}
+	for _, f := range k.Fields {
+		f(obj)
+	}
+	for _, f := range k.Indexes {
+		f(obj)
+	}
+	if k.Scale != nil {
+		k.Scale.Get(obj)
+	}
+	k.Grace(obj, &metav1.DeleteOptions{})
+	for _, v := range k.Versions {
+		if _, err := v.FromHub(obj); err != nil {
+			panic(err)
+		}
+	}
+	if old == nil {
+		created := obj.DeepCopyObject().(kind.Object)
+		k.Prepare(created, nil)
+		return
+	}
+	k.Default(old)
+	k.Warn(obj, old)
+	k.Validate(obj, old)
+	for _, p := range k.Parts {
+		changed := old.DeepCopyObject().(kind.Object)
+		p.Take(changed, obj)
+		p.Prepare(changed, old)
+		p.Validate(changed, old)
+	}
+	changed := obj.DeepCopyObject().(kind.Object)
+	k.Prepare(changed, old)
+	k.Validate(changed, old)
+}
+
+func TestNoObjectMakesAKindPanic(t *testing.T) {
+	for _, k := range all() {
+		t.Run(k.String(), func(t *testing.T) {
+			for seed := range int64(60) {
+				callEverything(k, random(k, seed), nil)
+				callEverything(k, random(k, seed), random(k, seed+1000))
+				// Alike but for a little: the paths that compare.
+				old := random(k, seed)
+				obj := old.DeepCopyObject().(kind.Object)
+				filler(seed + 2000).NilChance(0.9).Fill(obj)
+				callEverything(k, obj, old)
+			}
+			callEverything(k, k.New(), nil)
+			callEverything(k, k.New(), k.New())
+		})
+	}
+}
+
+func TestDefaultingTwiceIsDefaultingOnce(t *testing.T) {
+	for _, k := range all() {
+		t.Run(k.String(), func(t *testing.T) {
+			for seed := range int64(100) {
+				once := random(k, seed)
+				k.Default(once)
+				twice := once.DeepCopyObject().(kind.Object)
+				k.Default(twice)
+				if !reflect.DeepEqual(once, twice) {
+					a, _ := json.Marshal(once)
+					b, _ := json.Marshal(twice)
+					t.Fatalf("seed %d: defaulted once\n%s\ntwice\n%s", seed, a, b)
+				}
+			}
+		})
+	}
+}
+
+func TestWhatIsReadIsNotChanged(t *testing.T) {
+	for _, k := range all() {
+		t.Run(k.String(), func(t *testing.T) {
+			for seed := range int64(20) {
+				obj, old := random(k, seed), random(k, seed+1)
+				k.Default(obj)
+				k.Default(old)
+				wantObj, wantOld := obj.DeepCopyObject(), old.DeepCopyObject()
+				k.Validate(obj, old)
+				k.Warn(obj, old)
+				for _, c := range k.Columns {
+					c.Cell(obj, now)
+				}
+				for _, v := range k.Versions {
+					v.FromHub(obj)
+				}
+				for _, p := range k.Parts {
+					p.Validate(obj, old)
+				}
+				k.Prepare(obj.DeepCopyObject().(kind.Object), old)
+				if !equality.Semantic.DeepEqual(obj, wantObj) {
+					t.Fatalf("seed %d: a function that only reads changed the object", seed)
+				}
+				if !equality.Semantic.DeepEqual(old, wantOld) {
+					t.Fatalf("seed %d: a function that only reads changed the old object", seed)
+				}
+			}
+		})
+	}
+}
+
+func TestAVersionLosesNothing(t *testing.T) {
+	for _, k := range all() {
+		for _, v := range k.Versions {
+			for seed := range int64(100) {
+				hub := random(k, seed)
+				hub.GetObjectKind().SetGroupVersionKind(k.GVK)
+				other, err := v.FromHub(hub)
+				if err != nil {
+					t.Fatal(err)
+				}
+				back, err := v.ToHub(other)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !equality.Semantic.DeepEqual(back, hub) {
+					t.Fatalf("%s through %s, seed %d:\n%v\nwant\n%v", k, v.GVK, seed, back, hub)
+				}
+				if got := other.GetObjectKind().GroupVersionKind(); got != v.GVK {
+					t.Errorf("converted to %v, want %v", got, v.GVK)
+				}
+			}
+		}
+	}
+}
+
+func TestAnEmptyObjectIsNotWarnedAbout(t *testing.T) {
+	for _, k := range all() {
+		obj := k.New()
+		k.Default(obj)
+		if got := k.IgnoredSet(obj); len(got) > 0 {
+			t.Errorf("%s: defaults alone count as ignored fields: %v", k, got)
+		}
+	}
+}
+
+func TestIgnoredFieldsAreFoundWithTheirPlace(t *testing.T) {
+	k := core.Pod()
+	p := &corev1.Pod{Spec: corev1.PodSpec{
+		RuntimeClassName: new("kata"),
+		PreemptionPolicy: new(corev1.PreemptLowerPriority), // as admission sets it
+		HostUsers:        new(true),
+		Volumes: []corev1.Volume{
+			{Name: "a", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			{Name: "b", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}},
+		},
+		Containers: []corev1.Container{{}, {SecurityContext: &corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount)}}},
+	}}
+	const not = ": not acted on by this version of sampan, see docs/unsupported.md"
+	want := map[string]bool{"spec.volumes[1].nfs" + not: true, "spec.runtimeClassName" + not: true,
+		"spec.containers[1].securityContext.procMount" + not: true}
+	got := k.IgnoredSet(p)
+	for _, text := range got {
+		if !want[text] {
+			t.Errorf("unexpected warning %q", text)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("warnings %q, want %v", got, want)
+	}
+}
+
+func TestNamesAreUpstreams(t *testing.T) {
+	// Names, prefixes and short names are API: clients and existing data
+	// depend on them.
+	want := map[string]string{
+		"configmaps": "configmaps cm", "endpoints": "services/endpoints ep", "events": "events ev",
+		"namespaces": "namespaces ns", "nodes": "minions no", "pods": "pods po", "secrets": "secrets ",
+		"services": "services/specs svc", "serviceaccounts": "serviceaccounts sa",
+		"controllerrevisions.apps": "controllerrevisions ", "deployments.apps": "deployments deploy", "replicasets.apps": "replicasets rs",
+		"leases.coordination.k8s.io": "leases ", "endpointslices.discovery.k8s.io": "endpointslices ",
+	}
+	for _, k := range all() {
+		short := ""
+		if len(k.Short) > 0 {
+			short = k.Short[0]
+		}
+		if got := k.Prefix + " " + short; got != want[k.String()] {
+			t.Errorf("%s is %q, want %q", k, got, want[k.String()])
+		}
+		delete(want, k.String())
+	}
+	if len(want) > 0 {
+		t.Errorf("not declared: %v", want)
+	}
+}
+
+func FuzzPodRules(f *testing.F) {
+	f.Add([]byte(`{"spec":{"containers":[{"name":"a","image":"b","ports":[{"containerPort":80,"name":"http"}]}]}}`))
+	f.Add([]byte(`{"spec":{"volumes":[{"name":"v","projected":{"sources":[{"secret":{"items":[{"key":"a","path":"../b"}]}}]}}]}}`))
+	f.Add([]byte(`{"spec":{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{}}},"tolerations":[{"operator":"Exists"}]}}`))
+	f.Add([]byte(`{"spec":{"containers":[{"env":[{"name":"A","valueFrom":{"fieldRef":{"fieldPath":"metadata.labels['']']"}}}]}]}}`))
+	k := core.Pod()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p := &corev1.Pod{}
+		if json.Unmarshal(data, p) != nil {
+			return
+		}
+		callEverything(k, p, nil)
+		callEverything(k, p.DeepCopy(), p)
+	})
+}
+
