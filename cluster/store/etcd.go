@@ -164,6 +164,21 @@ func (e *etcd) compacted(ctx context.Context) (int64, error) {
 	return 0, context.Cause(ctx)
 }
 
+// release makes the process small again after everything was read.
+func (e *etcd) release() {
+	if e.server == nil {
+		return
+	}
+	dir := e.server.Config().Dir
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	release(filepath.Join(dir, "member", "snap", "db"))
+}
+
 func (e *etcd) close() {
 	if err := e.client.Close(); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, io.EOF) {
 		e.log.Debug("etcd client closed", "err", err)

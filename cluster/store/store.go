@@ -147,6 +147,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		server.close()
 		return nil, err
 	}
+	server.release()
 	s.over.Go(func() { s.feed(run, events) })
 	return s, nil
 }

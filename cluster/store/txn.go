@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"strconv"
@@ -204,9 +205,15 @@ func (s *Store) stateOf(k Key, kvs []*mvccpb.KeyValue) (state, error) {
 	return state{obj, kvs[0].ModRevision, hashOf(kvs[0].Value)}, nil
 }
 
-// decode returns what is stored under a key, with its resourceVersion.
-func (s *Store) decode(k *kind.Kind, kv *mvccpb.KeyValue) (kind.Object, error) {
-	obj, err := s.codec.Decode(k, kv.Value)
+// decode returns what is stored under a key, with its resourceVersion. A
+// decoder that panics over damaged bytes must not end the feeder.
+func (s *Store) decode(k *kind.Kind, kv *mvccpb.KeyValue) (obj kind.Object, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			obj, err = nil, fmt.Errorf("decoder panicked: %v", r)
+		}
+	}()
+	obj, err = s.codec.Decode(k, kv.Value)
 	if err != nil {
 		return nil, err
 	}

@@ -259,10 +259,11 @@ func TestADamagedObjectDoesNotStopTheOthers(t *testing.T) {
 	}
 	create(t, s, "a", "1")
 	create(t, s, "damaged", "1")
+	create(t, s, "damaged-badly", "1")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, dir)
+	s = open(t, dir, func(c *store.Config) { c.Codec = panicking{} })
 	l, err := s.List(configMaps, store.ListOptions{})
 	if err != nil || l.Count() != 1 {
 		t.Errorf("%d objects, %v; want the one that can be decoded", l.Count(), err)
@@ -277,9 +278,19 @@ type damaging struct{ jsonCodec }
 
 func (d damaging) Encode(k *kind.Kind, obj kind.Object) ([]byte, error) {
 	if strings.HasPrefix(obj.GetName(), "damaged") {
-		return []byte("{"), nil
+		return []byte("{" + strings.TrimPrefix(obj.GetName(), "damaged")), nil
 	}
 	return d.jsonCodec.Encode(k, obj)
+}
+
+// panicking is a decoder that does not survive some bytes.
+type panicking struct{ jsonCodec }
+
+func (p panicking) Decode(k *kind.Kind, data []byte) (kind.Object, error) {
+	if string(data) == "{-badly" {
+		panic("index out of range")
+	}
+	return p.jsonCodec.Decode(k, data)
 }
 
 func TestAWriteToASharedObjectIsFound(t *testing.T) {

@@ -92,30 +92,32 @@ func (s *Store) write(ctx context.Context, k Key, m mode, change Change) (kind.O
 		if err != nil {
 			return nil, err
 		}
-		if next == current.obj && len(extra) == 0 {
-			return next, nil
-		}
 		t := txn{store: s, ctx: ctx}
-		if next == current.obj {
-			t.compare(k, current.revision)
-		} else {
+		unchanged := next == current.obj
+		if !unchanged {
 			h, err := t.put(k, next, current.revision)
 			if err != nil {
 				t.abort()
 				return nil, err
 			}
-			if current.obj != nil && h.hash == current.hash && len(extra) == 0 {
+			if unchanged = current.obj != nil && h.hash == current.hash; unchanged {
 				t.abort()
+				t = txn{store: s, ctx: ctx}
+			}
+		}
+		if unchanged {
+			if len(extra) == 0 && (s.etcd.alone() || current.obj == nil) {
 				return current.obj, nil
 			}
+			t.compare(k, current.revision) // what we have may be old
 		}
 		done, err := t.commit(extra)
 		if err != nil {
 			return nil, unavailable(op, k.String(), err)
 		}
 		if done.revision != 0 {
-			if next == current.obj {
-				return next, nil
+			if unchanged {
+				return current.obj, nil
 			}
 			return t.written(0, done.revision), nil
 		}
