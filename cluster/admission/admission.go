@@ -60,34 +60,46 @@ type Mutator interface {
 	Mutate(ctx context.Context, a *Attempt) error
 }
 
+// Allocator gives an object what only one object may have: a cluster address,
+// a node port. It runs when the object is otherwise as it will be stored, just
+// before the kind validates it, and takes back with OnDone what is not stored.
+type Allocator interface {
+	Allocate(ctx context.Context, a *Attempt) error
+}
+
 // Reviewer may refuse a write, after the kind has validated it. It changes
 // nothing.
 type Reviewer interface {
 	Review(ctx context.Context, a *Attempt) error
 }
 
-// Chain is admission as a list of plugins, each a Mutator, a Reviewer or
-// both, called in order. The zero value admits everything.
+// Chain is admission as a list of plugins, each a Mutator, an Allocator, a
+// Reviewer, or several of these, called in order. The zero value admits everything.
 type Chain struct {
-	mutators  []Mutator
-	reviewers []Reviewer
+	mutators   []Mutator
+	allocators []Allocator
+	reviewers  []Reviewer
 }
 
 // NewChain returns the chain of plugins in the order given. A plugin that is
-// neither Mutator nor Reviewer is a mistake in the program: NewChain panics.
+// none of these is a mistake in the program: NewChain panics.
 func NewChain(plugins ...any) *Chain {
 	c := &Chain{}
 	for _, p := range plugins {
 		m, mutates := p.(Mutator)
+		l, allocates := p.(Allocator)
 		r, reviews := p.(Reviewer)
 		if mutates {
 			c.mutators = append(c.mutators, m)
 		}
+		if allocates {
+			c.allocators = append(c.allocators, l)
+		}
 		if reviews {
 			c.reviewers = append(c.reviewers, r)
 		}
-		if !mutates && !reviews {
-			panic("admission: a plugin that neither mutates nor reviews")
+		if !mutates && !allocates && !reviews {
+			panic("admission: a plugin that neither mutates nor allocates nor reviews")
 		}
 	}
 	return c
@@ -100,6 +112,19 @@ func (c *Chain) Mutate(ctx context.Context, a *Attempt) error {
 	}
 	for _, m := range c.mutators {
 		if err := m.Mutate(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Allocate calls the allocators until one refuses.
+func (c *Chain) Allocate(ctx context.Context, a *Attempt) error {
+	if c == nil {
+		return nil
+	}
+	for _, l := range c.allocators {
+		if err := l.Allocate(ctx, a); err != nil {
 			return err
 		}
 	}

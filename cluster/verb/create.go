@@ -101,6 +101,9 @@ func (a *API) settleNew(ctx context.Context, r request.Request, attempt *admissi
 	}
 	k.Default(obj) // admission and what was taken away may have left gaps
 	k.Prepare(obj, nil)
+	if err := a.Admission.Allocate(ctx, attempt); err != nil {
+		return err
+	}
 	if errs := append(validMetadata(obj, r), k.Validate(obj, nil)...); len(errs) > 0 {
 		return invalid(r, obj.GetName(), errs)
 	}

@@ -167,6 +167,9 @@ func (a *API) settle(ctx context.Context, r request.Request, c change, attempt *
 			}
 		}
 		k.Prepare(next, old)
+		if err := a.Admission.Allocate(ctx, attempt); err != nil {
+			return err
+		}
 		counted(k, next, old)
 		errs = append(validChange(next, old, r), k.Validate(next, old)...)
 		warn(r, k.Warn(next, old)...)
