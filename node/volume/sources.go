@@ -1,0 +1,228 @@
+package volume
+
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"sampan/cluster/client"
+)
+
+// sort is a kind of object that pods name.
+type sort uint8
+
+const (
+	configMaps sort = iota
+	secrets
+	sorts // how many there are
+)
+
+// source is one object.
+type source struct {
+	sort            sort
+	namespace, name string
+}
+
+// sources knows which pods name which objects, and follows each kind while some
+// pod names one of it.
+type sources struct {
+	c Config
+
+	mu      sync.Mutex // guards all below
+	users   map[source]map[types.UID]bool
+	of      map[types.UID][]source
+	seen    map[source]string // resourceVersion that was last read; empty: there was none
+	stop    [sorts]context.CancelFunc
+	ctx     context.Context // nil while not running
+	follows sync.WaitGroup
+}
+
+func (s *sources) init(c Config) {
+	s.c = c
+	s.users, s.of, s.seen = map[source]map[types.UID]bool{}, map[types.UID][]source{}, map[source]string{}
+}
+
+// run lets watches run until ctx ends.
+func (s *sources) run(ctx context.Context) error {
+	s.mu.Lock()
+	s.ctx = ctx
+	for kind := range sorts {
+		s.settleLocked(kind)
+	}
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock()
+	s.ctx = nil
+	for kind, stop := range s.stop {
+		if stop != nil {
+			stop()
+			s.stop[kind] = nil
+		}
+	}
+	s.mu.Unlock()
+	s.follows.Wait()
+	return nil
+}
+
+// use notes what a pod names.
+func (s *sources) use(pod *corev1.Pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.of[pod.UID]; ok {
+		return // volumes and environments of a pod never change
+	}
+	refs := named(pod)
+	s.of[pod.UID] = refs
+	for _, ref := range refs {
+		if s.users[ref] == nil {
+			s.users[ref] = map[types.UID]bool{}
+		}
+		s.users[ref][pod.UID] = true
+		s.settleLocked(ref.sort)
+	}
+}
+
+// leave forgets a pod.
+func (s *sources) leave(uid types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ref := range s.of[uid] {
+		delete(s.users[ref], uid)
+		if len(s.users[ref]) == 0 {
+			delete(s.users, ref)
+			delete(s.seen, ref)
+		}
+		s.settleLocked(ref.sort)
+	}
+	delete(s.of, uid)
+}
+
+// saw notes which state of an object was read, so that the watch does not
+// report it as news.
+func (s *sources) saw(kind sort, namespace, name, version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ref := source{kind, namespace, name}
+	if s.users[ref] != nil {
+		s.seen[ref] = version
+	}
+}
+
+// settleLocked begins or ends the watch of a kind.
+func (s *sources) settleLocked(kind sort) {
+	wanted := false
+	for ref := range s.users {
+		if wanted = ref.sort == kind; wanted {
+			break
+		}
+	}
+	switch {
+	case wanted && s.stop[kind] == nil && s.ctx != nil:
+		ctx, cancel := context.WithCancel(s.ctx)
+		s.stop[kind] = cancel
+		s.follows.Go(func() {
+			defer cancel()
+			var err error
+			switch kind {
+			case configMaps:
+				err = follow[*corev1.ConfigMap](ctx, s, kind)
+			case secrets:
+				err = follow[*corev1.Secret](ctx, s, kind)
+			}
+			if err != nil && ctx.Err() == nil {
+				s.c.Log.Error("volume sources not followed", "err", err)
+			}
+		})
+	case !wanted && s.stop[kind] != nil:
+		s.stop[kind]()
+		s.stop[kind] = nil
+	}
+}
+
+func follow[T client.Typed](ctx context.Context, s *sources, kind sort) error {
+	return client.Follow(ctx, s.c.Client, client.Query{}, func(c client.Change[T]) {
+		switch c.Type {
+		case client.Synced:
+		case client.Deleted:
+			s.news(source{kind, c.Object.GetNamespace(), c.Object.GetName()}, "")
+		default:
+			s.news(source{kind, c.Object.GetNamespace(), c.Object.GetName()}, c.Object.GetResourceVersion())
+		}
+	})
+}
+
+// news tells the pods that name an object of its new state.
+func (s *sources) news(ref source, version string) {
+	s.mu.Lock()
+	var tell []types.UID
+	if seen, ok := s.seen[ref]; !ok || seen != version {
+		for uid := range s.users[ref] {
+			tell = append(tell, uid)
+		}
+	}
+	s.mu.Unlock()
+	for _, uid := range tell {
+		s.c.Changed(uid)
+	}
+}
+
+// named lists the objects that a pod's volumes and environments name.
+func named(pod *corev1.Pod) []source {
+	var all []source
+	have := map[source]bool{}
+	add := func(kind sort, name string) {
+		ref := source{kind, pod.Namespace, name}
+		if name != "" && !have[ref] {
+			have[ref] = true
+			all = append(all, ref)
+		}
+	}
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		switch {
+		case v.ConfigMap != nil:
+			add(configMaps, v.ConfigMap.Name)
+		case v.Secret != nil:
+			add(secrets, v.Secret.SecretName)
+		case v.Projected != nil:
+			for j := range v.Projected.Sources {
+				if m := v.Projected.Sources[j].ConfigMap; m != nil {
+					add(configMaps, m.Name)
+				}
+				if m := v.Projected.Sources[j].Secret; m != nil {
+					add(secrets, m.Name)
+				}
+			}
+		}
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			environment(&list[i], add)
+		}
+	}
+	return all
+}
+
+func environment(c *corev1.Container, add func(kind sort, name string)) {
+	for _, e := range c.EnvFrom {
+		if e.ConfigMapRef != nil {
+			add(configMaps, e.ConfigMapRef.Name)
+		}
+		if e.SecretRef != nil {
+			add(secrets, e.SecretRef.Name)
+		}
+	}
+	for _, e := range c.Env {
+		if e.ValueFrom == nil {
+			continue
+		}
+		if r := e.ValueFrom.ConfigMapKeyRef; r != nil {
+			add(configMaps, r.Name)
+		}
+		if r := e.ValueFrom.SecretKeyRef; r != nil {
+			add(secrets, r.Name)
+		}
+	}
+}
