@@ -119,6 +119,13 @@ type Status struct {
 	OOMKilled bool   `json:",omitempty"`
 	Error     string `json:",omitempty"` // why it could not be started
 	Restarts  int    `json:",omitempty"`
+	User      *User  `json:",omitempty"` // who its process was started as
+}
+
+// User is whom a process runs as.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32
 }
 
 // ContainerConfig says what a container is to be like.
@@ -157,13 +164,14 @@ type ContainerConfig struct {
 	Stdin, StdinOnce, TTY bool
 
 	LogPath     string // default: in the container's directory
-	LogFormat   string // cri or json-file (default)
+	LogFormat   string // cri, json-file (default) or none
 	LogMaxBytes int64
 	LogMaxFiles int
 
 	StopSignal  string        // default: the image's, or SIGTERM
 	StopTimeout time.Duration // default 10 s
 	AutoRemove  bool
+	Detached    bool // nobody waits: Config.Self settles it at its end
 
 	Meta []byte // kept for whoever made the container
 }

@@ -1,0 +1,135 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"sampan/internal/fault"
+)
+
+// reserve makes name, of a kind ("c" for containers, "s" for sandboxes), lead
+// to id. A name that leads to something that is no more is free.
+func (e *Engine) reserve(ctx context.Context, kind, name, id string) error {
+	if name == "" {
+		return nil
+	}
+	unlock, err := lock(ctx, e.path("names", ".lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	file := e.path("names", kind+"."+name)
+	owner, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("read name", name, err)
+	}
+	if err == nil && string(owner) != id && e.exists(kind, string(owner)) {
+		return &fault.Error{Class: fault.Exists, Op: "use name", On: name,
+			Err: errors.New("it is already in use by " + what[kind] + " " + short(string(owner))),
+			Fix: "remove or rename that one, or take another name"}
+	}
+	if err := os.WriteFile(file+".new", []byte(id), 0o600); err != nil {
+		return failed("write name", name, err)
+	}
+	return failed("write name", name, os.Rename(file+".new", file))
+}
+
+var what = map[string]string{"c": "container", "s": "sandbox"}
+
+func (e *Engine) exists(kind, id string) bool {
+	dir := e.path("containers")
+	if kind == "s" {
+		dir = e.path("sandboxes")
+	}
+	for _, p := range []string{id, halfMade + id} {
+		if _, err := os.Stat(filepath.Join(dir, p)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// release frees a name if it leads to id.
+func (e *Engine) release(kind, name, id string) {
+	if name == "" {
+		return
+	}
+	file := e.path("names", kind+"."+name)
+	if owner, err := os.ReadFile(file); err == nil && string(owner) == id {
+		// A name left behind counts as free, so a failure here does not matter.
+		_ = os.Remove(file)
+	}
+}
+
+// validName is Docker's rule for container names.
+func validName(name string) bool {
+	if len(name) < 2 || len(name) > 200 {
+		return false
+	}
+	for i, r := range name {
+		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !alnum && (i == 0 || !strings.ContainsRune("_.-", r)) {
+			return false
+		}
+	}
+	return true
+}
+
+// Resolve finds the container that a user means by its name, its ID or the
+// beginning of its ID.
+func (e *Engine) Resolve(ref string) (string, error) {
+	ref = strings.TrimPrefix(ref, "/")
+	if ref != "" && !strings.ContainsAny(ref, "/\x00") {
+		if owner, err := os.ReadFile(e.path("names", "c."+ref)); err == nil && e.exists("c", string(owner)) {
+			return string(owner), nil
+		}
+	}
+	ids, err := e.ids("containers")
+	if err != nil {
+		return "", err
+	}
+	var match []string
+	for _, id := range ids {
+		if id == ref {
+			return id, nil
+		}
+		if ref != "" && strings.HasPrefix(id, ref) {
+			match = append(match, id)
+		}
+	}
+	switch len(match) {
+	case 1:
+		return match[0], nil
+	case 0:
+		return "", noContainer(ref)
+	}
+	return "", &fault.Error{Class: fault.Invalid, Op: "find container", On: ref,
+		Err: errors.New("several containers have IDs that begin so"), Fix: "give more of the ID"}
+}
+
+func noContainer(ref string) error {
+	return &fault.Error{Class: fault.NotFound, Op: "find container", On: ref, Err: errors.New("no such container: " + ref),
+		Fix: "list them with: sampan ps -a"}
+}
+
+// halfMade begins the name of a directory whose maker is not done yet.
+const halfMade = ".new-"
+
+// ids lists what is complete in one of the state directories.
+func (e *Engine) ids(kind string) ([]string, error) {
+	entries, err := os.ReadDir(e.path(kind))
+	if err != nil {
+		return nil, failed("list", kind, err)
+	}
+	ids := make([]string, 0, len(entries))
+	for _, d := range entries {
+		if d.IsDir() && d.Name()[0] != '.' {
+			ids = append(ids, d.Name())
+		}
+	}
+	return ids, nil
+}

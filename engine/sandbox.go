@@ -1,0 +1,378 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"sampan/engine/network"
+	"sampan/engine/runtime"
+	"sampan/internal/fault"
+)
+
+// sandboxRecord is a sandbox on disk. Whether it is ready is also a question
+// of whether its monitor lives, which is asked each time.
+type sandboxRecord struct {
+	Sandbox
+	Stopped bool // network and monitor are given back
+	Removed bool // removal has begun and is to be finished
+}
+
+// CreateSandbox makes the namespaces and the monitor. The sandbox is not ready
+// before SetAddresses was called, unless the engine itself connects it
+// (NetworkDefault, NetworkHost).
+func (e *Engine) CreateSandbox(ctx context.Context, c SandboxConfig) (Sandbox, error) {
+	return e.createSandbox(ctx, newID(), c, false)
+}
+
+func (e *Engine) createSandbox(ctx context.Context, id string, c SandboxConfig, standalone bool) (Sandbox, error) {
+	if c.Network == "" {
+		c.Network = NetworkDefault
+	}
+	if c.Hostname == "" && c.Network != NetworkHost {
+		c.Hostname = id[:12]
+	}
+	if c.CgroupParent == "" {
+		c.CgroupParent = e.CgroupRoot() + "/containers"
+	}
+	s := sandboxRecord{Sandbox: Sandbox{ID: id, Config: c, State: SandboxNotReady, Created: time.Now(), Standalone: standalone}}
+	dir, commit, undo, err := e.begin(ctx, "sandboxes", id)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	if err := e.reserve(ctx, "s", c.Name, id); err != nil {
+		undo()
+		return Sandbox{}, err
+	}
+	if !standalone { // its namespaces come and go with the container's process
+		err = e.startSandbox(ctx, dir, &s)
+	}
+	if err == nil {
+		err = save(filepath.Join(dir, "sandbox.json"), &s)
+	}
+	if err == nil {
+		err = commit()
+	}
+	if err != nil {
+		clean := context.WithoutCancel(ctx)
+		err = errors.Join(in("create sandbox", short(id), err), e.endSandbox(clean, &s))
+		e.release("s", c.Name, id)
+		undo()
+		return Sandbox{}, err
+	}
+	if !standalone {
+		e.events.emit(Event{Type: EventCreated, Sandbox: id, At: s.Created})
+		if s.State == SandboxReady {
+			e.events.emit(Event{Type: EventStarted, Sandbox: id, At: time.Now()})
+		}
+	}
+	return s.Sandbox, nil
+}
+
+// startSandbox starts the monitor and connects it, and writes the files that
+// depend on the address.
+func (e *Engine) startSandbox(ctx context.Context, dir string, s *sandboxRecord) error {
+	c := &s.Config
+	if !s.Standalone && !c.HostIPC {
+		if err := e.mountShm(s); err != nil {
+			return err
+		}
+	}
+	pod, err := e.Runtime.StartPod(ctx, runtime.PodConfig{
+		ID: s.ID, Hostname: c.Hostname, Sysctls: c.Sysctls, CgroupParent: c.CgroupParent,
+		HostNetwork: c.Network == NetworkHost, HostIPC: c.HostIPC, HostUTS: c.Network == NetworkHost && c.Hostname == "",
+		HostPID: c.HostPID, SharePID: c.SharePID,
+	})
+	if err != nil {
+		return err
+	}
+	s.NetNS = pod.NetNS()
+	s.IPs = nil
+	switch c.Network {
+	case NetworkDefault:
+		if len(c.Ports) > 0 {
+			return &fault.Error{Class: fault.Invalid, Op: "publish ports of", On: short(s.ID),
+				Err: errors.New("published ports are not supported yet for stand-alone containers"), Fix: "use --network host, or the container's own address"}
+		}
+		res, err := e.network.Attach(ctx, network.Request{ID: s.ID, NetNS: s.NetNS})
+		if err != nil {
+			return err
+		}
+		s.IPs = []netip.Addr{res.IP}
+		s.State = SandboxReady
+	case NetworkHost:
+		s.State = SandboxReady
+	case NetworkNone:
+		if err := network.Loopback(s.NetNS); err != nil {
+			return err
+		}
+	}
+	if s.Standalone {
+		s.State = SandboxReady
+	}
+	return e.writeFiles(dir, s)
+}
+
+// SetAddresses makes a sandbox ready whose network the caller has plugged in.
+func (e *Engine) SetAddresses(ctx context.Context, id string, ips []netip.Addr) (Sandbox, error) {
+	unlock, s, err := e.lockSandbox(ctx, id)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	defer unlock()
+	s.IPs, s.State = ips, SandboxReady
+	if err := e.writeFiles(e.path("sandboxes", id), s); err != nil {
+		return Sandbox{}, err
+	}
+	if err := save(e.path("sandboxes", id, "sandbox.json"), s); err != nil {
+		return Sandbox{}, err
+	}
+	e.events.emit(Event{Type: EventStarted, Sandbox: id, At: time.Now()})
+	return s.Sandbox, nil
+}
+
+// Sandbox returns the sandbox as it is now.
+func (e *Engine) Sandbox(ctx context.Context, id string) (Sandbox, error) {
+	r, err := e.sandbox(id)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	s := r.Sandbox
+	if s.State == SandboxReady {
+		if _, err := e.Runtime.OpenPod(ctx, id); fault.ClassOf(err) == fault.NotFound {
+			s.State = SandboxNotReady
+		} else if err != nil {
+			return Sandbox{}, err
+		}
+	}
+	return s, nil
+}
+
+// Sandboxes lists all sandboxes, those of stand-alone containers left out.
+func (e *Engine) Sandboxes(ctx context.Context) ([]Sandbox, error) {
+	ids, err := e.ids("sandboxes")
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Sandbox, 0, len(ids))
+	for _, id := range ids {
+		s, err := e.Sandbox(ctx, id)
+		if fault.ClassOf(err) == fault.NotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !s.Standalone {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+// StopSandbox kills what runs in the sandbox and ends its monitor. Nil if that
+// is done already.
+func (e *Engine) StopSandbox(ctx context.Context, id string) error {
+	unlock, s, err := e.lockSandbox(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return e.stopSandboxLocked(ctx, s)
+}
+
+func (e *Engine) stopSandboxLocked(ctx context.Context, s *sandboxRecord) error {
+	if s.Stopped {
+		return nil
+	}
+	if err := e.killContainersOf(ctx, s.ID); err != nil {
+		return err
+	}
+	if err := e.endSandbox(ctx, s); err != nil {
+		return err
+	}
+	was := s.State
+	s.State, s.Stopped = SandboxNotReady, true
+	if err := save(e.path("sandboxes", s.ID, "sandbox.json"), s); err != nil {
+		return err
+	}
+	if was == SandboxReady && !s.Standalone {
+		e.events.emit(Event{Type: EventStopped, Sandbox: s.ID, At: time.Now()})
+	}
+	return nil
+}
+
+// RemoveSandbox removes a sandbox and its containers, killing what runs. Nil
+// if it is gone already.
+func (e *Engine) RemoveSandbox(ctx context.Context, id string) error {
+	unlock, s, err := e.lockSandbox(ctx, id)
+	if fault.ClassOf(err) == fault.NotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s.Removed = true
+	if err := save(e.path("sandboxes", id, "sandbox.json"), s); err != nil {
+		return err
+	}
+	if err := e.stopSandboxLocked(ctx, s); err != nil {
+		return err
+	}
+	list, err := e.ContainersOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if err := e.remove(ctx, c.ID); err != nil {
+			return err
+		}
+	}
+	if err := e.dropSandbox(s); err != nil {
+		return err
+	}
+	if !s.Standalone {
+		e.events.emit(Event{Type: EventDeleted, Sandbox: id, At: time.Now()})
+	}
+	return nil
+}
+
+// dropSandbox removes the record of a sandbox that is stopped and empty.
+func (e *Engine) dropSandbox(s *sandboxRecord) error {
+	dir := e.path("sandboxes", s.ID)
+	e.release("s", s.Config.Name, s.ID)
+	// The record goes first: a directory without one is finished by Recover.
+	if err := os.Remove(filepath.Join(dir, "sandbox.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("remove sandbox", short(s.ID), err)
+	}
+	e.records.forgetBelow(dir)
+	return failed("remove sandbox", short(s.ID), os.RemoveAll(dir))
+}
+
+// endSandbox gives back what a sandbox holds in the kernel.
+func (e *Engine) endSandbox(ctx context.Context, s *sandboxRecord) error {
+	if err := e.endPod(ctx, s.ID); err != nil {
+		return err
+	}
+	if s.Config.Network == NetworkDefault {
+		if err := e.network.Detach(ctx, s.ID); err != nil {
+			return err
+		}
+	}
+	return unmount(e.run("shm", s.ID))
+}
+
+func (e *Engine) endPod(ctx context.Context, id string) error {
+	pod, err := e.Runtime.OpenPod(ctx, id)
+	if err == nil {
+		return pod.Close(ctx)
+	}
+	if fault.ClassOf(err) == fault.NotFound {
+		return e.Runtime.RemoveDead(ctx, id)
+	}
+	return err
+}
+
+func (e *Engine) sandbox(id string) (*sandboxRecord, error) {
+	if id == "" || strings.ContainsAny(id, "/.") {
+		return nil, noSandbox(id)
+	}
+	r, err := load[sandboxRecord](&e.records, e.path("sandboxes", id, "sandbox.json"))
+	if fault.ClassOf(err) == fault.NotFound {
+		return nil, noSandbox(id)
+	}
+	return r, err
+}
+
+// lockSandbox takes the sandbox's lock and reads its record, to be changed.
+func (e *Engine) lockSandbox(ctx context.Context, id string) (unlock func(), _ *sandboxRecord, err error) {
+	if _, err := e.sandbox(id); err != nil {
+		return nil, nil, err
+	}
+	unlock, err = lock(ctx, e.path("sandboxes", id, "lock"))
+	if fault.ClassOf(err) == fault.NotFound {
+		return nil, nil, noSandbox(id)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := e.sandbox(id)
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	own := *r
+	return unlock, &own, nil
+}
+
+func noSandbox(id string) error {
+	return &fault.Error{Class: fault.NotFound, Op: "find sandbox", On: id, Err: errors.New("no such sandbox: " + id)}
+}
+
+// begin makes a directory for something new, locked, that nobody counts before
+// commit; undo removes it.
+func (e *Engine) begin(ctx context.Context, kind, id string) (dir string, commit func() error, undo func(), err error) {
+	dir = e.path(kind, halfMade+id)
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return "", nil, nil, failed("make directory", dir, err)
+	}
+	unlock, err := lock(ctx, filepath.Join(dir, "lock"))
+	if err != nil {
+		return "", nil, nil, err
+	}
+	commit = func() error {
+		err := os.Rename(dir, e.path(kind, id))
+		if err == nil {
+			unlock()
+		}
+		return failed("make directory", e.path(kind, id), err)
+	}
+	undo = func() {
+		// What cannot be removed now is half-made still, and Recover's.
+		_ = os.RemoveAll(dir)
+		unlock()
+	}
+	return dir, commit, undo, nil
+}
+
+// mountShm makes the /dev/shm that the sandbox's containers share.
+func (e *Engine) mountShm(s *sandboxRecord) error {
+	dir := e.run("shm", s.ID)
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return failed("make directory", dir, err)
+	}
+	size := s.Config.ShmBytes
+	if size == 0 {
+		size = 64 << 20
+	}
+	err := syscall.Mount("shm", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC,
+		"mode=1777,size="+itoa(size))
+	return failed("mount tmpfs", dir, err)
+}
+
+// unmount unmounts and removes a mount point; nil if there is none.
+func unmount(dir string) error {
+	for {
+		err := syscall.Unmount(dir, syscall.MNT_DETACH|umountNoFollow)
+		if err == nil {
+			continue // there may be one below
+		}
+		if errors.Is(err, syscall.EINVAL) || errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		return failed("unmount", dir, err)
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("remove mount point", dir, err)
+	}
+	return nil
+}
+
+const umountNoFollow = 0x8 // UMOUNT_NOFOLLOW, umount(2)
