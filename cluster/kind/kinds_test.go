@@ -30,7 +30,9 @@ var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 // filler makes random objects: mostly nonsense, of any depth.
 func filler(seed int64) *randfill.Filler {
 	return randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(14).Funcs(
-		func(q *resource.Quantity, c randfill.Continue) { *q = *resource.NewMilliQuantity(c.Int63n(5000)-500, resource.DecimalSI) },
+		func(q *resource.Quantity, c randfill.Continue) {
+			*q = *resource.NewMilliQuantity(c.Int63n(5000)-500, resource.DecimalSI)
+		},
 		func(t *metav1.Time, c randfill.Continue) { t.Time = now.Add(-time.Duration(c.Int63n(1e15))) },
 		func(t *metav1.MicroTime, c randfill.Continue) { t.Time = now.Add(-time.Duration(c.Int63n(1e15))) },
 		func(v *intstr.IntOrString, c randfill.Continue) {
@@ -265,4 +267,3 @@ func FuzzPodRules(f *testing.F) {
 		callEverything(k, p.DeepCopy(), p)
 	})
 }
-

@@ -27,3 +27,30 @@ var NodeGaps = []kind.Gap{
 	{Path: "spec.externalID", Why: "removed from kubelets with v1.13"},
 	{Path: "spec.podPreemptionPolicy", Why: "preemption is not there yet"},
 }
+
+// StatusGaps are fields of a status that nothing writes yet, behind their
+// kind.
+var StatusGaps = []kind.Gap{
+	{Path: "Pod status.resize", Why: "deprecated; conditions say it"},
+	{Path: "Pod status.resources", Why: "what changes while a pod runs is not applied"},
+	{Path: "Pod status.allocatedResources", Why: "what changes while a pod runs is not applied"},
+	{Path: "Pod status.resourceClaimStatuses", Why: "devices come with resource.k8s.io"},
+	{Path: "Pod status.extendedResourceClaimStatus", Why: "devices come with resource.k8s.io"},
+	{Path: "Pod status.nodeAllocatableResourceClaimStatuses", Why: "devices come with resource.k8s.io"},
+	{Path: "Pod status.volumeHealth", Why: "no storage driver reports health"},
+	{Path: "Pod status.containerStatuses[*].allocatedResourcesStatus", Why: "devices have no health yet"},
+	{Path: "Pod status.initContainerStatuses[*].allocatedResourcesStatus", Why: "devices have no health yet"},
+	{Path: "Pod status.ephemeralContainerStatuses[*].allocatedResourcesStatus", Why: "devices have no health yet"},
+	{Path: "Node status.phase", Why: "deprecated; conditions say it"},
+	{Path: "Node status.config", Why: "removed from kubelets with v1.24"},
+	{Path: "Node status.images", Why: "the scheduler does not ask which node has an image"},
+	{Path: "Node status.volumesInUse", Why: "no volumes are attached to nodes"},
+	{Path: "Node status.volumesAttached", Why: "no volumes are attached to nodes"},
+	{Path: "Node status.runtimeHandlers", Why: "there is one runtime"},
+	{Path: "Node status.features", Why: "there is one runtime"},
+	{Path: "Node status.declaredFeatures", Why: "there is one version of the node"},
+	{Path: "Node status.nodeInfo.swap", Why: "pods do not swap"},
+	{Path: "Node status.nodeInfo.runningInUserNamespace", Why: "the node needs to be root"},
+	{Path: "Service status.loadBalancer", Why: "nothing gives out external addresses"},
+	{Path: "Service status.conditions", Why: "no controller has anything to say here"},
+}

@@ -41,6 +41,12 @@ func gaps() (all []kind.Gap) {
 	each("no kernel that this runs on has been tried with SELinux", "securityContext.seLinuxOptions")
 	each("masked paths stay masked", "securityContext.procMount!=Default")
 
+	for _, probe := range []string{"livenessProbe", "readinessProbe", "startupProbe"} {
+		each("probes speak HTTP/1.1", probe+".httpGet.protocol")
+		each("gRPC probes speak without TLS", probe+".grpc.mode=TLS")
+	}
+	each("hooks speak HTTP/1.1", "lifecycle.postStart.httpGet.protocol", "lifecycle.preStop.httpGet.protocol")
+
 	add("the scheduler looks at nodes, not yet at the pods on them",
 		"affinity.podAffinity", "affinity.podAntiAffinity", "topologySpreadConstraints")
 	add("preemption is not there yet", "preemptionPolicy=Never")

@@ -56,7 +56,9 @@ func volumeSource(v *corev1.Volume, path *field.Path) (errs field.ErrorList) {
 		if q := v.EmptyDir.SizeLimit; q != nil && q.Sign() < 0 {
 			errs = append(errs, field.Forbidden(at.Child("sizeLimit"), "SizeLimit field must be a valid resource quantity"))
 		}
-		errs = append(errs, fileMode(v.EmptyDir.Mode, at.Child("mode"))...)
+		if m := v.EmptyDir.Mode; m != nil && (*m < 0 || *m > 0o1777) {
+			errs = append(errs, field.Invalid(at.Child("mode"), *m, "must be a number between 0 and 01777 (octal), both inclusive"))
+		}
 	case "secret":
 		if v.Secret.SecretName == "" {
 			errs = append(errs, field.Required(at.Child("secretName"), ""))
