@@ -34,6 +34,8 @@ func etcdElsewhere(t *testing.T) string {
 }
 
 func TestTwoStoresOnOneEtcdSeeEachOther(t *testing.T) {
+	t.Parallel()
+
 	endpoint := etcdElsewhere(t)
 	elsewhere := func(c *store.Config) { c.Dir, c.Endpoints = "", []string{endpoint} }
 	a, b := open(t, "", elsewhere), open(t, "", elsewhere)
@@ -56,6 +58,8 @@ func TestTwoStoresOnOneEtcdSeeEachOther(t *testing.T) {
 }
 
 func TestSyncIsNotHeldUpByKeysOfOthers(t *testing.T) {
+	t.Parallel()
+
 	endpoint := etcdElsewhere(t)
 	s := open(t, "", func(c *store.Config) { c.Dir, c.Endpoints = "", []string{endpoint} })
 	other, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
@@ -73,6 +77,8 @@ func TestSyncIsNotHeldUpByKeysOfOthers(t *testing.T) {
 }
 
 func TestAChangeThatIsNoneIsComparedWithEtcdWhenOthersWrite(t *testing.T) {
+	t.Parallel()
+
 	endpoint := etcdElsewhere(t)
 	elsewhere := func(c *store.Config) { c.Dir, c.Endpoints = "", []string{endpoint} }
 	a, b := open(t, "", elsewhere), open(t, "", elsewhere)

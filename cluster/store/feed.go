@@ -172,6 +172,7 @@ func (s *Store) fail(err error) {
 	defer s.mu.Unlock()
 	if s.failed == nil {
 		s.failed = err
+		close(s.done)
 	}
 	s.wakeLocked()
 	for _, set := range *s.sets.Load() {

@@ -29,6 +29,8 @@ type done struct {
 // TestAnySequenceOfWritesIsInTheLogInTheCacheAndInEtcd has goroutines write at
 // random, and compares with a model that is a map.
 func TestAnySequenceOfWritesIsInTheLogInTheCacheAndInEtcd(t *testing.T) {
+	t.Parallel()
+
 	for _, writers := range []int{1, 8, 32} {
 		t.Run(fmt.Sprintf("%d writers", writers), func(t *testing.T) {
 			dir := t.TempDir()
@@ -160,6 +162,8 @@ func writeUntilKilled(dir string) {
 }
 
 func TestEveryAcknowledgedWriteOutlivesAKill(t *testing.T) {
+	t.Parallel()
+
 	dir := t.TempDir()
 	acknowledged := map[string]bool{}
 	for round := range 4 {

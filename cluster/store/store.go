@@ -91,6 +91,8 @@ type Store struct {
 	waiters  []waiter
 	failed   error // why the feeder stopped; nil while it runs
 
+	done chan struct{} // closed when failed is set
+
 	compact compactor
 
 	stop  context.CancelFunc
@@ -128,7 +130,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	run, stop := context.WithCancel(context.Background())
 	s := &Store{
 		codec: c.Codec, log: c.Log, window: c.Window.withDefaults(), etcd: server,
-		adds: make(chan addition), handed: map[string][]*handover{}, stop: stop,
+		adds: make(chan addition), done: make(chan struct{}), handed: map[string][]*handover{}, stop: stop,
 		leases: leases{etcd: server},
 	}
 	s.close = sync.OnceValue(s.shut)
@@ -178,6 +180,17 @@ func (s *Store) Revision() int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.revision
+}
+
+// Done is closed when the cache can follow etcd no more, because the store was
+// closed or for the reason that Err gives: then the process has to start anew.
+func (s *Store) Done() <-chan struct{} { return s.done }
+
+// Err says why Done is closed; nil as long as it is not.
+func (s *Store) Err() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.failed
 }
 
 // Add takes up a kind at run time: when it returns, its stored objects are in

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 )
 
 func TestAWriterReadsWhatItWrote(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	made := create(t, s, "a", "1")
 	if got, ok := s.Get(cm("a")); !ok || got != made {
@@ -46,6 +49,8 @@ func TestAWriterReadsWhatItWrote(t *testing.T) {
 }
 
 func TestWritesSayWhatIsInTheWay(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	create(t, s, "a", "1")
 	_, err := s.Create(ctx, cm("a"), configMap("a", "2"))
@@ -65,6 +70,8 @@ func TestWritesSayWhatIsInTheWay(t *testing.T) {
 }
 
 func TestAChangeThatChangesNothingWritesNothing(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	made := create(t, s, "a", "1")
 	before := s.Revision()
@@ -81,6 +88,8 @@ func TestAChangeThatChangesNothingWritesNothing(t *testing.T) {
 }
 
 func TestALostRaceIsTriedAgain(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	create(t, s, "a", "1")
 	calls := 0
@@ -99,6 +108,8 @@ func TestALostRaceIsTriedAgain(t *testing.T) {
 }
 
 func TestFurtherOperationsHappenTogetherOrNotAtAll(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	service := func(name string) (store.Key, *corev1.Service) {
 		return store.Key{Kind: services, Namespace: "default", Name: name},
@@ -131,6 +142,8 @@ func TestFurtherOperationsHappenTogetherOrNotAtAll(t *testing.T) {
 }
 
 func TestTransactCreatesOrUpdates(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	add := func(current kind.Object) (kind.Object, []store.Op, error) {
 		if current == nil {
@@ -150,6 +163,8 @@ func TestTransactCreatesOrUpdates(t *testing.T) {
 }
 
 func TestListsAreInOrderAndStayAsTheyWere(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	for _, n := range []string{"b", "a", "c"} {
 		for _, ns := range []string{"x", "x-y", "a"} {
@@ -216,6 +231,8 @@ func TestListsAreInOrderAndStayAsTheyWere(t *testing.T) {
 }
 
 func TestPagesAreOfOneRevision(t *testing.T) {
+	t.Parallel()
+
 	for _, keep := range []bool{true, false} {
 		t.Run(fmt.Sprint("kept ", keep), func(t *testing.T) {
 			s := open(t, t.TempDir())
@@ -246,6 +263,8 @@ func TestPagesAreOfOneRevision(t *testing.T) {
 }
 
 func TestACompactedRevisionIsExpired(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	create(t, s, "a", "1")
 	old := s.Revision()
@@ -260,6 +279,8 @@ func TestACompactedRevisionIsExpired(t *testing.T) {
 }
 
 func TestCompactionRunsWhileThereIsHistory(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir(), func(c *store.Config) { c.CompactEvery = 20 * time.Millisecond })
 	create(t, s, "a", "1")
 	old := s.Revision()
@@ -278,6 +299,8 @@ func TestCompactionRunsWhileThereIsHistory(t *testing.T) {
 }
 
 func TestObjectsWithATimeToLiveGo(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	c, err := s.Watch(events, store.WatchOptions{})
 	if err != nil {
@@ -298,6 +321,8 @@ func TestObjectsWithATimeToLiveGo(t *testing.T) {
 }
 
 func TestSyncComesToTheCurrentRevision(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	create(t, s, "a", "1")
 	if got, err := s.Sync(ctx); err != nil || got != s.Revision() {
@@ -318,6 +343,8 @@ func TestSyncComesToTheCurrentRevision(t *testing.T) {
 }
 
 func TestKindsComeAndGo(t *testing.T) {
+	t.Parallel()
+
 	dir := t.TempDir()
 	s := open(t, dir)
 	key := store.Key{Kind: namespaces, Name: "x"}
@@ -340,6 +367,8 @@ func TestKindsComeAndGo(t *testing.T) {
 }
 
 func TestASecondStoreOnTheSameDirectoryIsRefused(t *testing.T) {
+	t.Parallel()
+
 	dir := t.TempDir()
 	s := open(t, dir)
 	_, err := store.Open(ctx, store.Config{Dir: dir, Kinds: table(), Codec: jsonCodec{}})
@@ -347,4 +376,34 @@ func TestASecondStoreOnTheSameDirectoryIsRefused(t *testing.T) {
 		t.Errorf("got %v, want unavailable", err)
 	}
 	create(t, s, "a", "1") // the first one is as it was
+}
+
+func TestWritersOfTheSameBytesEachGetTheirOwnRevision(t *testing.T) {
+	t.Parallel()
+
+	s := open(t, t.TempDir())
+	create(t, s, "a", "0")
+	for round := range 100 {
+		var racing sync.WaitGroup
+		revisions := make([]string, 4)
+		for i := range revisions {
+			racing.Go(func() {
+				want := configMap("a", fmt.Sprint(round)) // offered again after a lost race
+				obj, err := s.Update(ctx, cm("a"), func(kind.Object) (kind.Object, error) { return want, nil })
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				revisions[i] = obj.GetResourceVersion()
+			})
+		}
+		racing.Wait()
+		now, _ := s.Get(cm("a"))
+		for _, r := range revisions {
+			if r != now.GetResourceVersion() {
+				t.Fatalf("round %d: writers got revisions %q, the object is at %s: one wrote, and the others changed nothing",
+					round, revisions, now.GetResourceVersion())
+			}
+		}
+	}
 }

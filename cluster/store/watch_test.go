@@ -26,6 +26,8 @@ func watch(t testing.TB, s *store.Store, k *kind.Kind, opts store.WatchOptions) 
 }
 
 func TestAWatchSeesEveryChangeWithWhatWasBefore(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	create(t, s, "before", "0")
 	c := watch(t, s, configMaps, store.WatchOptions{})
@@ -46,6 +48,8 @@ func TestAWatchSeesEveryChangeWithWhatWasBefore(t *testing.T) {
 }
 
 func TestWatchersShareEventsAndTheirEncoding(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	a, b := watch(t, s, configMaps, store.WatchOptions{}), watch(t, s, configMaps, store.WatchOptions{})
 	made := create(t, s, "a", "1")
@@ -74,6 +78,8 @@ func TestWatchersShareEventsAndTheirEncoding(t *testing.T) {
 }
 
 func TestAWatchByIndexIsWokenForItsObjectsOnly(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	c := watch(t, s, pods, store.WatchOptions{Index: "spec.nodeName", Value: "n1"})
 	<-c.More() // a new cursor always has one look
@@ -108,6 +114,8 @@ func TestAWatchByIndexIsWokenForItsObjectsOnly(t *testing.T) {
 }
 
 func TestAWatchResumesOrIsToldThatItCannot(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir(), func(c *store.Config) { c.Window = store.Window{Min: 3, Max: 5} })
 	revisions := map[int]int64{}
 	slow := watch(t, s, configMaps, store.WatchOptions{})
@@ -131,6 +139,8 @@ func TestAWatchResumesOrIsToldThatItCannot(t *testing.T) {
 }
 
 func TestAWatchOfTheFutureWaitsForIt(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	c := watch(t, s, configMaps, store.WatchOptions{Since: s.Revision() + 1})
 	create(t, s, "skipped", "1")
@@ -141,6 +151,8 @@ func TestAWatchOfTheFutureWaitsForIt(t *testing.T) {
 }
 
 func TestTheLogShrinksAfterABurst(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir(), func(c *store.Config) { c.Window = store.Window{Min: 2, Max: 100, Age: time.Millisecond} })
 	start := s.Revision()
 	var expired *store.Expired
@@ -163,6 +175,8 @@ func TestTheLogShrinksAfterABurst(t *testing.T) {
 }
 
 func TestListAndWatchLeaveNoGap(t *testing.T) {
+	t.Parallel()
+
 	s := open(t, t.TempDir())
 	stop, over := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -192,6 +206,8 @@ func TestListAndWatchLeaveNoGap(t *testing.T) {
 }
 
 func TestARestartResumesWatchesWithoutGapOrRepeat(t *testing.T) {
+	t.Parallel()
+
 	dir := t.TempDir()
 	s, err := store.Open(ctx, store.Config{Dir: dir, Kinds: table(), Codec: jsonCodec{}})
 	if err != nil {
@@ -211,7 +227,8 @@ func TestARestartResumesWatchesWithoutGapOrRepeat(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.Next(); err == nil {
+	<-s.Done()
+	if _, _, err := c.Next(); err == nil || s.Err() == nil {
 		t.Error("a cursor of a closed store gives no error")
 	}
 	s = open(t, dir)
@@ -225,6 +242,8 @@ func TestARestartResumesWatchesWithoutGapOrRepeat(t *testing.T) {
 }
 
 func TestHistoryThatWasCompactedIsNotResumedAfterARestart(t *testing.T) {
+	t.Parallel()
+
 	dir := t.TempDir()
 	s, err := store.Open(ctx, store.Config{Dir: dir, Kinds: table(), Codec: jsonCodec{}})
 	if err != nil {
@@ -252,6 +271,8 @@ func TestHistoryThatWasCompactedIsNotResumedAfterARestart(t *testing.T) {
 }
 
 func TestADamagedObjectDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+
 	dir := t.TempDir()
 	s, err := store.Open(ctx, store.Config{Dir: dir, Kinds: table(), Codec: damaging{}})
 	if err != nil {
@@ -294,6 +315,8 @@ func (p panicking) Decode(k *kind.Kind, data []byte) (kind.Object, error) {
 }
 
 func TestAWriteToASharedObjectIsFound(t *testing.T) {
+	t.Parallel()
+
 	s, err := store.Open(ctx, store.Config{Dir: t.TempDir(), Kinds: table(), Codec: jsonCodec{}, CheckShared: true})
 	if err != nil {
 		t.Fatal(err)

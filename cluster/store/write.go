@@ -22,7 +22,8 @@ const AnyRevision = -1
 // Change makes the next state of an object out of the current one, which is
 // shared: DeepCopy it first. It is called again, with a newer object, when
 // another writer was faster. Returning current itself writes nothing. What it
-// returns belongs to the store. Its errors end the write and are returned as
+// returns belongs to the store: it may be returned again, but not written to
+// once it was returned. Its errors end the write and are returned as
 // they are.
 type Change func(current kind.Object) (next kind.Object, extra []Op, err error)
 
@@ -81,7 +82,7 @@ func (s *Store) write(ctx context.Context, k Key, m mode, change Change) (kind.O
 	if err != nil {
 		return nil, err
 	}
-	for {
+	for t := (txn{store: s, ctx: ctx}); ; t = t.again() {
 		switch {
 		case current.obj == nil && m == mustExist:
 			return nil, notFound("update", k)
@@ -92,7 +93,6 @@ func (s *Store) write(ctx context.Context, k Key, m mode, change Change) (kind.O
 		if err != nil {
 			return nil, err
 		}
-		t := txn{store: s, ctx: ctx}
 		unchanged := next == current.obj
 		if !unchanged {
 			h, err := t.put(k, next, current.revision)
@@ -102,7 +102,7 @@ func (s *Store) write(ctx context.Context, k Key, m mode, change Change) (kind.O
 			}
 			if unchanged = current.obj != nil && h.hash == current.hash; unchanged {
 				t.abort()
-				t = txn{store: s, ctx: ctx}
+				t = t.again()
 			}
 		}
 		if unchanged {
@@ -132,7 +132,7 @@ func (s *Store) remove(ctx context.Context, k Key, check func(kind.Object) error
 	if err != nil {
 		return nil, err
 	}
-	for {
+	for t := (txn{store: s, ctx: ctx}); ; t = t.again() {
 		if current.obj == nil {
 			return nil, notFound("delete", k)
 		}
@@ -141,7 +141,6 @@ func (s *Store) remove(ctx context.Context, k Key, check func(kind.Object) error
 				return nil, err
 			}
 		}
-		t := txn{store: s, ctx: ctx}
 		t.remove(k, current.revision)
 		done, err := t.commit(extra)
 		if err != nil {
