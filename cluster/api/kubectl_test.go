@@ -1,0 +1,91 @@
+package api_test
+
+import (
+	"strings"
+	"testing"
+)
+
+const deployment = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: main, image: "nginx:1"}
+`
+
+// TestKubectl drives the real kubectl. Steps build on each other; "!" marks
+// one that must fail.
+func TestKubectl(t *testing.T) {
+	w := newWorld(t)
+	for _, step := range []struct {
+		args, stdin string
+		says        []string
+	}{
+		{args: "create namespace default", says: []string{"namespace/default created"}},
+		{args: "version", says: []string{"Server Version: v1.37.2+sampan"}},
+		{args: "api-resources", says: []string{"configmaps", "cm", "deployments", "selfsubjectaccessreviews"}},
+		{args: "apply -f -", stdin: deployment, says: []string{"deployment.apps/web created"}},
+		{args: "apply -f -", stdin: deployment, says: []string{"deployment.apps/web unchanged"}},
+		{args: "apply -f -", stdin: strings.ReplaceAll(deployment, "replicas: 3", "replicas: 4"), says: []string{"deployment.apps/web configured"}},
+		{args: "get deployment web -o jsonpath={.spec.replicas}", says: []string{"4"}},
+		{args: "get deploy", says: []string{"NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE", "web", "0/4"}},
+		{args: "get deploy -o wide", says: []string{"CONTAINERS", "IMAGES", "SELECTOR", "nginx:1"}},
+		{args: "get deploy web -o yaml", says: []string{"kind: Deployment", "progressDeadlineSeconds: 600"}},
+		{args: "get deploy,ns,svc -A", says: []string{"deployment.apps/web", "namespace/default"}},
+		{args: "scale deploy web --replicas=2", says: []string{"scaled"}},
+		{args: "get deploy web -o jsonpath={.spec.replicas}", says: []string{"2"}},
+		{args: "label deploy web tier=front", says: []string{"labeled"}},
+		{args: "annotate deploy web note=x", says: []string{"annotated"}},
+		{args: `patch deploy web --type=json -p [{"op":"replace","path":"/spec/replicas","value":5}]`, says: []string{"patched"}},
+		{args: `patch deploy web --type=merge -p {"spec":{"replicas":6}}`, says: []string{"patched"}},
+		{args: `patch deploy web -p {"spec":{"template":{"spec":{"containers":[{"name":"main","image":"nginx:2"}]}}}}`, says: []string{"patched"}},
+		{args: "get deploy -l tier=front -o name", says: []string{"deployment.apps/web"}},
+		{args: "get deploy -l tier=back", says: []string{"No resources found"}},
+		{args: "set image deploy/web main=nginx:3", says: []string{"image updated"}},
+		{args: "apply --server-side --field-manager=other -f -", stdin: `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","labels":{"by":"other"}}}`, says: []string{"serverside-applied"}},
+		{args: "!apply --server-side --field-manager=third -f -", stdin: `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","labels":{"by":"third"}}}`, says: []string{"conflict"}},
+		{args: "explain deploy.spec.replicas", says: []string{"FIELD: replicas <integer>", "DESCRIPTION"}},
+		{args: "explain pod.spec.containers", says: []string{"FIELDS:", "image", "<string>"}},
+		{args: "!diff -f -", stdin: deployment, says: []string{"-  replicas: 6", "+  replicas: 3"}},
+		{args: "!apply -f -", stdin: `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"bad"},"spec":{"replcas":3}}`, says: []string{`unknown field "spec.replcas"`}},
+		{args: "create configmap c --from-literal=a=b", says: []string{"configmap/c created"}},
+		{args: "create configmap c2 --from-literal=a=b --dry-run=server", says: []string{"created (server dry run)"}},
+		{args: "!get configmap c2", says: []string{`Error from server (NotFound): configmaps "c2" not found`}},
+		{args: "!create configmap c --from-literal=a=b", says: []string{`configmaps "c" already exists`}},
+		{args: "wait deploy/web --for=jsonpath={.spec.replicas}=6 --timeout=5s", says: []string{"condition met"}},
+		{args: "wait cm/c --for=create --timeout=5s", says: []string{"condition met"}},
+		{args: "auth can-i create pods", says: []string{"yes"}},
+		{args: "!auth can-i create pods --as=bob", says: []string{"no"}},
+		{args: "auth can-i --list", says: []string{"*.*"}},
+		{args: "auth whoami", says: []string{"admin", "system:masters", "system:authenticated"}},
+		{args: "create serviceaccount sa", says: []string{"created"}},
+		{args: "create token sa", says: []string{"eyJ"}},
+		{args: "describe deploy web", says: []string{"Name:", "web", "Replicas:", "nginx:3"}},
+		{args: "rollout history deploy web", says: []string{"deployment.apps/web"}},
+		{args: "get --raw /readyz?verbose", says: []string{"[+]ping ok", "readyz check passed"}},
+		{args: "get --raw /metrics", says: []string{"apiserver_request_total"}},
+		{args: "replace -f -", stdin: `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"},"data":{"a":"c"}}`, says: []string{"replaced"}},
+		{args: "delete configmap c", says: []string{`configmap "c" deleted`}},
+		{args: "delete deploy web", says: []string{`deployment.apps "web" deleted`}},
+		{args: "!get nothing", says: []string{`the server doesn't have a resource type "nothing"`}},
+	} {
+		args, fails := strings.CutPrefix(step.args, "!")
+		t.Run(step.args, func(t *testing.T) {
+			out, err := w.kubectl(step.stdin, strings.Fields(args)...)
+			if (err != nil) != fails {
+				t.Errorf("err = %v: %s", err, out)
+			}
+			for _, text := range step.says {
+				if !strings.Contains(out, text) {
+					t.Errorf("says\n%s\nwithout %q", out, text)
+				}
+			}
+		})
+	}
+}
