@@ -132,7 +132,7 @@ func profile[T ~string](typ, local T, name *string, what string, path *field.Pat
 
 // sysctlName is upstream's: segments of lower-case letters, digits, "-", "_",
 // joined by dots or slashes.
-var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9][-_a-z0-9]*[a-z0-9]$`)
+var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
 
 func sysctls(s *corev1.PodSpec, all []corev1.Sysctl, path *field.Path) (errs field.ErrorList) {
 	seen := map[string]bool{}
