@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sampan/cluster/admission"
+	"sampan/cluster/client"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/coordination"
@@ -209,3 +210,5 @@ func TestCreate(t *testing.T) {
 		}
 	})
 }
+
+func (s *server) reader() client.Reader { return verb.NewReader(s.kinds, s.store) }

@@ -131,6 +131,7 @@ func (a *API) current(r request.Request, next, current kind.Object) error {
 			return invalid(r, r.Name, field.ErrorList{field.Invalid(
 				field.NewPath("metadata", "resourceVersion"), rv, "must be specified for an update")})
 		}
+		next.SetResourceVersion(current.GetResourceVersion())
 	case rv != current.GetResourceVersion():
 		return apierrors.NewConflict(resource(r), r.Name, errors.New(modified))
 	}
