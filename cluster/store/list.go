@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sort"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -83,6 +84,9 @@ func (l *List) check() error {
 // A list in pages that takes longer is read from etcd.
 const kept = 4
 
+// keptFor is how long they are kept at most.
+const keptFor = time.Minute
+
 func (s *set) keep(l *List) {
 	s.snapMu.Lock()
 	defer s.snapMu.Unlock()
@@ -93,6 +97,15 @@ func (s *set) keep(l *List) {
 	}
 	if len(s.pages) == kept {
 		s.pages = slices.Delete(s.pages, 0, 1)
+	}
+	if len(s.pages) == 0 {
+		// They hold on to objects that may be gone: whoever is still turning
+		// pages then reads from etcd.
+		time.AfterFunc(keptFor, func() {
+			s.snapMu.Lock()
+			defer s.snapMu.Unlock()
+			s.pages = nil
+		})
 	}
 	s.pages = append(s.pages, &List{Revision: l.Revision, kind: l.kind, view: l.view})
 }
