@@ -146,6 +146,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.guard(ctx, "container events", func() error { return a.followRuntime(ctx) })
 	a.guard(ctx, "node status", func() error { return a.keepStatus(ctx) })
+	a.guard(ctx, "node", func() error { return a.followNode(ctx) })
 	a.guard(ctx, "node lease", func() error { return a.keepLease(ctx) })
 	a.guard(ctx, "pods", func() error { return a.followPods(ctx) })
 	<-ctx.Done()

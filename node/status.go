@@ -21,17 +21,16 @@ import (
 // keepStatus makes the Node object and keeps its status true: it writes when
 // something changed, and every StatusEvery.
 func (a *Agent) keepStatus(ctx context.Context) error {
-	// Whoever changes or deletes the Node wakes us.
-	go client.Follow(ctx, a.c.Client, client.Query{Name: a.c.NodeName}, func(e client.Change[*corev1.Node]) {
-		if e.Type == client.Deleted {
-			a.poke()
-		}
-	})
 	for {
-		if err := a.report(ctx); err != nil {
+		ready, err := a.report(ctx)
+		if err != nil {
 			return err
 		}
-		t := time.NewTimer(a.c.StatusEvery)
+		again := a.c.StatusEvery
+		if !ready {
+			again = notReadyEvery
+		}
+		t := time.NewTimer(again)
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -43,6 +42,19 @@ func (a *Agent) keepStatus(ctx context.Context) error {
 	}
 }
 
+// notReadyEvery is how often a runtime that is not ready is asked again: nothing
+// tells when it is.
+const notReadyEvery = 2 * time.Second
+
+// followNode has the Node made again when somebody deletes it.
+func (a *Agent) followNode(ctx context.Context) error {
+	return client.Follow(ctx, a.c.Client, client.Query{Name: a.c.NodeName}, func(e client.Change[*corev1.Node]) {
+		if e.Type == client.Deleted {
+			a.poke()
+		}
+	})
+}
+
 func (a *Agent) poke() {
 	select {
 	case a.changed <- struct{}{}:
@@ -51,9 +63,13 @@ func (a *Agent) poke() {
 }
 
 // report writes the Node as it should be.
-func (a *Agent) report(ctx context.Context) error {
+func (a *Agent) report(ctx context.Context) (ready bool, err error) {
+	message := a.unready(ctx)
+	return message == "", a.write(ctx, conditions(message))
+}
+
+func (a *Agent) write(ctx context.Context, conditions []corev1.NodeCondition) error {
 	now := metav1.Now().Rfc3339Copy()
-	conditions := a.conditions(ctx)
 	live, err := client.Get[*corev1.Node](ctx, a.c.Client, "", a.c.NodeName)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -201,14 +217,13 @@ func mine(t corev1.NodeConditionType) bool {
 
 // conditions are what the node says of its health. Pressure is not measured
 // yet: there is no eviction.
-func (a *Agent) conditions(ctx context.Context) []corev1.NodeCondition {
+func conditions(unready string) []corev1.NodeCondition {
 	fine := func(t corev1.NodeConditionType, reason, message string) corev1.NodeCondition {
 		return corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse, Reason: reason, Message: message}
 	}
 	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
-	if message := a.unready(ctx); message != "" {
-		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", message
-		a.pokeIn(ctx, 2*time.Second)
+	if unready != "" {
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", unready
 	}
 	return []corev1.NodeCondition{
 		fine(corev1.NodeMemoryPressure, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
@@ -236,13 +251,4 @@ func (a *Agent) unready(ctx context.Context) string {
 		}
 	}
 	return ""
-}
-
-// pokeIn looks again soon while the node is not ready, since nothing else
-// would tell that it is.
-func (a *Agent) pokeIn(ctx context.Context, d time.Duration) {
-	a.group.Go(func() {
-		wait(ctx, d)
-		a.poke()
-	})
 }

@@ -81,6 +81,7 @@ type Worker struct {
 	dirs     map[string]string  // of volumes
 	failures int                // observations or writes that failed in a row
 	retry    time.Time          // of these
+	forced   bool               // that the API has it no more was noticed
 	told     map[string]string  // last back-off told, by container
 	jobs     map[string]*job
 	report   *job                       // a status write under way
@@ -257,8 +258,12 @@ func (w *Worker) turn(ctx context.Context, first *bool) (again time.Time, over b
 		*first = false
 		w.begin(pod, gone)
 	}
-	if !gone.IsZero() && w.known.Stopping.IsZero() {
-		w.known.Stopping = gone
+	if !gone.IsZero() && !w.forced {
+		// It may have been ending before; from now on nobody waits for the API.
+		w.forced, w.known.Failed = true, nil
+		if w.known.Stopping.IsZero() {
+			w.known.Stopping = gone
+		}
 	}
 	in := Input{Pod: pod, Gone: !gone.IsZero(), Seen: w.seen, Known: w.known, Runtime: w.c.RuntimeName,
 		HostIPs: w.c.HostIPs(), Now: time.Now(), Message: w.message}

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,6 +44,7 @@ type Recorder struct {
 	Log       *slog.Logger
 
 	once  sync.Once
+	last  atomic.Int64 // the latest stamp in an event's name
 	queue chan corev1.Event
 
 	// Used by Run's goroutine only.
@@ -85,7 +87,7 @@ func (r *Recorder) EventAbout(ref corev1.ObjectReference, eventType, reason, for
 		message = message[:limit-3] + "..."
 	}
 	e := corev1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%x", ref.Name, now.UnixNano())},
+		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%x", ref.Name, r.stamp(now.UnixNano()))},
 		InvolvedObject:      ref,
 		Type:                eventType,
 		Reason:              reason,
@@ -101,6 +103,17 @@ func (r *Recorder) EventAbout(ref corev1.ObjectReference, eventType, reason, for
 	case r.queue <- e:
 	default:
 		r.Log.Warn("event dropped: too many are waiting", "key", ref.Namespace+"/"+ref.Name, "reason", reason)
+	}
+}
+
+// stamp makes names of events unique even if two come in the same nanosecond.
+func (r *Recorder) stamp(now int64) int64 {
+	for {
+		last := r.last.Load()
+		next := max(now, last+1)
+		if r.last.CompareAndSwap(last, next) {
+			return next
+		}
 	}
 }
 
