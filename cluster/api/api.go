@@ -89,6 +89,7 @@ type Server struct {
 	inFlight  atomic.Int64
 	virtual   []virtualKind
 	long      longRunning
+	active    requests
 }
 
 // New checks cfg. It starts nothing.
@@ -115,7 +116,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Version.GitVersion == "" {
 		cfg.Version = defaultVersion()
 	}
-	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}}
+	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}, active: requests{none: make(chan struct{}, 1)}}
 	s.virtual = s.virtualKinds()
 	return s, nil
 }
@@ -138,6 +139,8 @@ type call struct {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{s: s, w: w, r: r, route: parseRoute(r.URL.Path)}
 	began := s.cfg.Now()
+	s.active.enter()
+	defer s.active.leave()
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sampan/internal/fault"
@@ -23,6 +24,7 @@ const (
 	maxHeader       = 1 << 20
 	maxStreams      = 100 // of one HTTP/2 connection, as upstream since CVE-2023-44487
 	shutdownTimeout = 10 * time.Second
+	farewell        = 200 * time.Millisecond // for the last answers to leave, once all are given
 )
 
 // TLS is the configuration of the API's listener: any client may connect, and
@@ -72,8 +74,17 @@ func (s *Server) Serve(ctx context.Context, config *tls.Config, listeners ...net
 	s.long.close()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
+	// Shutdown alone waits a second for each HTTP/2 connection, in case that
+	// requests are on their way; clients repeat those.
+	go func() {
+		if s.active.drain(grace) == nil {
+			time.AfterFunc(farewell, cancel)
+		}
+	}()
 	if serr := srv.Shutdown(grace); serr != nil {
-		s.cfg.Log.Warn("requests were cut off at shutdown", "err", serr)
+		if n := s.active.count.Load(); n > 0 {
+			s.cfg.Log.Warn("requests were cut off at shutdown", "requests", n)
+		}
 		srv.Close()
 	}
 	for ; ended < len(listeners); ended++ {
@@ -97,4 +108,40 @@ func (l connectionLog) Write(p []byte) (int, error) {
 		l.log.Debug("connection failed", "err", text)
 	}
 	return len(p), nil
+}
+
+// requests counts those under way.
+type requests struct {
+	count   atomic.Int64
+	closing atomic.Bool
+	none    chan struct{} // has room for one
+}
+
+func (r *requests) enter() { r.count.Add(1) }
+
+func (r *requests) leave() {
+	if r.count.Add(-1) == 0 && r.closing.Load() {
+		r.signal()
+	}
+}
+
+func (r *requests) signal() {
+	select {
+	case r.none <- struct{}{}:
+	default:
+	}
+}
+
+// drain waits until no request is under way. It is called once.
+func (r *requests) drain(ctx context.Context) error {
+	r.closing.Store(true)
+	if r.count.Load() == 0 {
+		r.signal()
+	}
+	select {
+	case <-r.none:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
