@@ -2,117 +2,437 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"strings"
+	"sync"
 	"syscall"
 
-	"sampan/internal/cgroup"
+	"sampan/engine/monitor"
+	"sampan/engine/monitor/wire"
 	"sampan/internal/fault"
-
-	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"sampan/internal/linux"
 )
 
-type subscriber struct{ ch chan Event }
+// Pod is a monitor and what it holds. It is safe for concurrent use.
+type Pod struct {
+	r      *Runtime
+	cfg    PodConfig
+	dir    string
+	client *monitor.Client
+	child  int // the monitor, if it is a child of this process
 
-// Pod is a monitor and what it holds.
-type Pod struct{}
-
-func notYet(op string) error {
-	return &fault.Error{Class: fault.Unavailable, Op: op, Fix: "not built yet"}
+	mu     sync.Mutex // guards all below
+	procs  map[string]*proc
+	execs  uint64
+	gone   bool
+	closed bool // by Close: its end is no event
 }
+
+const podFile = "pod.json"
 
 // StartPod makes and pins the pod's namespaces and starts its monitor.
 func (r *Runtime) StartPod(ctx context.Context, cfg PodConfig) (*Pod, error) {
-	return nil, notYet("start pod")
+	if !validID(cfg.ID) {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "start pod", On: cfg.ID, Fix: "use letters, digits, '-', '_' and '.', at most 128"}
+	}
+	if err := checkSysctls(cfg); err != nil {
+		return nil, err
+	}
+	bin, err := monitor.Install(r.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(r.cfg.Dir, cfg.ID)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil, &fault.Error{Class: fault.Exists, Op: "start pod", On: cfg.ID, Fix: "open it, or remove what is left of it"}
+		}
+		return nil, &fault.Error{Class: fault.Unavailable, Op: "start pod", On: cfg.ID, Err: err}
+	}
+	p := &Pod{r: r, cfg: cfg, dir: dir, procs: map[string]*proc{}}
+	pid := 0
+	undo := func(err error) (*Pod, error) {
+		if pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			_ = monitor.Reap(pid)
+		}
+		_ = removePodDir(dir)
+		return nil, err
+	}
+	for _, d := range []string{"ns", "exit", "ctr"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
+			return undo(&fault.Error{Class: fault.Unavailable, Op: "start pod", On: cfg.ID, Err: err})
+		}
+	}
+	// Written before the monitor lives: whoever finds a monitor finds this.
+	if err := writeJSON(filepath.Join(dir, podFile), cfg); err != nil {
+		return undo(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread, which is in other namespaces afterwards,
+		// ends with the goroutine.
+		goruntime.LockOSThread()
+		var err error
+		pid, err = p.spawn(bin)
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		return undo(err)
+	}
+	p.child = pid
+	if err := p.connect(ctx); err != nil {
+		p.child = 0
+		return undo(err)
+	}
+	if cfg.SharePID {
+		if err := p.startReaper(ctx, bin); err != nil {
+			p.mu.Lock()
+			p.closed, p.child = true, 0
+			p.mu.Unlock()
+			p.client.Close()
+			return undo(err)
+		}
+	}
+	r.mu.Lock()
+	r.pods[cfg.ID] = p
+	r.mu.Unlock()
+	return p, nil
+}
+
+// spawn runs on a thread of its own: what it enters, the monitor inherits.
+func (p *Pod) spawn(bin string) (int, error) {
+	cfg := p.cfg
+	fail := func(op string, err error) (int, error) {
+		return 0, &fault.Error{Class: fault.Unavailable, Op: op, On: "pod " + cfg.ID, Err: err}
+	}
+	start := monitor.StartConfig{Binary: bin, Name: cfg.ID, Dir: p.dir}
+	if p.r.cfg.MonitorCgroup != "" {
+		tasks, unified, err := p.r.monitorGroup()
+		if err != nil {
+			return 0, err
+		}
+		for _, t := range tasks {
+			if _, err := t.WriteString("0"); err != nil {
+				p.r.log.Warn("monitor stays in this process's control group", "file", t.Name(), "err", err)
+			}
+			t.Close()
+		}
+		if unified != nil {
+			defer unified.Close()
+			start.Cgroup = unified
+		}
+	}
+	flags := 0
+	if !cfg.HostIPC {
+		flags |= linux.NewIPC
+	}
+	if !cfg.HostUTS {
+		flags |= linux.NewUTS
+	}
+	if !cfg.HostNetwork && cfg.NetNS == "" {
+		flags |= linux.NewNet
+	}
+	if flags != 0 {
+		if err := linux.Unshare(flags); err != nil {
+			return fail("make namespaces", err)
+		}
+	}
+	if cfg.NetNS != "" {
+		f, err := os.Open(cfg.NetNS)
+		if err != nil {
+			return fail("open network namespace", err)
+		}
+		err = linux.Setns(int(f.Fd()), linux.NewNet)
+		f.Close()
+		if err != nil {
+			return fail("enter network namespace "+cfg.NetNS, err)
+		}
+	}
+	if flags&linux.NewNet != 0 {
+		if err := linux.LoopbackUp(); err != nil {
+			return fail("switch lo on", err)
+		}
+	}
+	if flags&linux.NewUTS != 0 && cfg.Hostname != "" {
+		if err := linux.SetHostname(cfg.Hostname); err != nil {
+			return fail("set hostname "+cfg.Hostname, err)
+		}
+	}
+	for _, k := range sortedKeys(cfg.Sysctls) {
+		if err := os.WriteFile(sysctlPath(k), []byte(cfg.Sysctls[k]), 0o644); err != nil {
+			return 0, &fault.Error{Class: fault.Invalid, Op: "set sysctl " + k + "=" + cfg.Sysctls[k], On: "pod " + cfg.ID, Err: err}
+		}
+	}
+	for name, on := range map[string]bool{"ipc": flags&linux.NewIPC != 0, "uts": flags&linux.NewUTS != 0, "net": !cfg.HostNetwork} {
+		if !on {
+			continue
+		}
+		pin := filepath.Join(p.dir, "ns", name)
+		if err := os.WriteFile(pin, nil, 0o600); err != nil {
+			return fail("pin namespace", err)
+		}
+		if err := syscall.Mount("/proc/thread-self/ns/"+name, pin, "", syscall.MS_BIND, ""); err != nil {
+			return fail("pin namespace on "+pin, err)
+		}
+	}
+	return monitor.Start(start)
+}
+
+func (r *Runtime) monitorGroup() (tasks []*os.File, unified *os.File, err error) {
+	g := r.cgs.Group(r.cfg.MonitorCgroup)
+	if tasks, unified, err = g.Join(); err == nil {
+		return tasks, unified, nil
+	}
+	if err := g.Create(); err != nil {
+		return nil, nil, err
+	}
+	return g.Join()
+}
+
+// checkSysctls refuses what would change the machine instead of the pod. The
+// list is of sysctls that a namespace has its own value of (Kubernetes, using
+// sysctls in a cluster).
+func checkSysctls(cfg PodConfig) error {
+	for k := range cfg.Sysctls {
+		k = strings.ReplaceAll(k, "/", ".")
+		shared, known := false, true
+		switch {
+		case strings.HasPrefix(k, "net."):
+			shared = cfg.HostNetwork
+		case strings.HasPrefix(k, "kernel.shm"), strings.HasPrefix(k, "kernel.msg"), k == "kernel.sem", strings.HasPrefix(k, "fs.mqueue."):
+			shared = cfg.HostIPC
+		case k == "kernel.hostname", k == "kernel.domainname":
+			shared = cfg.HostUTS
+		default:
+			known = false
+		}
+		if !known {
+			return &fault.Error{Class: fault.Invalid, Op: "set sysctl " + k, On: "pod " + cfg.ID, Fix: "it is not namespaced: set it on the machine"}
+		}
+		if shared {
+			return &fault.Error{Class: fault.Invalid, Op: "set sysctl " + k, On: "pod " + cfg.ID, Fix: "the pod shares that namespace with the machine"}
+		}
+	}
+	return nil
+}
+
+func validID(id string) bool {
+	if id == "" || len(id) > 128 || id[0] == '.' || id[0] == '-' {
+		return false
+	}
+	return !slices.ContainsFunc([]byte(id), func(c byte) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+	})
+}
+
+// connect dials the monitor and learns what it knows.
+func (p *Pod) connect(ctx context.Context) error {
+	c, err := monitor.Dial(ctx, p.dir, p.pushed)
+	if err != nil {
+		return err
+	}
+	p.client = c
+	if err := p.refresh(ctx); err != nil {
+		c.Close()
+		return err
+	}
+	return nil
 }
 
 // OpenPod takes over a pod that runs; fault.NotFound if its monitor is gone.
 func (r *Runtime) OpenPod(ctx context.Context, id string) (*Pod, error) {
-	return nil, notYet("open pod")
+	r.mu.Lock()
+	p := r.pods[id]
+	r.mu.Unlock()
+	if p != nil && !p.isGone() {
+		return p, nil
+	}
+	if !validID(id) {
+		return nil, &fault.Error{Class: fault.NotFound, Op: "open pod", On: id}
+	}
+	p = &Pod{r: r, dir: filepath.Join(r.cfg.Dir, id), procs: map[string]*proc{}}
+	if err := readJSON(filepath.Join(p.dir, podFile), &p.cfg); err != nil {
+		return nil, &fault.Error{Class: fault.NotFound, Op: "open pod", On: id, Err: err}
+	}
+	if err := p.connect(ctx); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if other := r.pods[id]; other != nil && !other.isGone() {
+		go p.client.Close() // another goroutine was first; pushed may hold r.mu
+		return other, nil
+	}
+	r.pods[id] = p
+	return p, nil
 }
 
 // Pods lists the pods that have a directory, running or not.
-func (r *Runtime) Pods(ctx context.Context) ([]string, error) { return nil, notYet("list pods") }
-
-// RemoveDead clears what a pod without a monitor left behind: pins, cgroups of
-// its containers, files. Processes that still run in those cgroups are killed.
-func (r *Runtime) RemoveDead(ctx context.Context, id string) error { return notYet("remove pod") }
-
-// Events delivers the exits of all opened pods until ctx ends. Exits seen
-// while nobody was connected are delivered when the pod is opened.
-func (r *Runtime) Events(ctx context.Context) <-chan Event { return nil }
+func (r *Runtime) Pods(ctx context.Context) ([]string, error) {
+	entries, err := os.ReadDir(r.cfg.Dir)
+	if err != nil {
+		return nil, &fault.Error{Class: fault.Unavailable, Op: "list pods", On: r.cfg.Dir, Err: err}
+	}
+	var out []string
+	for _, e := range entries {
+		if e.IsDir() && validID(e.Name()) {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
+}
 
 // Close leaves all pods running and ends the connections to their monitors.
-func (r *Runtime) Close() error { return notYet("close runtime") }
+func (r *Runtime) Close() error {
+	r.mu.Lock()
+	pods := r.pods
+	r.pods = map[string]*Pod{}
+	r.mu.Unlock()
+	for _, p := range pods {
+		p.mu.Lock()
+		p.closed, p.child = true, 0 // it lives on
+		p.mu.Unlock()
+		p.client.Close()
+	}
+	return nil
+}
 
 // ID is the pod's.
-func (p *Pod) ID() string { return "" }
+func (p *Pod) ID() string { return p.cfg.ID }
 
 // Config is what the pod was started with, also after a take-over.
-func (p *Pod) Config() PodConfig { return PodConfig{} }
+func (p *Pod) Config() PodConfig { return p.cfg }
 
 // NetNS is the path of the pinned network namespace; empty with HostNetwork.
-func (p *Pod) NetNS() string { return "" }
+func (p *Pod) NetNS() string {
+	if p.cfg.HostNetwork {
+		return ""
+	}
+	return filepath.Join(p.dir, "ns", "net")
+}
 
 // MonitorPID is the monitor's process.
-func (p *Pod) MonitorPID() int { return 0 }
+func (p *Pod) MonitorPID() int { return p.client.Pid }
 
-// Start runs a container's process: from clone3 to execve in one go.
-func (p *Pod) Start(ctx context.Context, cfg ContainerConfig) (State, error) {
-	return State{}, notYet("start container")
+func (p *Pod) isGone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
 }
-
-// State of one container; fault.NotFound if the pod does not know it.
-func (p *Pod) State(ctx context.Context, id string) (State, error) {
-	return State{}, notYet("read state")
-}
-
-// List has the states of all containers, running and exited.
-func (p *Pod) List(ctx context.Context) ([]State, error) { return nil, notYet("list containers") }
-
-// Wait returns when the container has ended.
-func (p *Pod) Wait(ctx context.Context, id string) (Exit, error) { return Exit{}, notYet("wait") }
-
-// Signal goes to the container's first process, or with all to every process in its cgroup.
-func (p *Pod) Signal(ctx context.Context, id string, sig syscall.Signal, all bool) error {
-	return notYet("signal")
-}
-
-// Exec runs a process inside a running container and returns when it has ended
-// and its output is delivered.
-func (p *Pod) Exec(ctx context.Context, id string, cfg ExecConfig, s Streams) (Exit, error) {
-	return Exit{}, notYet("exec")
-}
-
-// Attach connects to the container's own process until it ends or ctx does.
-func (p *Pod) Attach(ctx context.Context, id string, s Streams) error { return notYet("attach") }
-
-// Resize sets the size of the container's terminal.
-func (p *Pod) Resize(ctx context.Context, id string, w, h uint16) error { return notYet("resize") }
-
-// ReopenLog makes the monitor open the log path anew, after somebody moved the file.
-func (p *Pod) ReopenLog(ctx context.Context, id string) error { return notYet("reopen log") }
-
-// Update changes limits of a running container.
-func (p *Pod) Update(ctx context.Context, id string, res *specs.LinuxResources) error {
-	return notYet("update")
-}
-
-// Stats is what the container uses.
-func (p *Pod) Stats(ctx context.Context, id string) (cgroup.Stats, error) {
-	return cgroup.Stats{}, notYet("read statistics")
-}
-
-// Freeze stops all processes of the container, Thaw lets them go on.
-func (p *Pod) Freeze(ctx context.Context, id string) error { return notYet("freeze") }
-
-// Thaw undoes Freeze.
-func (p *Pod) Thaw(ctx context.Context, id string) error { return notYet("thaw") }
-
-// Explain is the list of system calls that started the container, as text.
-func (p *Pod) Explain(ctx context.Context, id string) (string, error) { return "", notYet("explain") }
-
-// Remove forgets an exited container: its cgroup and records are gone afterwards. Nil if it is gone already.
-func (p *Pod) Remove(ctx context.Context, id string) error { return notYet("remove container") }
 
 // Close kills every container, ends the monitor and removes the pod's
 // namespaces' pins and files. Nil if it is gone already.
-func (p *Pod) Close(ctx context.Context) error { return notYet("close pod") }
+func (p *Pod) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	for _, cfg := range p.r.containerConfigs(p.dir) {
+		if cfg.Cgroup != "" {
+			if err := p.r.cgs.Group(cfg.Cgroup).Kill(); err != nil {
+				p.r.log.Warn("kill control group", "key", cfg.Cgroup, "err", err)
+			}
+		}
+	}
+	if !p.isGone() {
+		// An error means it ended meanwhile, or never answers: the directory's
+		// removal below finds out which.
+		_, _ = p.client.Call(ctx, wire.Request{Header: wire.Header{Type: wire.Shutdown}})
+		select {
+		case <-p.client.Done():
+		case <-ctx.Done():
+			return &fault.Error{Class: fault.Unavailable, Op: "end monitor", On: "pod " + p.cfg.ID, Err: ctx.Err()}
+		}
+	}
+	p.r.mu.Lock()
+	if p.r.pods[p.cfg.ID] == p {
+		delete(p.r.pods, p.cfg.ID)
+	}
+	p.r.mu.Unlock()
+	return p.r.RemoveDead(ctx, p.cfg.ID)
+}
+
+// RemoveDead clears what a pod without a monitor left behind: pins, cgroups of
+// its containers, files. Processes that still run in those cgroups are killed.
+func (r *Runtime) RemoveDead(ctx context.Context, id string) error {
+	if !validID(id) {
+		return &fault.Error{Class: fault.Invalid, Op: "remove pod", On: id}
+	}
+	dir := filepath.Join(r.cfg.Dir, id)
+	c, err := monitor.Dial(ctx, dir, func(wire.Reply) {})
+	if err == nil {
+		c.Close()
+		return &fault.Error{Class: fault.Conflict, Op: "remove pod", On: id, Fix: "its monitor lives: open and close it"}
+	}
+	for _, cfg := range r.containerConfigs(dir) {
+		if cfg.Cgroup == "" {
+			continue
+		}
+		g := r.cgs.Group(cfg.Cgroup)
+		if err := g.Kill(); err != nil {
+			return err
+		}
+		if err := g.Destroy(ctx); err != nil {
+			return err
+		}
+	}
+	return removePodDir(dir)
+}
+
+// removePodDir unmounts the pins and deletes the directory.
+func removePodDir(dir string) error {
+	for _, ns := range []string{"net", "ipc", "uts"} {
+		pin := filepath.Join(dir, "ns", ns)
+		if err := syscall.Unmount(pin, syscall.MNT_DETACH); err != nil && err != syscall.ENOENT && err != syscall.EINVAL {
+			return &fault.Error{Class: fault.Unavailable, Op: "unpin namespace", On: pin, Err: err}
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return &fault.Error{Class: fault.Unavailable, Op: "remove pod directory", On: dir, Err: err}
+	}
+	return nil
+}
+
+// containerConfigs reads what containers a pod has, for clearing up: one that
+// cannot be read has never started.
+func (r *Runtime) containerConfigs(dir string) []ContainerConfig {
+	files, _ := filepath.Glob(filepath.Join(dir, "ctr", "*.json"))
+	var out []ContainerConfig
+	for _, f := range files {
+		var c ContainerConfig
+		if err := readJSON(f, &c); err == nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// writeJSON replaces a file as a whole; without fsync, as what it describes
+// does not survive a power failure either.
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err == nil {
+		tmp := path + ".tmp"
+		if err = os.WriteFile(tmp, b, 0o600); err == nil {
+			err = os.Rename(tmp, path)
+		}
+	}
+	if err != nil {
+		return &fault.Error{Class: fault.Unavailable, Op: "write", On: path, Err: err}
+	}
+	return nil
+}
+
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
+}

@@ -27,9 +27,10 @@ type Op struct {
 	Args [6]Arg
 	// Out, if not 0, is the offset in data (8 bytes) where the result goes.
 	Out uint32
-	// Must ends the child when the call fails; otherwise the error is noted and
-	// the next call is made.
-	Must bool
+	// Must ends the child when the call fails with any error but Allow;
+	// otherwise the error is noted and the next call is made.
+	Must  bool
+	Allow syscall.Errno
 	// Skip is how many calls are left out after this one succeeds (≤ 4095): the
 	// way to say "or else".
 	Skip uint16
@@ -52,7 +53,7 @@ type Program struct {
 const (
 	magic      = 0x31706d53 // "Smp1"
 	headerSize = 32
-	opSize     = 72
+	opSize     = 80
 	maxProgram = 16 << 20
 
 	flagMust     = 1
@@ -91,7 +92,8 @@ func (p *Program) Encode() []byte {
 		flags |= uint32(min(op.Skip, maxSkip)) << skipBit
 		b = le.AppendUint64(b, uint64(op.Out))
 		b = le.AppendUint32(b, flags)
-		b = le.AppendUint32(b, 0)
+		b = le.AppendUint32(b, 0) // the error, once the call has failed
+		b = le.AppendUint64(b, uint64(op.Allow))
 	}
 	b = append(b, p.Data...)
 	b = append(b, make([]byte, data-len(p.Data))...)

@@ -61,16 +61,18 @@ child:
 fail:
 	NEGQ	AX
 	MOVL	AX, 68(R12)
-	TESTL	$1, R15
-	JNZ	out
 	XORL	CX, CX
+	TESTL	$1, R15
+	JZ	next
+	CMPL	AX, 72(R12)
+	JNE	out
 
 next:
 	INCQ	CX
 	CMPQ	CX, R13
 	JHI	out
 	SUBQ	CX, R13
-	IMULQ	$72, CX
+	IMULQ	$80, CX
 	ADDQ	CX, R12
 	JMP	child
 

@@ -49,15 +49,18 @@ child:
 fail:
 	NEG	R0, R0
 	MOVW	R0, 68(R19)
-	TBNZ	$0, R22, out
 	MOVD	ZR, R24
+	TBZ	$0, R22, next
+	MOVWU	72(R19), R23
+	CMPW	R23, R0
+	BNE	out
 
 next:
 	ADD	$1, R24
 	CMP	R20, R24
 	BHI	out
 	SUB	R24, R20
-	MOVD	$72, R25
+	MOVD	$80, R25
 	MUL	R25, R24
 	ADD	R24, R19
 	B	child

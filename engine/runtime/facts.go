@@ -1,0 +1,172 @@
+package runtime
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sampan/internal/cgroup"
+	"sampan/internal/fault"
+	"sampan/internal/linux"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// gather looks at the machine for what compile has to know.
+func (p *Pod) gather(cfg *ContainerConfig) (facts, error) {
+	s := cfg.Spec
+	f := facts{rootfs: cfg.RootFS, dirs: make([]bool, len(s.Mounts))}
+	var err error
+	if f.rootfs, err = filepath.EvalSymlinks(cfg.RootFS); err != nil {
+		return f, &fault.Error{Class: fault.NotFound, Op: "find root file system", On: cfg.RootFS, Err: err}
+	}
+	for i, m := range s.Mounts {
+		if m.Type != "bind" && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
+			continue
+		}
+		st, err := os.Stat(m.Source)
+		if err != nil {
+			class := fault.Unavailable
+			if errors.Is(err, fs.ErrNotExist) {
+				class = fault.NotFound
+			}
+			return f, &fault.Error{Class: class, Op: "mount", On: m.Source + " on " + m.Destination, Err: err}
+		}
+		f.dirs[i] = st.IsDir()
+	}
+	if slices.ContainsFunc(s.Mounts, isCgroup) {
+		f.view = viewOf(p.r.cgs, cfg.Cgroup)
+	}
+	f.newUTS = s.Hostname != "" && s.Hostname != p.cfg.Hostname || s.Domainname != ""
+	return f, f.self(s.Process)
+}
+
+// self adds what this process may pass on.
+func (f *facts) self(p *specs.Process) error {
+	var err error
+	if f.own.effective, f.own.permitted, f.own.bounding, err = linux.Capabilities(); err != nil {
+		return &fault.Error{Class: fault.Unavailable, Op: "read own capabilities", Err: err}
+	}
+	if p == nil {
+		return nil
+	}
+	f.oom = p.OOMScoreAdj
+	f.limits = map[string]uint64{}
+	if f.own.effective&(1<<24) != 0 { // CAP_SYS_RESOURCE raises any limit
+		return nil
+	}
+	for _, r := range p.Rlimits {
+		n := slices.Index(rlimits, r.Type)
+		if n < 0 {
+			continue // compile says so
+		}
+		if f.limits[r.Type], err = linux.HardLimit(n); err != nil {
+			return &fault.Error{Class: fault.Unavailable, Op: "read own limit " + r.Type, Err: err}
+		}
+	}
+	return nil
+}
+
+// viewOf is what a container in group sees at /sys/fs/cgroup. Beside version 1
+// controllers the version 2 hierarchy is left out: it limits nothing, and
+// programs would take it for the one that does.
+func viewOf(t *cgroup.Tree, group string) cgroupView {
+	v := cgroupView{dirs: map[string]string{}, links: map[string]string{}}
+	if t.V2() {
+		v.unified = filepath.Join(t.Unified, group)
+		return v
+	}
+	for _, h := range t.V1 {
+		name := h.Name()
+		v.dirs[name] = filepath.Join(h.Dir, group)
+		for _, c := range h.Controllers {
+			if c = strings.TrimPrefix(c, "name="); c != name {
+				v.links[c] = name
+			}
+		}
+	}
+	v.names = slices.Sorted(maps.Keys(v.dirs))
+	return v
+}
+
+// defaultDevices may be used by every container; the specification's rules
+// come before them (runtime specification, Linux: allowed device list).
+var defaultDevices = []cgroup.DeviceRule{
+	{Allow: true, Type: 'c', Major: -1, Minor: -1, Access: "m"}, {Allow: true, Type: 'b', Major: -1, Minor: -1, Access: "m"},
+	{Allow: true, Type: 'c', Major: 1, Minor: 3}, {Allow: true, Type: 'c', Major: 1, Minor: 5}, {Allow: true, Type: 'c', Major: 1, Minor: 7},
+	{Allow: true, Type: 'c', Major: 1, Minor: 8}, {Allow: true, Type: 'c', Major: 1, Minor: 9}, {Allow: true, Type: 'c', Major: 5, Minor: 0},
+	{Allow: true, Type: 'c', Major: 5, Minor: 2}, {Allow: true, Type: 'c', Major: 136, Minor: -1},
+}
+
+// resources flattens the specification's limits. What is not there yet comes
+// back as warnings.
+func resources(r *specs.LinuxResources) (cgroup.Resources, []string) {
+	var out cgroup.Resources
+	var lacking []string
+	if r == nil {
+		return out, nil
+	}
+	if c := r.CPU; c != nil {
+		set(&out.CPUShares, c.Shares)
+		set(&out.CPUQuota, c.Quota)
+		set(&out.CPUPeriod, c.Period)
+		set(&out.CPUBurst, c.Burst)
+		out.CPUIdle, out.CPUSetCPUs, out.CPUSetMems = c.Idle, c.Cpus, c.Mems
+		if c.RealtimePeriod != nil && *c.RealtimePeriod != 0 || c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 {
+			lacking = append(lacking, "cpu.realtime")
+		}
+	}
+	if m := r.Memory; m != nil {
+		set(&out.MemoryLimit, m.Limit)
+		set(&out.MemorySwap, m.Swap)
+		set(&out.MemoryReservation, m.Reservation)
+		out.OOMKillDisable = m.DisableOOMKiller
+		if m.Swappiness != nil {
+			lacking = append(lacking, "memory.swappiness")
+		}
+	}
+	if r.Pids != nil && r.Pids.Limit != nil {
+		out.PidsLimit = *r.Pids.Limit
+	}
+	if len(r.Devices) > 0 {
+		for _, d := range r.Devices {
+			rule := cgroup.DeviceRule{Allow: d.Allow, Type: 'a', Major: -1, Minor: -1, Access: d.Access}
+			if d.Type != "" {
+				rule.Type = d.Type[0]
+			}
+			set(&rule.Major, d.Major)
+			set(&rule.Minor, d.Minor)
+			out.Devices = append(out.Devices, rule)
+		}
+		if last := out.Devices[len(out.Devices)-1]; !last.Allow || last.Type != 'a' {
+			out.Devices = append(out.Devices, defaultDevices...)
+		}
+	}
+	out.Unified = r.Unified
+	if b := r.BlockIO; b != nil && (b.Weight != nil || b.LeafWeight != nil || len(b.WeightDevice)+len(b.ThrottleReadBpsDevice)+len(b.ThrottleWriteBpsDevice)+len(b.ThrottleReadIOPSDevice)+len(b.ThrottleWriteIOPSDevice) > 0) {
+		lacking = append(lacking, "blockIO")
+	}
+	if len(r.HugepageLimits) > 0 {
+		lacking = append(lacking, "hugepageLimits")
+	}
+	if r.Network != nil {
+		lacking = append(lacking, "network")
+	}
+	if len(r.Rdma) > 0 {
+		lacking = append(lacking, "rdma")
+	}
+	if len(lacking) > 0 {
+		return out, []string{"resources not limited, because it is not there yet: " + strings.Join(lacking, ", ")}
+	}
+	return out, nil
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
