@@ -41,15 +41,14 @@ func validateContainers(s *corev1.PodSpec, volumes volumeSet, path *field.Path) 
 		c, at := &s.InitContainers[i], path.Child("initContainers").Index(i)
 		errs = append(errs, validateContainer(c, s, volumes, at)...)
 		errs = append(errs, uniqueName(c.Name, names, at)...)
+		// Ports of init containers are free again when they end: each alone.
+		errs = append(errs, uniqueHostPorts(c, map[string]bool{}, at)...)
 		if isSidecar(c) {
-			errs = append(errs, uniqueHostPorts(c, hostPorts, at)...)
 			errs = append(errs, lifecycle(c, s, at)...)
 			errs = append(errs, probes(c, s, at)...)
 			errs = append(errs, resizePolicy(c, s, at.Child("resizePolicy"))...)
 			continue
 		}
-		// Ports of init containers are free again when they end: each alone.
-		errs = append(errs, uniqueHostPorts(c, map[string]bool{}, at)...)
 		const only = "may not be set for init containers without restartPolicy=Always"
 		for _, f := range []struct {
 			set  bool
@@ -86,9 +85,11 @@ func validateContainer(c *corev1.Container, s *corev1.PodSpec, volumes volumeSet
 	} else {
 		errs = append(errs, kind.DNSLabel(c.Name, path.Child("name"))...)
 	}
-	errs = append(errs, image(c.Image, path.Child("image"))...)
+	if c.Image == "" {
+		errs = append(errs, field.Required(path.Child("image"), ""))
+	}
 	errs = append(errs, kind.OneOf(c.TerminationMessagePolicy, path.Child("terminationMessagePolicy"),
-		corev1.TerminationMessageFallbackToLogsOnError, corev1.TerminationMessageReadFile)...)
+		corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
 	errs = append(errs, ports(c.Ports, path.Child("ports"))...)
 	errs = append(errs, env(c.Env, volumes, path.Child("env"))...)
 	errs = append(errs, envFrom(c.EnvFrom, path.Child("envFrom"))...)
@@ -99,16 +100,6 @@ func validateContainer(c *corev1.Container, s *corev1.PodSpec, volumes volumeSet
 	errs = append(errs, requirements(&c.Resources, s, path.Child("resources"))...)
 	errs = append(errs, validateSecurity(c.SecurityContext, path.Child("securityContext"))...)
 	return append(errs, containerRestarts(c, path)...)
-}
-
-func image(ref string, path *field.Path) field.ErrorList {
-	switch {
-	case ref == "":
-		return field.ErrorList{field.Required(path, "")}
-	case strings.TrimSpace(ref) != ref:
-		return field.ErrorList{field.Invalid(path, ref, "must not have leading or trailing whitespace")}
-	}
-	return nil
 }
 
 // containerRestarts checks a container's own restart policy (KEP-5307).

@@ -7,8 +7,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sampan/cluster/kind"
 )
 
 func env(vars []corev1.EnvVar, volumes volumeSet, path *field.Path) (errs field.ErrorList) {
@@ -62,9 +65,7 @@ func valueFrom(v *corev1.EnvVar, volumes volumeSet, path *field.Path) (errs fiel
 }
 
 func keyRef(name, key string, path *field.Path) (errs field.ErrorList) {
-	if name == "" {
-		errs = append(errs, field.Required(path.Child("name"), ""))
-	}
+	errs = append(errs, kind.DNSSubdomain(name, path.Child("name"))...)
 	if key == "" {
 		return append(errs, field.Required(path.Child("key"), ""))
 	}
@@ -107,22 +108,30 @@ func envFrom(all []corev1.EnvFromSource, path *field.Path) (errs field.ErrorList
 		n := 0
 		if e.ConfigMapRef != nil {
 			n++
-			if e.ConfigMapRef.Name == "" {
-				errs = append(errs, field.Required(at.Child("configMapRef", "name"), ""))
-			}
+			errs = append(errs, envName(e.ConfigMapRef.Name, at.Child("configMapRef", "name"))...)
 		}
 		if e.SecretRef != nil {
 			n++
-			if e.SecretRef.Name == "" {
-				errs = append(errs, field.Required(at.Child("secretRef", "name"), ""))
-			}
+			errs = append(errs, envName(e.SecretRef.Name, at.Child("secretRef", "name"))...)
 		}
 		switch {
 		case n == 0:
-			errs = append(errs, field.Invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
+			errs = append(errs, field.Invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"))
 		case n > 1:
-			errs = append(errs, field.Invalid(at, "", "may not have more than one field specified at a time"))
+			errs = append(errs, field.Invalid(path, "", "may not have more than one field specified at a time"))
 		}
+	}
+	return errs
+}
+
+// envName checks the name of a source of variables; upstream allows a dash at
+// its end, as if it were a prefix.
+func envName(name string, path *field.Path) (errs field.ErrorList) {
+	if name == "" {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	for _, msg := range apivalidation.NameIsDNSSubdomain(name, true) {
+		errs = append(errs, field.Invalid(path, name, msg))
 	}
 	return errs
 }
@@ -163,14 +172,14 @@ func fieldRef(r *corev1.ObjectFieldSelector, allowed fields, path *field.Path) (
 		switch base {
 		case "metadata.annotations":
 			for _, msg := range validation.IsQualifiedName(strings.ToLower(key)) {
-				errs = append(errs, field.Invalid(path, r.FieldPath, msg))
+				errs = append(errs, field.Invalid(path, strings.ToLower(key), msg))
 			}
 		case "metadata.labels":
 			for _, msg := range validation.IsQualifiedName(key) {
-				errs = append(errs, field.Invalid(path, r.FieldPath, msg))
+				errs = append(errs, field.Invalid(path, key, msg))
 			}
 		default:
-			errs = append(errs, field.Invalid(path, r.FieldPath, "does not support subscript"))
+			errs = append(errs, field.Invalid(path, base, "does not support subscript"))
 		}
 		return errs
 	}
@@ -207,16 +216,16 @@ func resourceRef(r *corev1.ResourceFieldSelector, volume bool, path *field.Path)
 		return field.ErrorList{field.NotSupported(path.Child("resource"), r.Resource, []string{
 			"limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"})}
 	}
-	return divisor(name, r.Divisor, path.Child("divisor"))
+	return divisor(r.Resource, name, r.Divisor, path.Child("divisor"))
 }
 
-func divisor(name string, q resource.Quantity, path *field.Path) field.ErrorList {
+func divisor(of, name string, q resource.Quantity, path *field.Path) field.ErrorList {
 	if q.IsZero() {
 		return nil
 	}
 	if name == "cpu" {
 		if s := q.String(); s != "1m" && s != "1" {
-			return field.ErrorList{field.Invalid(path, q, "only divisor's values 1m and 1 are supported with the cpu resource")}
+			return field.ErrorList{field.Invalid(path, of, "only divisor's values 1m and 1 are supported with the cpu resource")}
 		}
 		return nil
 	}
@@ -230,5 +239,5 @@ func divisor(name string, q resource.Quantity, path *field.Path) field.ErrorList
 	} else if name == "ephemeral-storage" {
 		word = "local ephemeral storage"
 	}
-	return field.ErrorList{field.Invalid(path, q, "only divisor's values "+sizes+" are supported with the "+word+" resource")}
+	return field.ErrorList{field.Invalid(path, of, "only divisor's values "+sizes+" are supported with the "+word+" resource")}
 }

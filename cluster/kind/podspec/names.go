@@ -12,7 +12,7 @@ import (
 )
 
 // validateNames checks the names a pod has and those it refers to.
-func validateNames(s *corev1.PodSpec, o options, path *field.Path) (errs field.ErrorList) {
+func validateNames(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
 	subdomain := func(name, of string) {
 		if name != "" {
 			errs = append(errs, kind.DNSSubdomain(name, path.Child(of))...)
@@ -33,16 +33,8 @@ func validateNames(s *corev1.PodSpec, o options, path *field.Path) (errs field.E
 	if h := s.HostnameOverride; h != nil {
 		errs = append(errs, hostnameOverride(s, *h, path)...)
 	}
-	for i, r := range s.ImagePullSecrets {
-		if r.Name == "" {
-			errs = append(errs, field.Required(path.Child("imagePullSecrets").Index(i).Child("name"), ""))
-		}
-	}
 	for i, g := range s.ReadinessGates {
 		errs = append(errs, kind.QualifiedName(string(g.ConditionType), path.Child("readinessGates").Index(i).Child("conditionType"))...)
-	}
-	if !o.template && (s.SchedulerName == "" || strings.TrimSpace(s.SchedulerName) != s.SchedulerName) {
-		errs = append(errs, kind.DNSSubdomain(s.SchedulerName, path.Child("schedulerName"))...)
 	}
 	return errs
 }
@@ -79,14 +71,14 @@ func validateDNS(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
 		errs = append(errs, field.Required(path.Child("dnsPolicy"), ""))
 	default:
 		errs = append(errs, field.NotSupported(path.Child("dnsPolicy"), s.DNSPolicy, []corev1.DNSPolicy{
-			corev1.DNSClusterFirst, corev1.DNSClusterFirstWithHostNet, corev1.DNSDefault, corev1.DNSNone}))
+			corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone}))
 	}
 	errs = append(errs, dnsConfig(s, path.Child("dnsConfig"))...)
 	for i, a := range s.HostAliases {
 		at := path.Child("hostAliases").Index(i)
 		errs = append(errs, validation.IsValidIP(at.Child("ip"), a.IP)...)
-		for _, h := range a.Hostnames {
-			errs = append(errs, kind.DNSSubdomain(h, at.Child("hostnames"))...)
+		for j, h := range a.Hostnames {
+			errs = append(errs, kind.DNSSubdomain(h, at.Child("hostnames").Index(j))...)
 		}
 	}
 	return errs
@@ -99,8 +91,8 @@ func dnsConfig(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
 			return field.ErrorList{field.Required(path, fmt.Sprintf("must provide `dnsConfig` when `dnsPolicy` is %s", corev1.DNSNone))}
 		}
 		if len(c.Nameservers) == 0 {
-			errs = append(errs, field.Required(path.Child("nameservers"),
-				fmt.Sprintf("must provide at least one DNS nameserver when `dnsPolicy` is %s", corev1.DNSNone)))
+			return field.ErrorList{field.Required(path.Child("nameservers"),
+				fmt.Sprintf("must provide at least one DNS nameserver when `dnsPolicy` is %s", corev1.DNSNone))}
 		}
 	}
 	if c == nil {

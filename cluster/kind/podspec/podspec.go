@@ -7,6 +7,8 @@
 package podspec
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -19,7 +21,8 @@ func ValidatePod(p, old *corev1.Pod) (errs field.ErrorList) {
 	}
 	spec := field.NewPath("spec")
 	errs = append(errs, annotations(p.Annotations, field.NewPath("metadata", "annotations"))...)
-	errs = append(errs, validateSpec(&p.Spec, options{labels: p.Labels, name: p.Name}, spec)...)
+	errs = append(errs, validateSpec(&p.Spec, options{}, spec)...)
+	errs = append(errs, onlyForPods(&p.Spec, spec)...)
 	if len(p.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(spec.Child("ephemeralContainers"), "cannot be set on create"))
 	}
@@ -39,7 +42,7 @@ func ValidateTemplate(t, old *corev1.PodTemplateSpec, path *field.Path) (errs fi
 	errs = append(errs, metadata(t, path)...)
 	errs = append(errs, annotations(t.Annotations, path.Child("annotations"))...)
 	spec := path.Child("spec")
-	errs = append(errs, validateSpec(&t.Spec, options{labels: t.Labels, template: true}, spec)...)
+	errs = append(errs, validateSpec(&t.Spec, options{template: true}, spec)...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(spec.Child("ephemeralContainers"), "ephemeral containers not allowed in pod template"))
 	}
@@ -47,10 +50,39 @@ func ValidateTemplate(t, old *corev1.PodTemplateSpec, path *field.Path) (errs fi
 }
 
 // options say where a spec is met.
-type options struct {
-	labels   map[string]string
-	name     string // of the pod; empty in a template
-	template bool
+type options struct{ template bool }
+
+// onlyForPods are rules that came too late for templates, which must stay
+// what they were.
+func onlyForPods(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+	if s.ServiceAccountName == "" {
+		for i, v := range s.Volumes {
+			if v.Projected == nil {
+				continue
+			}
+			for j, source := range v.Projected.Sources {
+				if source.ServiceAccountToken != nil {
+					errs = append(errs, field.Forbidden(path.Child("volumes").Index(i).Child("projected", "sources").Index(j).Child("serviceAccountToken"),
+						"must not be specified when serviceAccountName is not set"))
+				}
+			}
+		}
+	}
+	trimmed := func(ref string, at *field.Path) {
+		if strings.TrimSpace(ref) != ref {
+			errs = append(errs, field.Invalid(at.Child("image"), ref, "must not have leading or trailing whitespace"))
+		}
+	}
+	for i := range s.Containers {
+		trimmed(s.Containers[i].Image, path.Child("containers").Index(i))
+	}
+	for i := range s.InitContainers {
+		trimmed(s.InitContainers[i].Image, path.Child("initContainers").Index(i))
+	}
+	for i := range s.EphemeralContainers {
+		trimmed(s.EphemeralContainers[i].Image, path.Child("ephemeralContainers").Index(i))
+	}
+	return errs
 }
 
 // validateSpec checks what pods and templates have in common.
@@ -63,7 +95,7 @@ func validateSpec(s *corev1.PodSpec, o options, path *field.Path) (errs field.Er
 	errs = append(errs, validateContainers(s, volumes, path)...)
 	errs = append(errs, restartPolicy(s, path.Child("restartPolicy"))...)
 	errs = append(errs, validateDNS(s, path)...)
-	errs = append(errs, validateNames(s, o, path)...)
+	errs = append(errs, validateNames(s, path)...)
 	errs = append(errs, validatePodSecurity(s, path.Child("securityContext"))...)
 	errs = append(errs, validateHost(s, path)...)
 	errs = append(errs, validateScheduling(s, o, path)...)
@@ -82,5 +114,5 @@ func restartPolicy(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		return field.ErrorList{field.Required(path, "")}
 	}
 	return field.ErrorList{field.NotSupported(path, s.RestartPolicy,
-		[]corev1.RestartPolicy{corev1.RestartPolicyAlways, corev1.RestartPolicyNever, corev1.RestartPolicyOnFailure})}
+		[]corev1.RestartPolicy{corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever})}
 }

@@ -33,9 +33,6 @@ func ports(all []corev1.ContainerPort, path *field.Path) (errs field.ErrorList) 
 			errs = append(errs, kind.Port(p.HostPort, at.Child("hostPort"))...)
 		}
 		errs = append(errs, kind.Protocol(p.Protocol, at.Child("protocol"))...)
-		if p.HostIP != "" {
-			errs = append(errs, validation.IsValidIP(at.Child("hostIP"), p.HostIP)...)
-		}
 	}
 	return errs
 }
@@ -61,17 +58,13 @@ func hostNetworkPorts(s *corev1.PodSpec, template bool, path *field.Path) (errs 
 	if !s.HostNetwork {
 		return nil
 	}
-	check := func(all []corev1.Container, path *field.Path) {
-		for i := range all {
-			for j, p := range all[i].Ports {
-				if p.HostPort != p.ContainerPort && !(template && p.HostPort == 0) {
-					errs = append(errs, field.Invalid(path.Index(i).Child("ports").Index(j).Child("containerPort"), p.ContainerPort,
-						"must match `hostPort` when `hostNetwork` is true"))
-				}
+	for i := range s.Containers {
+		for j, p := range s.Containers[i].Ports {
+			if p.HostPort != p.ContainerPort && !(template && p.HostPort == 0) {
+				errs = append(errs, field.Invalid(path.Child("containers").Index(i).Child("ports").Index(j).Child("hostPort"), p.HostPort,
+					"must match `containerPort` when `hostNetwork` is true"))
 			}
 		}
 	}
-	check(s.Containers, path.Child("containers"))
-	check(s.InitContainers, path.Child("initContainers"))
 	return errs
 }

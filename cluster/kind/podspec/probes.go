@@ -110,9 +110,9 @@ func httpAction(h *corev1.HTTPGetAction, path *field.Path) (errs field.ErrorList
 	if h.Scheme != corev1.URISchemeHTTP && h.Scheme != corev1.URISchemeHTTPS {
 		errs = append(errs, field.NotSupported(path.Child("scheme"), h.Scheme, []corev1.URIScheme{corev1.URISchemeHTTP, corev1.URISchemeHTTPS}))
 	}
-	for i, header := range h.HTTPHeaders {
+	for _, header := range h.HTTPHeaders {
 		for _, msg := range validation.IsHTTPHeaderName(header.Name) {
-			errs = append(errs, field.Invalid(path.Child("httpHeaders").Index(i), header.Name, msg))
+			errs = append(errs, field.Invalid(path.Child("httpHeaders"), header.Name, msg))
 		}
 	}
 	return errs

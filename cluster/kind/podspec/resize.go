@@ -32,7 +32,7 @@ func ValidateResize(p, old *corev1.Pod) (errs field.ErrorList) {
 	if old.Spec.OS != nil && old.Spec.OS.Name == corev1.Windows {
 		return field.ErrorList{field.Forbidden(field.NewPath(""), "windows pods cannot be resized")}
 	}
-	errs = append(errs, validateSpec(&p.Spec, options{labels: p.Labels, name: p.Name}, spec)...)
+	errs = append(errs, validateSpec(&p.Spec, options{}, spec)...)
 	if was, now := QOSClass(old), QOSClass(p); was != now {
 		errs = append(errs, field.Invalid(spec, now, "Pod QOS Class may not change as a result of resizing"))
 	}

@@ -179,7 +179,7 @@ func validatePodResources(s *corev1.PodSpec, path *field.Path) (errs field.Error
 	for i := range s.Containers {
 		for name, limit := range s.Containers[i].Resources.Limits {
 			if most, ok := r.Limits[name]; ok && limit.Cmp(most) > 0 {
-				errs = append(errs, field.Invalid(path.Child("containers").Index(i).Child("resources", "limits").Key(string(name)), limit.String(),
+				errs = append(errs, field.Invalid(at.Child("containers").Index(i).Key(string(name)).Child("limits"), limit.String(),
 					fmt.Sprintf("must be less than or equal to pod limits of %s", most.String())))
 			}
 		}

@@ -55,7 +55,7 @@ func TestPodRules(t *testing.T) {
 		{"an image has no blanks around it", `containers: [{name: a, image: "nginx "}]`, []string{
 			`spec.containers[0].image: Invalid value: "nginx ": must not have leading or trailing whitespace`}},
 		{"there are three restart policies", `restartPolicy: Sometimes`, []string{
-			`spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure"`}},
+			`spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"`}},
 		{"pull policies are listed", `containers: [{name: a, image: a, imagePullPolicy: Maybe}]`, []string{
 			`spec.containers[0].imagePullPolicy: Unsupported value: "Maybe": supported values: "Always", "IfNotPresent", "Never"`}},
 
@@ -68,7 +68,7 @@ func TestPodRules(t *testing.T) {
 		{"a host port is taken once", `containers: [{name: a, image: a, ports: [{containerPort: 1, hostPort: 9}]},{name: b, image: a, ports: [{containerPort: 1, hostPort: 9}]}]`, []string{
 			`spec.containers[1].ports[0].hostPort: Duplicate value: "TCP//9"`}},
 		{"on the host network ports are the host's", `{hostNetwork: true, containers: [{name: a, image: a, ports: [{containerPort: 1, hostPort: 9}]}]}`, []string{
-			"spec.containers[0].ports[0].containerPort: Invalid value: 1: must match `hostPort` when `hostNetwork` is true"}},
+			"spec.containers[0].ports[0].hostPort: Invalid value: 9: must match `containerPort` when `hostNetwork` is true"}},
 
 		{"a variable has a name", `containers: [{name: a, image: a, env: [{value: x}]}]`, []string{`spec.containers[0].env[0].name: Required value`}},
 		{"a variable's name has no =", `containers: [{name: a, image: a, env: [{name: "A=B"}]}]`, []string{
@@ -81,7 +81,7 @@ func TestPodRules(t *testing.T) {
 		{"a key has a name", `containers: [{name: a, image: a, env: [{name: A, valueFrom: {configMapKeyRef: {name: c}}}]}]`, []string{
 			`spec.containers[0].env[0].valueFrom.configMapKeyRef.key: Required value`}},
 		{"a divisor of memory is a size", `containers: [{name: a, image: a, env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 3}}}]}]`, []string{
-			`spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: "3": only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource`}},
+			`spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: "limits.memory": only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource`}},
 
 		{"a volume is of one type", `volumes: [{name: v, emptyDir: {}, hostPath: {path: /x}}]`, []string{
 			`spec.volumes[0].emptyDir: Forbidden: may not specify more than 1 volume type`}},
@@ -92,16 +92,16 @@ func TestPodRules(t *testing.T) {
 		{"a place is mounted on once", `{volumes: [{name: v}], containers: [{name: a, image: a, volumeMounts: [{name: v, mountPath: /v},{name: v, mountPath: /v}]}]}`, []string{
 			`spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/v": must be unique`}},
 		{"a sub path stays below", `{volumes: [{name: v}], containers: [{name: a, image: a, volumeMounts: [{name: v, mountPath: /v, subPath: a/../..}]}]}`, []string{
-			`spec.containers[0].volumeMounts[0].subPath: Invalid value: "a/../..": must not contain '..'`}},
+			`spec.containers[0].volumeMounts.subPath: Invalid value: "a/../..": must not contain '..'`}},
 		{"only the privileged mount for others", `{volumes: [{name: v}], containers: [{name: a, image: a, volumeMounts: [{name: v, mountPath: /v, mountPropagation: Bidirectional}]}]}`, []string{
-			`spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers`}},
+			`spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers`}},
 		{"modes are octal and at most 0777", `volumes: [{name: v, configMap: {name: c, defaultMode: 4095}}]`, []string{
 			`spec.volumes[0].configMap.defaultMode: Invalid value: 4095: must be a number between 0 and 0777 (octal), both inclusive`}},
 		{"a projected file stays inside", `volumes: [{name: v, secret: {secretName: s, items: [{key: k, path: ..data}]}}]`, []string{
 			`spec.volumes[0].secret.items[0].path: Invalid value: "..data": must not start with '..'`}},
 		{"projected sources do not collide", `volumes: [{name: v, projected: {sources: [{secret: {name: s, items: [{key: k, path: p}]}},{configMap: {name: c, items: [{key: k, path: p}]}}]}}]`, []string{
 			`spec.volumes[0].projected: Invalid value: "c": conflicting duplicate paths`}},
-		{"a token lives ten minutes at least", `volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t, expirationSeconds: 60}}]}}]`, []string{
+		{"a token lives ten minutes at least", `{serviceAccountName: s, volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t, expirationSeconds: 60}}]}}]}`, []string{
 			`spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes`}},
 		{"a host path's type is known", `volumes: [{name: v, hostPath: {path: /x, type: Disk}}]`, []string{
 			`spec.volumes[0].hostPath.type: Unsupported value: "Disk": supported values: "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket", ""`}},

@@ -44,7 +44,7 @@ func affinity(a *corev1.Affinity, path *field.Path) (errs field.ErrorList) {
 		for i := range n.PreferredDuringSchedulingIgnoredDuringExecution {
 			t, at := &n.PreferredDuringSchedulingIgnoredDuringExecution[i], at.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i)
 			errs = append(errs, weight(t.Weight, at.Child("weight"))...)
-			errs = append(errs, nodeTerm(&t.Preference, at.Child("preference"))...)
+			errs = append(errs, nodeTerm(&t.Preference, false, at.Child("preference"))...)
 		}
 	}
 	if p := a.PodAffinity; p != nil {
@@ -69,14 +69,16 @@ func nodeSelector(s *corev1.NodeSelector, path *field.Path) (errs field.ErrorLis
 		return field.ErrorList{field.Required(at, "must have at least one node selector term")}
 	}
 	for i := range s.NodeSelectorTerms {
-		errs = append(errs, nodeTerm(&s.NodeSelectorTerms[i], at.Index(i))...)
+		errs = append(errs, nodeTerm(&s.NodeSelectorTerms[i], true, at.Index(i))...)
 	}
 	return errs
 }
 
-func nodeTerm(t *corev1.NodeSelectorTerm, path *field.Path) (errs field.ErrorList) {
+// nodeTerm checks a term; the values of preferred ones (strict is false) were
+// never held to the rules of labels.
+func nodeTerm(t *corev1.NodeSelectorTerm, strict bool, path *field.Path) (errs field.ErrorList) {
 	for i := range t.MatchExpressions {
-		errs = append(errs, expression(&t.MatchExpressions[i], path.Child("matchExpressions").Index(i))...)
+		errs = append(errs, expression(&t.MatchExpressions[i], strict, path.Child("matchExpressions").Index(i))...)
 	}
 	for i := range t.MatchFields {
 		errs = append(errs, nodeField(&t.MatchFields[i], path.Child("matchFields").Index(i))...)
@@ -84,15 +86,12 @@ func nodeTerm(t *corev1.NodeSelectorTerm, path *field.Path) (errs field.ErrorLis
 	return errs
 }
 
-func expression(r *corev1.NodeSelectorRequirement, path *field.Path) (errs field.ErrorList) {
+func expression(r *corev1.NodeSelectorRequirement, strict bool, path *field.Path) (errs field.ErrorList) {
 	values := path.Child("values")
 	switch r.Operator {
 	case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
 		if len(r.Values) == 0 {
 			errs = append(errs, field.Required(values, "must be specified when `operator` is 'In' or 'NotIn'"))
-		}
-		for i, v := range r.Values {
-			errs = append(errs, kind.LabelValue(v, values.Index(i))...)
 		}
 	case corev1.NodeSelectorOpExists, corev1.NodeSelectorOpDoesNotExist:
 		if len(r.Values) > 0 {
@@ -105,7 +104,13 @@ func expression(r *corev1.NodeSelectorRequirement, path *field.Path) (errs field
 	default:
 		errs = append(errs, field.Invalid(path.Child("operator"), r.Operator, "not a valid selector operator"))
 	}
-	return append(errs, metav1validation.ValidateLabelName(r.Key, path.Child("key"))...)
+	errs = append(errs, metav1validation.ValidateLabelName(r.Key, path.Child("key"))...)
+	if strict {
+		for i, v := range r.Values {
+			errs = append(errs, kind.LabelValue(v, values.Index(i))...)
+		}
+	}
+	return errs
 }
 
 // nodeField: of a node's fields only its name can be asked for.
@@ -151,7 +156,7 @@ func podTerm(t *corev1.PodAffinityTerm, path *field.Path) (errs field.ErrorList)
 	errs = append(errs, labelKeys(t.MatchLabelKeys, t.LabelSelector != nil, path.Child("matchLabelKeys"))...)
 	errs = append(errs, labelKeys(t.MismatchLabelKeys, t.LabelSelector != nil, path.Child("mismatchLabelKeys"))...)
 	if t.TopologyKey == "" {
-		return append(errs, field.Required(path.Child("topologyKey"), "can not be empty"))
+		errs = append(errs, field.Required(path.Child("topologyKey"), "can not be empty"))
 	}
 	return append(errs, metav1validation.ValidateLabelName(t.TopologyKey, path.Child("topologyKey"))...)
 }
@@ -231,7 +236,7 @@ func tolerations(all []corev1.Toleration, path *field.Path) (errs field.ErrorLis
 			}
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
-				errs = append(errs, field.Invalid(at.Child("operator"), *t, "value must be empty when `operator` is 'Exists'"))
+				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'"))
 			}
 		default:
 			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator, []corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
@@ -251,7 +256,7 @@ func effect(e corev1.TaintEffect, path *field.Path) field.ErrorList {
 		return field.ErrorList{field.Required(path, "")}
 	}
 	return field.ErrorList{field.NotSupported(path, e, []corev1.TaintEffect{
-		corev1.TaintEffectNoExecute, corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule})}
+		corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute})}
 }
 
 // ValidateTaints checks the taints of a node.

@@ -144,10 +144,10 @@ func sysctls(s *corev1.PodSpec, all []corev1.Sysctl, path *field.Path) (errs fie
 			errs = append(errs, field.Required(at, ""))
 		case len(c.Name) > 253 || !sysctlName.MatchString(c.Name):
 			errs = append(errs, field.Invalid(at, c.Name, "must have at most 253 characters and match regex "+sysctlName.String()))
-		case seen[dotted]:
+		case seen[c.Name]:
 			errs = append(errs, field.Duplicate(at, c.Name))
 		}
-		seen[dotted] = true
+		seen[c.Name] = true
 		if s.HostNetwork && strings.HasPrefix(dotted, "net.") {
 			errs = append(errs, field.Invalid(at, c.Name, "may not be specified when 'hostNetwork' is true"))
 		}
@@ -161,15 +161,15 @@ func sysctls(s *corev1.PodSpec, all []corev1.Sysctl, path *field.Path) (errs fie
 // validateHost checks what a pod shares with its node.
 func validateHost(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
 	if s.HostUsers != nil && !*s.HostUsers {
-		const msg = "when `hostUsers` is false"
+		const msg = "when `pod.Spec.HostUsers` is false"
 		if s.HostNetwork {
 			errs = append(errs, field.Forbidden(path.Child("hostNetwork"), msg))
 		}
 		if s.HostPID {
-			errs = append(errs, field.Forbidden(path.Child("hostPID"), msg))
+			errs = append(errs, field.Forbidden(path.Child("HostPID"), msg))
 		}
 		if s.HostIPC {
-			errs = append(errs, field.Forbidden(path.Child("hostIPC"), msg))
+			errs = append(errs, field.Forbidden(path.Child("HostIPC"), msg))
 		}
 	}
 	if s.OS != nil {

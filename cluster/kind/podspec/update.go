@@ -2,10 +2,12 @@ package podspec
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/kind"
@@ -31,6 +33,10 @@ func validateUpdate(p, old *corev1.Pod) (errs field.ErrorList) {
 			errs = append(errs, field.Forbidden(at, "may not add mirror pod annotation"))
 		}
 	}
+	if !equal(&p.Spec, &old.Spec) {
+		errs = append(errs, validateSpec(&p.Spec, options{}, spec)...)
+		errs = append(errs, onlyForPods(&p.Spec, spec)...)
+	}
 	for _, list := range []struct {
 		now, was []corev1.Container
 		path     *field.Path
@@ -40,9 +46,6 @@ func validateUpdate(p, old *corev1.Pod) (errs field.ErrorList) {
 	} {
 		if len(list.now) != len(list.was) {
 			return append(errs, field.Forbidden(list.path, "pod updates may not add or remove containers"))
-		}
-		for i := range list.now {
-			errs = append(errs, image(list.now[i].Image, list.path.Index(i).Child("image"))...)
 		}
 	}
 	if e := deadline(p.Spec.ActiveDeadlineSeconds, old.Spec.ActiveDeadlineSeconds, spec.Child("activeDeadlineSeconds")); len(e) > 0 {
@@ -91,14 +94,14 @@ func deadline(now, was *int64, path *field.Path) field.ErrorList {
 	return nil
 }
 
-func addedTolerations(now, was []corev1.Toleration, path *field.Path) (errs field.ErrorList) {
+func addedTolerations(now, was []corev1.Toleration, path *field.Path) field.ErrorList {
 	for _, o := range was {
 		o.TolerationSeconds = nil
 		if !slices.ContainsFunc(now, func(n corev1.Toleration) bool { n.TolerationSeconds = nil; return n == o }) {
 			return field.ErrorList{field.Forbidden(path, "existing toleration can not be modified except its tolerationSeconds")}
 		}
 	}
-	return tolerations(now, path)
+	return nil
 }
 
 func removedGates(now, was []corev1.PodSchedulingGate, path *field.Path) (errs field.ErrorList) {
@@ -190,25 +193,48 @@ func ValidateStatus(p, old *corev1.Pod) (errs field.ErrorList) {
 	if old.Status.QOSClass != "" && p.Status.QOSClass != old.Status.QOSClass {
 		errs = append(errs, field.Invalid(path.Child("qosClass"), p.Status.QOSClass, "field is immutable"))
 	}
-	errs = append(errs, stayEnded(p.Status.ContainerStatuses, old.Status.ContainerStatuses, &old.Spec, path.Child("containerStatuses"))...)
-	for i, ip := range p.Status.PodIPs {
-		for j := range i {
-			if p.Status.PodIPs[j].IP == ip.IP {
-				errs = append(errs, field.Duplicate(path.Child("podIPs").Index(i), ip))
-			}
+	errs = append(errs, stayEnded(p.Status.ContainerStatuses, old.Status.ContainerStatuses, &old.Spec, old.Spec.RestartPolicy, path.Child("containerStatuses"))...)
+	errs = append(errs, stayEnded(p.Status.InitContainerStatuses, old.Status.InitContainerStatuses, &old.Spec, old.Spec.RestartPolicy, path.Child("initContainerStatuses"))...)
+	errs = append(errs, stayEnded(p.Status.EphemeralContainerStatuses, old.Status.EphemeralContainerStatuses, &old.Spec, corev1.RestartPolicyNever, path.Child("ephemeralContainerStatuses"))...)
+	var podIPs, hostIPs []string
+	for _, ip := range p.Status.PodIPs {
+		podIPs = append(podIPs, ip.IP)
+	}
+	for _, ip := range p.Status.HostIPs {
+		hostIPs = append(hostIPs, ip.IP)
+	}
+	if len(hostIPs) > 0 && hostIPs[0] != p.Status.HostIP {
+		errs = append(errs, field.Invalid(path.Child("hostIPs").Index(0).Child("ip"), hostIPs[0], "must be equal to `hostIP`"))
+	}
+	errs = append(errs, statusIPs(podIPs, p.Status.PodIPs, path.Child("podIPs"))...)
+	return append(errs, statusIPs(hostIPs, p.Status.HostIPs, path.Child("hostIPs"))...)
+}
+
+// statusIPs checks addresses: valid, and one of each family at most.
+func statusIPs(ips []string, shown any, path *field.Path) (errs field.ErrorList) {
+	four, six := 0, 0
+	for i, ip := range ips {
+		errs = append(errs, validation.IsValidIP(path.Index(i), ip)...)
+		if a, err := netip.ParseAddr(ip); err == nil && a.Is4() {
+			four++
+		} else if err == nil {
+			six++
 		}
+	}
+	if four > 1 || six > 1 {
+		errs = append(errs, field.Invalid(path, shown, "may specify no more than one IP for each IP family"))
 	}
 	return errs
 }
 
 // stayEnded: what has ended for good does not run again under the same name.
-func stayEnded(now, was []corev1.ContainerStatus, s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
-	if s.RestartPolicy == corev1.RestartPolicyAlways {
+func stayEnded(now, was []corev1.ContainerStatus, s *corev1.PodSpec, policy corev1.RestartPolicy, path *field.Path) (errs field.ErrorList) {
+	if policy == corev1.RestartPolicyAlways {
 		return nil
 	}
 	for i, o := range was {
 		t := o.State.Terminated
-		if t == nil || s.RestartPolicy == corev1.RestartPolicyOnFailure && t.ExitCode != 0 || ownRestarts(s, o.Name) {
+		if t == nil || policy == corev1.RestartPolicyOnFailure && t.ExitCode != 0 || ownRestarts(s, o.Name) {
 			continue
 		}
 		for _, n := range now {
@@ -221,9 +247,12 @@ func stayEnded(now, was []corev1.ContainerStatus, s *corev1.PodSpec, path *field
 }
 
 func ownRestarts(s *corev1.PodSpec, name string) bool {
-	return slices.ContainsFunc(s.Containers, func(c corev1.Container) bool {
-		return c.Name == name && (c.RestartPolicy != nil || len(c.RestartPolicyRules) > 0)
-	})
+	for c := range containers(s) {
+		if c.Name == name && (c.RestartPolicy != nil || len(c.RestartPolicyRules) > 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // ValidateEphemeralUpdate checks the ephemeralcontainers subresource: guests

@@ -297,6 +297,7 @@ func noBacksteps(p string, path *field.Path) field.ErrorList {
 func mounts(c *corev1.Container, volumes volumeSet, path *field.Path) (errs field.ErrorList) {
 	places := map[string]bool{}
 	privileged := c.SecurityContext != nil && c.SecurityContext.Privileged != nil && *c.SecurityContext.Privileged
+	// Upstream names no index for what it checks of a mount's options.
 	for i := range c.VolumeMounts {
 		m, at := &c.VolumeMounts[i], path.Index(i)
 		if m.Name == "" {
@@ -312,19 +313,22 @@ func mounts(c *corev1.Container, volumes volumeSet, path *field.Path) (errs fiel
 			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
 		}
 		places[m.MountPath] = true
+		if slices.ContainsFunc(c.VolumeDevices, func(d corev1.VolumeDevice) bool { return d.Name == m.Name }) {
+			errs = append(errs, field.Invalid(at.Child("name"), m.Name, "must not already exist in volumeDevices"))
+		}
 		if slices.ContainsFunc(c.VolumeDevices, func(d corev1.VolumeDevice) bool { return d.DevicePath == m.MountPath }) {
 			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices"))
 		}
 		if m.SubPath != "" {
-			errs = append(errs, descending(m.SubPath, at.Child("subPath"))...)
+			errs = append(errs, descending(m.SubPath, path.Child("subPath"))...)
 		}
 		if m.SubPathExpr != "" {
 			if m.SubPath != "" {
 				errs = append(errs, field.Invalid(at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
 			}
-			errs = append(errs, descending(m.SubPathExpr, at.Child("subPathExpr"))...)
+			errs = append(errs, descending(m.SubPathExpr, path.Child("subPathExpr"))...)
 		}
-		errs = append(errs, propagation(m, privileged, at)...)
+		errs = append(errs, propagation(m, privileged, path)...)
 	}
 	return errs
 }
@@ -380,7 +384,9 @@ func devices(c *corev1.Container, volumes volumeSet, path *field.Path) (errs fie
 			errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "must be unique"))
 		}
 		places[d.DevicePath] = true
-		errs = append(errs, noBacksteps(d.DevicePath, at.Child("devicePath"))...)
+		if len(noBacksteps(d.DevicePath, at)) > 0 {
+			errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "can not contain backsteps ('..')"))
+		}
 	}
 	return errs
 }
