@@ -36,6 +36,9 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 type built struct {
 	config image.ConfigFile
 	layers []snapshot.Layer
+	// made is when the newest layer was made, or zero: a build that finds all
+	// of them again gives the same image, not one that differs in its times.
+	made time.Time
 }
 
 func (b *built) top() digest.Digest {
@@ -111,7 +114,7 @@ func (b *Builder) Build(ctx context.Context, req Request) (image.Image, error) {
 
 func (r *run) export(ctx context.Context, b *built) (image.Image, error) {
 	r.number++
-	created := r.now()
+	created := r.when(b)
 	b.config.Created = &created
 	name := ""
 	if len(r.req.Tags) > 0 {
@@ -139,6 +142,13 @@ func (r *run) now() time.Time {
 		return r.req.Created.UTC()
 	}
 	return time.Now().UTC()
+}
+
+func (r *run) when(b *built) time.Time {
+	if r.req.Created.IsZero() && !b.made.IsZero() {
+		return b.made
+	}
+	return r.now()
 }
 
 func (r *run) stage(ctx context.Context, s stage) (*built, error) {
@@ -176,7 +186,7 @@ func stageName(s stage) string {
 func (r *run) base(ctx context.Context, s stage) (*built, error) {
 	if s.from >= 0 {
 		old := r.done[s.from]
-		return &built{config: copyConfig(old.config), layers: slices.Clone(old.layers)}, nil
+		return &built{config: copyConfig(old.config), layers: slices.Clone(old.layers), made: old.made}, nil
 	}
 	b := &built{}
 	if s.base == "scratch" {
@@ -332,7 +342,7 @@ func (r *run) argv(b *built, c instructions.ShellDependantCmdLine) []string {
 }
 
 func (r *run) history(b *built, by string, empty bool) {
-	now := r.now()
+	now := r.when(b)
 	b.config.History = append(b.config.History, ocispec.History{Created: &now, CreatedBy: by, Comment: "sampan build", EmptyLayer: empty})
 }
 
@@ -447,9 +457,11 @@ func (r *run) key(kind string, b *built, parts ...any) string {
 // layer adds the layer that fn makes, or the one that it made last time.
 func (r *run) layer(ctx context.Context, b *built, by, key string, fn func(root string) error) (cached bool, err error) {
 	file := filepath.Join(r.cfg.Dir, "cache", key)
-	if chain, err := os.ReadFile(file); err == nil && !r.req.NoCache {
-		if l, err := r.cfg.Snapshots.Layer(digest.Digest(chain)); err == nil && l.Parent == b.top() {
-			b.layers = append(b.layers, l)
+	if data, err := os.ReadFile(file); err == nil && !r.req.NoCache {
+		chain, made, _ := strings.Cut(string(data), " ")
+		at, timeErr := time.Parse(time.RFC3339Nano, made)
+		if l, err := r.cfg.Snapshots.Layer(digest.Digest(chain)); err == nil && timeErr == nil && l.Parent == b.top() {
+			b.layers, b.made = append(b.layers, l), at
 			r.history(b, by, false)
 			return true, nil
 		}
@@ -466,9 +478,9 @@ func (r *run) layer(ctx context.Context, b *built, by, key string, fn func(root 
 	if err != nil {
 		return false, err
 	}
-	b.layers = append(b.layers, l)
+	b.layers, b.made = append(b.layers, l), r.now()
 	r.history(b, by, false)
-	return false, durable.WriteFile(file, []byte(l.Chain), 0o600)
+	return false, durable.WriteFile(file, []byte(l.Chain.String()+" "+b.made.Format(time.RFC3339Nano)), 0o600)
 }
 
 func (r *run) mounted(ctx context.Context, chain []digest.Digest) (root string, end func(), err error) {
