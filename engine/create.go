@@ -45,7 +45,20 @@ func (e *Engine) CreateStandalone(ctx context.Context, sc SandboxConfig, c Conta
 		return Container{}, err
 	}
 	defer unlock()
-	out, err := e.create(ctx, id, r, c)
+	var out Container
+	made := c.Name == ""
+	for try := 0; ; try++ {
+		if made {
+			c.Name = someName()
+			if try > 3 {
+				c.Name += "_" + id[:8]
+			}
+		}
+		out, err = e.create(ctx, id, r, c)
+		if !made || fault.ClassOf(err) != fault.Exists || try > 5 {
+			break
+		}
+	}
 	if err != nil {
 		return Container{}, errors.Join(err, e.dropSandbox(r))
 	}

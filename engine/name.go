@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -77,6 +78,22 @@ func validName(name string) bool {
 		}
 	}
 	return true
+}
+
+var (
+	adjectives = strings.Fields("able brave bright brisk calm clear eager early fair fast fine fond free fresh gentle glad " +
+		"golden grand green happy high keen kind light lively loyal lucky mellow merry mild neat nimble patient plucky proud " +
+		"quick quiet ready rosy royal sharp silver simple sleek smart smooth snug sound spry steady still sunny swift tidy tough trim true vivid warm wise young")
+	boats = strings.Fields("anchor barge beacon bow brig buoy canoe capstan captain cove current cutter deck delta dinghy dock dory estuary ferry fjord " +
+		"galley gull harbor heron hull island jetty junk kayak keel ketch lagoon lantern lugger mast mate mooring oar otter paddle pier pilot plank " +
+		"port punt quay raft reef rudder sail sailor schooner sculler shore skiff sloop spar stern strait tern tide tiller wharf wherry yawl")
+)
+
+// someName makes up a name for a container that was given none.
+func someName() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return adjectives[(int(b[0])<<8|int(b[1]))%len(adjectives)] + "_" + boats[(int(b[2])<<8|int(b[3]))%len(boats)]
 }
 
 // Resolve finds the container that a user means by its name, its ID or the

@@ -78,12 +78,8 @@ func (e *Engine) start(ctx context.Context, s *sandboxRecord, id string) (Contai
 // startCode is the shell's convention, which Docker follows: 127 for a command
 // that is not there, 126 for one that cannot be run, 128 for all else.
 func startCode(err error) int {
-	text := err.Error()
-	switch {
-	case strings.Contains(text, "executable file not found") || strings.Contains(text, "no such file or directory"):
-		return 127
-	case strings.Contains(text, "permission denied") || strings.Contains(text, "exec format error") || strings.Contains(text, "is a directory"):
-		return 126
+	if code, ok := runtime.ExitCodeOf(err); ok {
+		return code
 	}
 	return 128
 }
