@@ -102,14 +102,15 @@ func (s *Schemas) OpenAPIV3(gv schema.GroupVersion) (doc []byte, hash string, er
 	if len(kinds) == 0 {
 		return nil, "", &fault.Error{Class: fault.NotFound, Op: "describe group version", On: gv.String()}
 	}
+	docs := packages{}
 	names := []string{metaV1 + "Status", metaV1 + "DeleteOptions", metaV1 + "Patch", metaV1 + "WatchEvent", metaV1 + "APIResourceList"}
 	paths := map[string]any{}
 	for _, k := range kinds {
 		for path, item := range k.paths() {
 			paths[path] = item
 		}
-		if !generated(k.gvk) {
-			continue
+		if d, err := docs.get(packageOf(model(k.gvk))); err != nil || d[model(k.gvk)] == nil {
+			continue // a custom resource
 		}
 		names = append(names, model(k.gvk), model(k.gvk)+"List")
 		if k.kind.Scale != nil {
@@ -119,15 +120,7 @@ func (s *Schemas) OpenAPIV3(gv schema.GroupVersion) (doc []byte, hash string, er
 			names = append(names, model(action.GVK))
 		}
 	}
-	packages := map[string]definitions{}
-	schemas, err := closure(names, func(pkg string) (definitions, error) {
-		if d, ok := packages[pkg]; ok {
-			return d, nil
-		}
-		d, err := read("doc/" + pkg)
-		packages[pkg] = d
-		return d, err
-	})
+	schemas, err := closure(names, docs.get)
 	if err != nil {
 		return nil, "", err
 	}
@@ -144,8 +137,17 @@ const metaV1 = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 var scaleGVK = schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}
 
-// generated says whether the blob has the package of gvk.
-func generated(gvk schema.GroupVersionKind) bool {
-	d, err := read("doc/" + packageOf(model(gvk)))
-	return err == nil && d[model(gvk)] != nil
+// packages are the schemas of packages, as far as they were read.
+type packages map[string]definitions
+
+func (p packages) get(pkg string) (definitions, error) {
+	d, ok := p[pkg]
+	if ok {
+		return d, nil
+	}
+	err := readInto("doc/"+pkg, &d)
+	if err == nil {
+		p[pkg] = d
+	}
+	return d, err
 }

@@ -25,7 +25,7 @@ import (
 )
 
 // blob has an entry per use and Go package: "doc/io.k8s.api.core.v1" is the
-// OpenAPI v3 schemas by name, "shape/…" the same without texts and defaults.
+// OpenAPI v3 schemas by name, "shape/…" is what package shape makes of them.
 //
 //go:embed schema.zip
 var blob []byte
@@ -35,17 +35,15 @@ var blob []byte
 type Schemas struct {
 	kinds *kind.Table
 
-	mu     sync.Mutex // guards all below
-	shapes map[string]definitions
+	mu   sync.Mutex // guards all below
+	pods *types     // of all kinds that have pods inside; nil until one is asked for
 }
 
 // definitions are schemas by name, as JSON.
 type definitions map[string]json.RawMessage
 
 // New returns the schemas of the kinds in a table.
-func New(kinds *kind.Table) *Schemas {
-	return &Schemas{kinds: kinds, shapes: map[string]definitions{}}
-}
+func New(kinds *kind.Table) *Schemas { return &Schemas{kinds: kinds} }
 
 // model is the name of gvk's schema, upstream's: "io.k8s.api.apps.v1.Deployment".
 // All groups' packages are called like the first label of the group.
@@ -60,26 +58,25 @@ func model(gvk schema.GroupVersionKind) string {
 // errNoEntry says that the blob has nothing of a package.
 var errNoEntry = errors.New("no such package among the generated schemas")
 
-// read returns one entry of the blob, decompressed.
-func read(entry string) (definitions, error) {
+// readInto reads one entry of the blob.
+func readInto(entry string, into any) error {
 	z, err := zip.NewReader(bytes.NewReader(blob), int64(len(blob)))
 	if err != nil {
-		return nil, &fault.Error{Op: "read schemas", On: entry, Err: err}
+		return &fault.Error{Op: "read schemas", On: entry, Err: err}
 	}
 	f, err := z.Open(entry)
 	if err != nil {
-		return nil, &fault.Error{Class: fault.NotFound, Op: "read schemas", On: entry, Err: errNoEntry}
+		return &fault.Error{Class: fault.NotFound, Op: "read schemas", On: entry, Err: errNoEntry}
 	}
 	defer f.Close()
 	data, err := io.ReadAll(f)
+	if err == nil {
+		err = json.Unmarshal(data, into)
+	}
 	if err != nil {
-		return nil, &fault.Error{Op: "read schemas", On: entry, Err: err}
+		return &fault.Error{Op: "read schemas", On: entry, Err: err}
 	}
-	var d definitions
-	if err := json.Unmarshal(data, &d); err != nil {
-		return nil, &fault.Error{Op: "read schemas", On: entry, Err: err}
-	}
-	return d, nil
+	return nil
 }
 
 // packageOf is the part of a schema's name that names its entry.
@@ -87,7 +84,7 @@ func packageOf(name string) string {
 	if i := strings.LastIndexByte(name, '.'); i >= 0 {
 		return name[:i]
 	}
-	return name
+	return "untyped"
 }
 
 // closure collects the schemas named and all that they refer to. get returns

@@ -1,49 +1,144 @@
 package schema
 
 import (
-	"encoding/json"
+	"fmt"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/kube-openapi/pkg/validation/spec"
+	smd "sigs.k8s.io/structured-merge-diff/v6/schema"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
 
+	"sampan/cluster/schema/shape"
 	"sampan/internal/fault"
 )
 
+// podSpec is what makes a kind's types many: those of kinds that have it are
+// kept once for all of them.
+const podSpec = "io.k8s.api.core.v1.PodSpec"
+
 // TypeConverter is the schema of gvk's type and of all types inside it, as
-// field ownership needs it. It is built anew by each call and is the caller's
-// to keep. Nil for kinds that are not generated (custom resources).
+// field ownership needs it. The caller keeps it. Nil for kinds that are not
+// generated (custom resources).
 func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.TypeConverter, error) {
-	names := []string{model(gvk)}
-	d, err := closure(names, s.shape)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pods.has(gvk) {
+		return s.pods, nil
+	}
+	t := &types{gvks: []schema.GroupVersionKind{gvk}}
+	err := t.add(model(gvk))
 	if fault.ClassOf(err) == fault.NotFound {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	types := make(map[string]*spec.Schema, len(d))
-	for name, text := range d {
-		one := &spec.Schema{}
-		if err := json.Unmarshal(text, one); err != nil {
-			return nil, &fault.Error{Op: "read schema", On: name, Err: err}
-		}
-		types[name] = one
+	if !t.seen[podSpec] {
+		return t.ready(), nil
 	}
-	return managedfields.NewTypeConverter(types, false)
+	for _, k := range s.kinds.All() {
+		for _, other := range k.GVKs() {
+			// What was read of packages stays at hand in t: most kinds add nothing.
+			one := &types{packages: t.packages}
+			if other != gvk && one.add(model(other)) == nil && one.seen[podSpec] {
+				if err := t.add(model(other)); err != nil {
+					return nil, err
+				}
+				t.gvks = append(t.gvks, other)
+			}
+		}
+	}
+	s.pods = t.ready()
+	return s.pods, nil
 }
 
-// shape returns the shapes of a package. Those of the packages that all kinds
-// share stay in memory, they are small.
-func (s *Schemas) shape(pkg string) (definitions, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if d, ok := s.shapes[pkg]; ok {
-		return d, nil
-	}
-	d, err := read("shape/" + pkg)
-	if err == nil {
-		s.shapes[pkg] = d
-	}
-	return d, err
+// types implements managedfields.TypeConverter for a few kinds. It is
+// complete, and safe for concurrent use, after ready.
+type types struct {
+	gvks   []schema.GroupVersionKind
+	parser typed.Parser
+
+	// While types are added:
+	packages map[string]map[string]*shape.Atom
+	seen     map[string]bool
 }
+
+func (t *types) has(gvk schema.GroupVersionKind) bool {
+	if t == nil {
+		return false
+	}
+	for _, g := range t.gvks {
+		if g == gvk {
+			return true
+		}
+	}
+	return false
+}
+
+// add adds a type and all that it refers to.
+func (t *types) add(name string) error {
+	if t.packages == nil {
+		t.packages = map[string]map[string]*shape.Atom{}
+	}
+	if t.seen == nil {
+		t.seen = map[string]bool{}
+	}
+	waiting := []string{name}
+	for len(waiting) > 0 {
+		name := waiting[len(waiting)-1]
+		waiting = waiting[:len(waiting)-1]
+		if t.seen[name] {
+			continue
+		}
+		pkg := packageOf(name)
+		if t.packages[pkg] == nil {
+			atoms := map[string]*shape.Atom{}
+			if err := readInto("shape/"+pkg, &atoms); err != nil {
+				return err
+			}
+			t.packages[pkg] = atoms
+		}
+		atom := t.packages[pkg][name]
+		if atom == nil {
+			return &fault.Error{Class: fault.NotFound, Op: "read schema", On: name, Err: errNoEntry}
+		}
+		t.seen[name] = true
+		full, err := atom.Type(func(n string) { waiting = append(waiting, n) })
+		if err != nil {
+			return &fault.Error{Op: "read schema", On: name, Err: err}
+		}
+		t.parser.Schema.Types = append(t.parser.Schema.Types, smd.TypeDef{Name: name, Atom: full})
+	}
+	return nil
+}
+
+func (t *types) ready() *types {
+	t.packages, t.seen = nil, nil
+	return t
+}
+
+// ObjectToTyped implements managedfields.TypeConverter.
+func (t *types) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	if !t.has(gvk) {
+		return nil, runtime.NewNotRegisteredErrForKind("the generated schemas", gvk)
+	}
+	p := t.parser.Type(model(gvk))
+	if u, ok := obj.(runtime.Unstructured); ok {
+		return p.FromUnstructured(u.UnstructuredContent(), opts...)
+	}
+	return p.FromStructured(obj, opts...)
+}
+
+// TypedToObject implements managedfields.TypeConverter.
+func (t *types) TypedToObject(v *typed.TypedValue) (runtime.Object, error) {
+	content, ok := v.AsValue().Unstructured().(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("a merged object is no map but a %T", v.AsValue().Unstructured())
+	}
+	return &unstructured.Unstructured{Object: content}, nil
+}
+
+var _ managedfields.TypeConverter = (*types)(nil)

@@ -20,10 +20,11 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/kube-openapi/pkg/builder3/util"
 	"k8s.io/kube-openapi/pkg/common"
-	"k8s.io/kube-openapi/pkg/schemamutation"
+	"k8s.io/kube-openapi/pkg/schemaconv"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"sampan/cluster/schema/generate/definitions"
+	"sampan/cluster/schema/shape"
 )
 
 func main() {
@@ -38,16 +39,19 @@ func run(out string) error {
 	refer := func(name string) spec.Ref {
 		return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
 	}
-	docs, shapes := map[string]map[string]*spec.Schema{}, map[string]map[string]*spec.Schema{}
+	docs, models := map[string]map[string]any{}, map[string]*spec.Schema{}
 	for name, d := range definitions.GetOpenAPIDefinitions(refer) {
 		s := d.Schema
 		delete(s.Extensions, common.ExtensionV2Schema)
 		if gvks := named[name]; len(gvks) > 0 {
 			s.AddExtension("x-kubernetes-group-version-kind", gvks)
 		}
-		pkg := name[:strings.LastIndexByte(name, '.')]
-		put(docs, pkg, name, util.WrapRefs(&s))
-		put(shapes, pkg, name, util.WrapRefs(shape(&s)))
+		models[name] = util.WrapRefs(&s)
+		put(docs, name, models[name])
+	}
+	shapes, err := shapes(models)
+	if err != nil {
+		return err
 	}
 
 	f, err := os.Create(out)
@@ -60,7 +64,7 @@ func run(out string) error {
 	})
 	for _, part := range []struct {
 		use      string
-		packages map[string]map[string]*spec.Schema
+		packages map[string]map[string]any
 	}{{"doc/", docs}, {"shape/", shapes}} {
 		for _, pkg := range sorted(part.packages) {
 			data, err := json.Marshal(part.packages[pkg]) // maps are in order of their keys
@@ -82,17 +86,21 @@ func run(out string) error {
 	return f.Close()
 }
 
-// shape is what field ownership needs of s: no texts, defaults and enums.
-func shape(s *spec.Schema) *spec.Schema {
-	w := schemamutation.Walker{
-		SchemaCallback: func(s *spec.Schema) *spec.Schema {
-			c := *s
-			c.Description, c.Default, c.Enum, c.Required = "", nil, nil, nil
-			return &c
-		},
-		RefCallback: schemamutation.RefCallbackNoop,
+// shapes are the models as field ownership needs them, by package.
+func shapes(models map[string]*spec.Schema) (map[string]map[string]any, error) {
+	types, err := schemaconv.ToSchemaFromOpenAPI(models, false)
+	if err != nil {
+		return nil, err
 	}
-	return w.WalkSchema(s)
+	all := map[string]map[string]any{}
+	for _, t := range types.Types {
+		a, err := shape.Of(t.Atom)
+		if err != nil {
+			return nil, err
+		}
+		put(all, t.Name, a)
+	}
+	return all, nil
 }
 
 // kinds is the group, version and kind of every named top-level type.
@@ -122,14 +130,20 @@ func entry(gvk schema.GroupVersionKind) map[string]any {
 	return map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}
 }
 
-func put(m map[string]map[string]*spec.Schema, pkg, name string, s *spec.Schema) {
+// put adds a schema to those of its package. Names without one are the two
+// types for what has no schema.
+func put(m map[string]map[string]any, name string, s any) {
+	pkg := "untyped"
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		pkg = name[:i]
+	}
 	if m[pkg] == nil {
-		m[pkg] = map[string]*spec.Schema{}
+		m[pkg] = map[string]any{}
 	}
 	m[pkg][name] = s
 }
 
-func sorted(m map[string]map[string]*spec.Schema) []string {
+func sorted(m map[string]map[string]any) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
