@@ -40,6 +40,7 @@ func compileExec(s *specs.Spec, f facts, tty bool) (compiled, error) {
 		}
 		a.controlling()
 	}
+	a.workDir(s.Process)
 	w, err := a.process(s, f, tty)
 	c.Program, c.warnings = a.program(), w
 	return c, err

@@ -33,17 +33,8 @@ func (a *assembler) process(s *specs.Spec, f facts, tty bool) (warnings []string
 			a.quiet("fchown("+itoa(i)+")", linux.SysFchown, num(i), num(p.User.UID), num(^uint64(0)))
 		}
 	}
-	dir := p.Cwd
-	if dir == "" {
-		dir = "/"
-	}
-	if !path.IsAbs(dir) {
-		return nil, &fault.Error{Class: fault.Invalid, Op: "read container configuration", On: "process.cwd " + dir, Fix: "give an absolute path"}
-	}
+	dir := path.Clean("/" + p.Cwd)
 	a.because("working directory")
-	if dir = path.Clean(dir); dir != "/" {
-		a.mountPoint(dir, true)
-	}
 	a.op("chdir("+dir+")", linux.SysChdir, a.str(dir))
 
 	warnings = append(warnings, a.rlimits(p.Rlimits, f.limits)...)
@@ -124,6 +115,14 @@ func (a *assembler) process(s *specs.Spec, f facts, tty bool) (warnings []string
 	a.op("rt_sigprocmask(SIG_SETMASK, [])", linux.SysRtSigprocmask, num(2), a.words(0), num(0), num(8))
 	a.exec(p)
 	return warnings, nil
+}
+
+// workDir makes the working directory where it is missing, as Docker does.
+func (a *assembler) workDir(p *specs.Process) {
+	if dir := path.Clean("/" + p.Cwd); dir != "/" {
+		a.because("working directory")
+		a.mountPoint(dir, true)
+	}
 }
 
 // defaultPath is where programs are looked for if the environment has no PATH.

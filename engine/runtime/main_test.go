@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	"sampan/internal/cgroup"
-
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -127,8 +125,6 @@ func container(t testing.TB, p *Pod, id string, words ...string) ContainerConfig
 		}
 	}
 	caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"}
-	yes := true
-	_ = yes
 	spec := &specs.Spec{
 		Process: &specs.Process{Args: append([]string{"box"}, words...), Env: []string{"PATH=/usr/bin:/bin", "GREETING=ahoy"}, Cwd: "/",
 			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}},
@@ -184,5 +180,3 @@ func logged(t testing.TB, path string) string {
 	}
 	return out.String()
 }
-
-var _ = cgroup.Stats{}

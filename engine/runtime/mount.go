@@ -108,7 +108,7 @@ func (a *assembler) attr(set, clear, propagation uint64) arg {
 
 // place moves a mount that is not attached yet to a path.
 func (a *assembler) place(m arg, dst string) int {
-	return a.op("move_mount(→ "+dst+")", linux.SysMoveMount, m, a.str(""), cwd, a.str(dst), num(linux.MoveFromEmpty))
+	return a.op("move_mount(→ "+dst+")", linux.SysMoveMount, m, a.str(""), cwd, a.str(dst), num(linux.MoveFromEmpty|linux.MoveToLink))
 }
 
 // openSources clones all bind mounts' sources while the machine's root is still

@@ -126,7 +126,7 @@ func compile(s *specs.Spec, f facts) (compiled, error) {
 	if s.Linux != nil {
 		a.sysctls(s.Linux.Sysctl)
 	}
-	tty := s.Process != nil && s.Process.Terminal
+	tty := s.Process.Terminal
 	if tty {
 		a.terminal(s.Process)
 	}
@@ -137,6 +137,7 @@ func compile(s *specs.Spec, f facts) (compiled, error) {
 	for i, p := range masked {
 		a.mask(p, nulls[i])
 	}
+	a.workDir(s.Process)
 	if s.Root != nil && s.Root.Readonly {
 		a.because("make the root read-only")
 		a.op("mount_setattr(/, ro)", linux.SysMountSetattr, cwd, a.str("/"), num(0), a.attr(linux.AttrReadOnly, 0, 0), num(32))
@@ -154,6 +155,9 @@ func unsupported(s *specs.Spec) error {
 	}
 	if s.Process == nil || len(s.Process.Args) == 0 {
 		return &fault.Error{Class: fault.Invalid, Op: "read container configuration", On: "process.args", Fix: "name a program to run"}
+	}
+	if s.Process.Cwd != "" && !path.IsAbs(s.Process.Cwd) {
+		return &fault.Error{Class: fault.Invalid, Op: "read container configuration", On: "process.cwd " + s.Process.Cwd, Fix: "give an absolute path"}
 	}
 	if s.Hooks != nil && len(s.Hooks.Prestart)+len(s.Hooks.CreateRuntime)+len(s.Hooks.CreateContainer)+len(s.Hooks.StartContainer)+len(s.Hooks.Poststart)+len(s.Hooks.Poststop) > 0 {
 		return no("hooks")

@@ -62,6 +62,7 @@ const (
 
 	MoveFromEmpty = unix.MOVE_MOUNT_F_EMPTY_PATH
 	MoveToEmpty   = unix.MOVE_MOUNT_T_EMPTY_PATH
+	MoveToLink    = unix.MOVE_MOUNT_T_SYMLINKS
 
 	ConfigFlag   = unix.FSCONFIG_SET_FLAG
 	ConfigString = unix.FSCONFIG_SET_STRING

@@ -32,7 +32,8 @@ func main() {
 	if len(args()) > 1 && args()[1] == "reaper" {
 		reap()
 	}
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE)
+	// Caught and dropped, not ignored: what is ignored, children inherit.
+	signal.Notify(childSignals(), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	m, err := newMonitor()
 	if err != nil {
 		fatal(err)
