@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"sampan/engine/monitor/wire"
-	"sampan/internal/fault"
 	"sampan/internal/linux"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
