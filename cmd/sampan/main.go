@@ -1,4 +1,44 @@
-// Command sampan turns a machine into a container cloud.
+// Command sampan turns a machine into a container cloud: its own container
+// engine and its own Kubernetes in one program.
 package main
 
-func main() {}
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the build (see Makefile).
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	g := newGlobals()
+	code, say := 0, false
+	if err := newRootCommand(g).ExecuteContext(ctx); err != nil {
+		if code, say = codeOf(err); say {
+			fmt.Fprintln(g.err, "sampan:", err)
+		}
+	}
+	os.Exit(code)
+}
+
+func newRootCommand(g *globals) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "sampan",
+		Short:         "A container cloud in one program",
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	g.addTo(root)
+	root.AddCommand(platformCommands(g)...)
+	root.AddCommand(engineCommands(g)...)
+	return root
+}

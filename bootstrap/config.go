@@ -1,0 +1,137 @@
+package bootstrap
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"sampan/internal/fault"
+)
+
+// Config is the whole program's configuration. The zero value of each field
+// but Version means its default.
+type Config struct {
+	State      string // what survives a reboot; default /var/lib/sampan
+	Run        string // sockets, pins, the running program's record; default /run/sampan
+	Kubeconfig string // default /etc/sampan/kubeconfig
+
+	NodeName    string // default: the host name in lower case
+	Listen      string // address of the API; default 0.0.0.0
+	Port        int    // of the API; default 6443
+	KubeletPort int    // of the node's own API; default 10250
+
+	Pods          netip.Prefix // addresses of all pods; default 10.244.0.0/16. The node takes its first /24
+	Services      netip.Prefix // addresses of services; default 10.96.0.0/16
+	NodeAddress   netip.Addr   // used only where the machine has no address but lo's; default 192.168.255.1
+	ClusterDomain string       // default cluster.local
+	ResolvConf    string       // the machine's resolver settings; default /etc/resolv.conf
+
+	EtcdEndpoints []string // an etcd cluster to use instead of the embedded one
+	CheckShared   bool     // find writes to shared objects; costs time, for tests
+
+	Version string // of the program
+	Log     *slog.Logger
+	Ready   func(Ready) // called once, when the API answers and the node is registered
+}
+
+// Ready says where a program that is up can be reached.
+type Ready struct {
+	Server     string // URL
+	Kubeconfig string // path
+	Node       string
+	Took       time.Duration // since Run was called
+}
+
+// withDefaults fills c and says what is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	set := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	set(&c.State, "/var/lib/sampan")
+	set(&c.Run, "/run/sampan")
+	set(&c.Kubeconfig, "/etc/sampan/kubeconfig")
+	set(&c.Listen, "0.0.0.0")
+	set(&c.ClusterDomain, "cluster.local")
+	set(&c.ResolvConf, "/etc/resolv.conf")
+	set(&c.Version, "dev")
+	if c.NodeName == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return c, &fault.Error{Op: "read host name", On: "of this machine", Err: err, Fix: "name the node with --node-name"}
+		}
+		c.NodeName = strings.ToLower(name)
+	}
+	if c.Port == 0 {
+		c.Port = 6443
+	}
+	if c.KubeletPort == 0 {
+		c.KubeletPort = 10250
+	}
+	if !c.Pods.IsValid() {
+		c.Pods = netip.MustParsePrefix("10.244.0.0/16")
+	}
+	if !c.Services.IsValid() {
+		c.Services = netip.MustParsePrefix("10.96.0.0/16")
+	}
+	if !c.NodeAddress.IsValid() {
+		c.NodeAddress = netip.AddrFrom4([4]byte{192, 168, 255, 1})
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c, c.check()
+}
+
+func (c Config) check() error {
+	wrong := func(on, value string, err error, fix string) error {
+		return &fault.Error{Class: fault.Invalid, Op: "configure " + on, On: value, Err: err, Fix: fix}
+	}
+	for _, dir := range []string{c.State, c.Run} {
+		if !filepath.IsAbs(dir) {
+			return wrong("directory", dir, errors.New("not an absolute path"), "")
+		}
+	}
+	if why := validation.IsDNS1123Subdomain(c.NodeName); len(why) > 0 {
+		return wrong("node name", c.NodeName, errors.New(why[0]), "choose one with --node-name")
+	}
+	for _, p := range []struct {
+		on    string
+		value netip.Prefix
+		most  int
+	}{{"pod range", c.Pods, 24}, {"service range", c.Services, 28}} {
+		if !p.value.Addr().Is4() || p.value.Bits() > p.most {
+			return wrong(p.on, p.value.String(), fmt.Errorf("want an IPv4 range of /%d or larger", p.most), "")
+		}
+	}
+	if c.Pods.Overlaps(c.Services) {
+		return wrong("ranges", c.Pods.String(), fmt.Errorf("it overlaps the service range %s", c.Services), "choose others with --pod-range and --service-range")
+	}
+	return nil
+}
+
+// nodePods is this node's share of the pod range.
+func (c Config) nodePods() netip.Prefix { return netip.PrefixFrom(c.Pods.Masked().Addr(), 24) }
+
+// serviceAddress is the n-th address of the service range.
+func (c Config) serviceAddress(n int) netip.Addr {
+	ip := c.Services.Masked().Addr()
+	for range n {
+		ip = ip.Next()
+	}
+	return ip
+}
+
+// Addresses of the program's own services, as kubeadm chooses them.
+const (
+	apiServiceNumber = 1
+	dnsServiceNumber = 10
+)

@@ -1,0 +1,54 @@
+package bootstrap
+
+import (
+	"context"
+	"net/netip"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sampan/cluster/admission"
+	"sampan/cluster/auth"
+	"sampan/cluster/client"
+	"sampan/cluster/controller/furnish"
+	"sampan/cluster/kind"
+	"sampan/cluster/request"
+	"sampan/cluster/scheduler"
+	"sampan/cluster/verb"
+)
+
+// controllers is the table of what drives the cluster to its desired state,
+// each under its own user.
+func (r *running) controllers(as func(name string) client.Client) []part {
+	return []part{
+		{"scheduler", scheduler.New(scheduler.Config{
+			Client: r.verbs.As(auth.Component("kube-scheduler")), Log: r.log}).Run},
+		{"serviceaccount", furnish.ServiceAccount(as("service-account-controller"), r.log).Run},
+		{"root-ca", furnish.RootCA(as("root-ca-cert-publisher"), r.log, string(r.pki.CAPEM)).Run},
+	}
+}
+
+// admission is the table of what looks at a write before it is stored, in
+// upstream's order.
+func (r *running) admission() ([]any, error) {
+	services, err := admission.NewServices(r.reader, []netip.Prefix{r.cfg.Services}, admission.PortRange{First: 30000, Last: 32767})
+	if err != nil {
+		return nil, err
+	}
+	return []any{
+		admission.Namespaces{Reader: r.reader},
+		admission.ServiceAccounts{Reader: r.reader},
+		admission.Priorities{Reader: r.reader},
+		admission.Tolerations{},
+		services,
+	}, nil
+}
+
+// actions is the table of subresources with code of their own.
+func actions(tokens *auth.Tokens) map[string]verb.Action {
+	return map[string]verb.Action{
+		"serviceaccounts/token": func(ctx context.Context, r request.Request, _ kind.Object, body runtime.Object) (runtime.Object, error) {
+			return tokens.Request(ctx, r.Namespace, r.Name, body.(*authenticationv1.TokenRequest))
+		},
+	}
+}

@@ -1,0 +1,297 @@
+package bootstrap
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"sampan/cluster/admission"
+	"sampan/cluster/api"
+	"sampan/cluster/auth"
+	"sampan/cluster/client"
+	"sampan/cluster/kind"
+	"sampan/cluster/kind/apps"
+	"sampan/cluster/kind/coordination"
+	"sampan/cluster/kind/core"
+	"sampan/cluster/kind/discovery"
+	"sampan/cluster/object"
+	"sampan/cluster/schema"
+	"sampan/cluster/store"
+	"sampan/cluster/verb"
+	"sampan/engine"
+	"sampan/engine/cri"
+	"sampan/internal/fault"
+	"sampan/node"
+	"sampan/node/cni"
+	"sampan/node/dns"
+	"sampan/node/proxy"
+)
+
+// Program is the whole platform of one machine.
+type Program struct {
+	cfg Config
+	log *slog.Logger
+}
+
+// New checks the configuration. It touches nothing.
+func New(cfg Config) (*Program, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Program{cfg: cfg, log: cfg.Log}, nil
+}
+
+// Kinds is the table of all kinds that the program serves.
+func Kinds() *kind.Table {
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds())
+}
+
+// running is what Run has put together.
+type running struct {
+	Program
+	record  Record
+	engine  *engine.Engine
+	cri     *cri.Server
+	network *cni.Network
+	pki     *PKI
+	kinds   *kind.Table
+	store   *store.Store
+	verbs   *verb.API
+	may     *auth.Authorizer
+	who     *auth.Authenticator
+	pipe    *pipe
+	api     *api.Server
+	agent   *node.Agent
+	reader  client.Reader
+}
+
+// Run starts the platform and keeps it until ctx ends. Containers go on
+// running then; the next Run takes them over.
+func (p *Program) Run(ctx context.Context) error {
+	started := time.Now()
+	if os.Geteuid() != 0 {
+		return &fault.Error{Class: fault.Forbidden, Op: "start sampan", On: "as user " + strconv.Itoa(os.Geteuid()),
+			Err: errors.New("namespaces, mounts and cgroups need root"), Fix: "run it with sudo"}
+	}
+	lock, err := lockInstance(p.cfg.State, p.cfg.Run)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	r := &running{Program: *p, kinds: Kinds()}
+	r.record = Record{PID: os.Getpid(), Started: started, Version: p.cfg.Version, State: p.cfg.State, Run: p.cfg.Run,
+		Kubeconfig: p.cfg.Kubeconfig, Node: p.cfg.NodeName, Config: Saved{Pods: p.cfg.Pods.String(),
+			Services: p.cfg.Services.String(), NodeAddress: p.cfg.NodeAddress.String()}}
+	if err := r.record.write(); err != nil {
+		return err
+	}
+
+	// The port is taken first: of all that can go wrong it is the likeliest.
+	listener, err := listen(p.cfg.Listen, p.cfg.Port, "--port")
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	kubelet, err := listen(p.cfg.Listen, p.cfg.KubeletPort, "--kubelet-port")
+	if err != nil {
+		return err
+	}
+	defer kubelet.Close()
+
+	// The store waits for an election; the rest is made ready meanwhile.
+	opened := make(chan error, 1)
+	go func() { opened <- r.openStore(ctx) }()
+	err = r.openMachine(ctx)
+	err = errors.Join(err, <-opened)
+	if r.store != nil {
+		defer r.store.Close()
+	}
+	if r.engine != nil {
+		defer r.engine.Close()
+	}
+	if err == nil {
+		err = r.openCluster()
+	}
+	if err != nil {
+		return err
+	}
+	return r.serve(ctx, started, listener, kubelet)
+}
+
+// listen takes a TCP port, and says what to do if somebody has it.
+func listen(host string, port int, flag string) (net.Listener, error) {
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		f := &fault.Error{Op: "listen on", On: addr, Err: err}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			f.Class, f.Fix = fault.Exists, "stop what uses the port, or choose another with "+flag
+		}
+		return nil, f
+	}
+	return l, nil
+}
+
+func (r *running) openStore(ctx context.Context) (err error) {
+	r.store, err = store.Open(ctx, store.Config{
+		Dir: filepath.Join(r.cfg.State, "store"), Endpoints: r.cfg.EtcdEndpoints,
+		Kinds: r.kinds, Codec: object.Storage{}, Log: r.log, CheckShared: r.cfg.CheckShared,
+	})
+	return err
+}
+
+// openMachine makes the engine and the network ready, and the keys, which
+// name the node's address.
+func (r *running) openMachine(ctx context.Context) (err error) {
+	r.network, err = newNetwork(r.cfg, r.log)
+	if err != nil {
+		return err
+	}
+	if err := r.network.Setup(ctx); err != nil {
+		return err
+	}
+	r.pki, err = LoadPKI(PKIConfig{Dir: filepath.Join(r.cfg.State, "pki"), Names: []string{r.cfg.NodeName}, IPs: []net.IP{
+		r.network.NodeIP().AsSlice(), r.cfg.serviceAddress(apiServiceNumber).AsSlice()}})
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	r.engine, err = engine.Open(ctx, engine.Config{State: r.cfg.State, Run: r.cfg.Run, Log: r.log,
+		Self: []string{self, "--state", r.cfg.State, "--run", r.cfg.Run}})
+	if err != nil {
+		return err
+	}
+	r.cri, err = cri.New(cri.Config{Engine: r.engine, Network: podNetwork{r.network}, Version: r.cfg.Version, Log: r.log})
+	return err
+}
+
+func newNetwork(cfg Config, log *slog.Logger) (*cni.Network, error) {
+	return cni.New(cni.Config{Dir: filepath.Join(cfg.State, "network"), Instance: instance(cfg.State),
+		Pods: cfg.nodePods(), AllPods: cfg.Pods, Services: cfg.Services, FallbackNode: cfg.NodeAddress, Log: log})
+}
+
+func servicesTable(state string) string { return "sampan-" + instance(state) + "-services" }
+
+// openCluster puts the API together on the open store.
+func (r *running) openCluster() (err error) {
+	r.reader = verb.NewReader(r.kinds, r.store)
+	schemas := schema.New(r.kinds)
+	tokens, err := auth.NewTokens(auth.TokenConfig{SigningKey: r.pki.SigningKey, OldKeys: r.pki.OldKeys, Objects: r.reader})
+	if err != nil {
+		return err
+	}
+	r.who = &auth.Authenticator{ClientCA: []*x509.Certificate{r.pki.CA}, Tokens: tokens}
+	r.may = auth.NewAuthorizer()
+	plugins, err := r.admission()
+	if err != nil {
+		return err
+	}
+	r.verbs, err = verb.New(verb.Config{
+		Kinds: r.kinds, Store: r.store, Schemas: schemas, Authorizer: r.may,
+		Admission: admission.NewChain(plugins...),
+		Actions:   actions(tokens),
+	})
+	if err != nil {
+		return err
+	}
+	r.pipe = newPipe(r.cfg.NodeName)
+	r.api, err = api.New(api.Config{
+		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may,
+		Objects: r.reader, Dialer: r.pipe, Tokens: tokens, Log: r.log,
+		Checks: []api.Check{{Name: "etcd", Live: true, Run: func(ctx context.Context) error {
+			_, err := r.store.Sync(ctx)
+			return err
+		}}},
+	})
+	if err != nil {
+		return err
+	}
+	ip := r.network.NodeIP()
+	r.agent, err = node.New(node.Config{
+		Client: r.verbs.As(auth.Node(r.cfg.NodeName)), Runtime: r.cri, NodeName: r.cfg.NodeName,
+		Addresses: []corev1.NodeAddress{
+			{Type: corev1.NodeInternalIP, Address: ip.String()}, {Type: corev1.NodeHostName, Address: r.cfg.NodeName}},
+		PodCIDRs: []string{r.cfg.nodePods().String()},
+		StateDir: filepath.Join(r.cfg.State, "node"), CgroupRoot: r.engine.CgroupRoot(), ResolvConf: r.cfg.ResolvConf,
+		ClusterDNS: []string{r.cfg.serviceAddress(dnsServiceNumber).String()}, ClusterDomain: r.cfg.ClusterDomain,
+		Port: r.cfg.KubeletPort, Log: r.log,
+	})
+	return err
+}
+
+// serve runs everything until ctx ends, the API last.
+func (r *running) serve(ctx context.Context, started time.Time, listener, kubelet net.Listener) error {
+	inner, stopParts := context.WithCancel(ctx)
+	defer stopParts()
+	outer, stopAPI := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAPI()
+
+	failed := make(chan error, 1)
+	var all sync.WaitGroup
+	all.Go(func() { failed <- r.api.Serve(outer, api.TLS(r.pki.Serving, r.pki.CA), listener) })
+
+	url := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(r.cfg.Port))
+	if err := (Kubeconfig{Server: url, CA: r.pki.CAPEM, User: AdminUser, Client: r.pki.Admin}).Write(r.cfg.Kubeconfig); err != nil {
+		return err
+	}
+	if err := r.firstObjects(ctx); err != nil {
+		return fmt.Errorf("make the objects that every cluster has: %w", err)
+	}
+	all.Go(func() { supervise(inner, r.log, r.parts(kubelet)) })
+	r.record.Server = url
+	if err := r.record.write(); err != nil {
+		return err
+	}
+	if r.cfg.Ready != nil {
+		r.cfg.Ready(Ready{Server: url, Kubeconfig: r.cfg.Kubeconfig, Node: r.cfg.NodeName, Took: time.Since(started)})
+	}
+	r.log.Info("up", "server", url, "node", r.cfg.NodeName, "took", time.Since(started).Round(time.Millisecond))
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	stopParts()
+	stopAPI()
+	r.pipe.Close()
+	all.Wait()
+	return err
+}
+
+// parts are what runs beside the API.
+func (r *running) parts(kubelet net.Listener) []part {
+	as := func(name string) client.Client { return r.verbs.As(auth.ServiceAccount("kube-system", name)) }
+	nodeTLS := tls.NewListener(kubelet, api.TLS(r.pki.Serving, r.pki.CA))
+	handler := r.agent.Handler()
+	return append(r.controllers(as), []part{
+		{"engine", r.engine.Run},
+		{"cri", func(ctx context.Context) error { return r.cri.Serve(ctx, filepath.Join(r.cfg.Run, "cri.sock")) }},
+		{"node", r.agent.Run},
+		{"node-api", func(ctx context.Context) error {
+			return serve(ctx, nodeTLS, guarded(handler, r.cfg.NodeName, r.who, r.may))
+		}},
+		{"node-api-local", func(ctx context.Context) error { return serve(ctx, r.pipe, handler) }},
+		{"proxy", proxy.New(proxy.Config{Client: r.verbs.As(auth.Component("kube-proxy")), Node: r.cfg.NodeName,
+			Table: servicesTable(r.cfg.State), ServiceRange: r.cfg.Services, Log: r.log}).Run},
+		{"dns", dns.New(dns.Config{Client: as("coredns"), Address: r.cfg.serviceAddress(dnsServiceNumber), Ranges: []netip.Prefix{r.cfg.Pods, r.cfg.Services},
+			Domain: r.cfg.ClusterDomain, ResolvConf: r.cfg.ResolvConf, Log: r.log}).Run},
+	}...)
+}

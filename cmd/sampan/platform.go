@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sampan/bootstrap"
+)
+
+// platformCommands are the commands about the whole program and the cluster.
+func platformCommands(g *globals) []*cobra.Command {
+	return []*cobra.Command{
+		newUpCommand(g), newDownCommand(g), newStatusCommand(g), newResetCommand(g),
+		newKubectlCommand(g), newWhyCommand(g),
+	}
+}
+
+// platformFlags puts the flags of a Config on a command.
+func platformFlags(cmd *cobra.Command, cfg *bootstrap.Config) {
+	f := cmd.Flags()
+	f.StringVar(&cfg.Kubeconfig, "kubeconfig", "/etc/sampan/kubeconfig", "where the administrator's kubeconfig is written")
+	f.StringVar(&cfg.NodeName, "node-name", "", "name of this node (default: the host name)")
+	f.StringVar(&cfg.Listen, "listen", "0.0.0.0", "address on which the API and the node listen")
+	f.IntVar(&cfg.Port, "port", 6443, "port of the API")
+	f.IntVar(&cfg.KubeletPort, "kubelet-port", 10250, "port of the node's own API")
+	f.StringVar(&cfg.ClusterDomain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
+	f.StringVar(&cfg.ResolvConf, "resolv-conf", "/etc/resolv.conf", "the machine's resolver settings, for names outside the cluster")
+	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-servers", nil, "an etcd cluster to use instead of the embedded one")
+	f.Var((*prefixValue)(&cfg.Pods), "pod-range", "addresses of all pods (default 10.244.0.0/16)")
+	f.Var((*prefixValue)(&cfg.Services), "service-range", "addresses of services (default 10.96.0.0/16)")
+	f.BoolVar(&cfg.CheckShared, "check-shared", false, "find writes to shared objects (slow; for tests)")
+	_ = f.MarkHidden("check-shared")
+}
+
+// prefixValue is a flag that takes an address range.
+type prefixValue netip.Prefix
+
+func (p *prefixValue) String() string {
+	if v := netip.Prefix(*p); v.IsValid() {
+		return v.String()
+	}
+	return ""
+}
+
+func (p *prefixValue) Set(s string) error {
+	v, err := netip.ParsePrefix(s)
+	*p = prefixValue(v)
+	return err
+}
+
+func (*prefixValue) Type() string { return "range" }
+
+// progress prints what is under way, for whatever may take over a second.
+type progress struct {
+	out   io.Writer
+	start time.Time
+}
+
+func newProgress(out io.Writer) *progress { return &progress{out, time.Now()} }
+
+func (p *progress) say(format string, args ...any) {
+	fmt.Fprintf(p.out, "%6.1fs  %s\n", time.Since(p.start).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// executable is this program, for starting it again.
+func executable() string {
+	if self, err := os.Executable(); err == nil {
+		return self
+	}
+	return "/proc/self/exe"
+}

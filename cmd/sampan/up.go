@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sampan/bootstrap"
+	"sampan/internal/fault"
+)
+
+// notifyFD is the variable that names a descriptor on which a detached program
+// says, in one line of JSON, that it is up or why it is not.
+const notifyFD = "SAMPAN_NOTIFY_FD"
+
+func newUpCommand(g *globals) *cobra.Command {
+	var cfg bootstrap.Config
+	var detach, verbose bool
+	cmd := &cobra.Command{
+		Use:   "up [flags]",
+		Short: "Start the platform: the container engine and a Kubernetes of one node",
+		Long: `Up starts the whole platform in one process and keeps it until it is
+interrupted, or stopped by "sampan down". Containers go on running then, and
+the next up takes them over without a restart.
+
+Exit codes: 0 stopped as asked, 1 an error.`,
+		Example: "  sampan up --detach\n  sampan --state /tmp/a --run /tmp/a/run up --port 7443 --kubelet-port 11250 --kubeconfig /tmp/a/kubeconfig",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if detach {
+				return upDetached(g)
+			}
+			// The heap of an idle platform is small: collecting it a little
+			// more often costs nothing and keeps it so.
+			debug.SetGCPercent(50)
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			cfg.State, cfg.Run, cfg.Version = g.State, g.Run, version
+			cfg.Log = slog.New(slog.NewTextHandler(g.err, &slog.HandlerOptions{Level: level}))
+			tell := notifier()
+			cfg.Ready = func(r bootstrap.Ready) {
+				tell(notice{Ready: &r})
+				fmt.Fprintf(g.out, "sampan is up after %.1f s\n  node        %s\n  API         %s\n  kubeconfig  %s\n",
+					r.Took.Seconds(), r.Node, r.Server, r.Kubeconfig)
+			}
+			program, err := bootstrap.New(cfg)
+			if err == nil {
+				err = program.Run(cmd.Context())
+			}
+			if err != nil {
+				tell(notice{Error: err.Error()})
+			}
+			return err
+		},
+	}
+	platformFlags(cmd, &cfg)
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "run in the background; returns when the platform is up")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
+	return cmd
+}
+
+// notice is what a detached program says once.
+type notice struct {
+	Ready *bootstrap.Ready `json:"ready,omitempty"`
+	Error string           `json:"error,omitempty"`
+}
+
+// notifier returns a function that says a notice to whoever started this
+// program detached; to nobody if nobody did.
+func notifier() func(notice) {
+	fd, err := strconv.Atoi(os.Getenv(notifyFD))
+	if err != nil {
+		return func(notice) {}
+	}
+	os.Unsetenv(notifyFD)
+	syscall.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "notify")
+	return func(n notice) {
+		// Nobody is left to hear of a failure to tell.
+		_ = json.NewEncoder(f).Encode(n)
+		_ = f.Close()
+	}
+}
+
+// upDetached starts this command again without --detach, in a session of its
+// own, and waits until it is up or has failed.
+func upDetached(g *globals) error {
+	p := newProgress(g.err)
+	p.say("starting sampan on %s", g.State)
+	if err := os.MkdirAll(g.Run, 0o755); err != nil {
+		return &fault.Error{Op: "make directory", On: g.Run, Err: err, Fix: "run as root, or choose another with --run"}
+	}
+	logPath := filepath.Join(g.Run, "sampan.log")
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return &fault.Error{Op: "open log", On: logPath, Err: err}
+	}
+	defer log.Close()
+	hear, say, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer hear.Close()
+	var args []string
+	for _, a := range os.Args[1:] {
+		if a != "--detach" && a != "-d" && a != "--detach=true" {
+			args = append(args, a)
+		}
+	}
+	child := exec.Command(executable(), args...)
+	child.Env = append(os.Environ(), notifyFD+"=3")
+	child.Stdout, child.Stderr, child.ExtraFiles = log, log, []*os.File{say}
+	child.Dir = "/"
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := child.Start(); err != nil {
+		return &fault.Error{Op: "start", On: child.Path, Err: err}
+	}
+	say.Close()
+
+	heard := make(chan notice, 1)
+	go func() {
+		var n notice
+		line, err := bufio.NewReader(hear).ReadBytes('\n')
+		if err != nil || json.Unmarshal(line, &n) != nil {
+			n = notice{Error: "it ended without a word; see " + logPath}
+		}
+		heard <- n
+	}()
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case n := <-heard:
+			if n.Ready == nil {
+				_ = child.Wait()
+				return errors.New(strings.TrimPrefix(n.Error, "sampan: "))
+			}
+			fmt.Fprintf(g.out, "sampan is up after %.1f s (process %d)\n  node        %s\n  API         %s\n  kubeconfig  %s\n  log         %s\n",
+				n.Ready.Took.Seconds(), child.Process.Pid, n.Ready.Node, n.Ready.Server, n.Ready.Kubeconfig, logPath)
+			return child.Process.Release()
+		case <-tick.C:
+			p.say("still starting; its log is %s", logPath)
+		}
+	}
+}
