@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/kind"
@@ -43,6 +43,13 @@ func Node() *kind.Kind {
 }
 
 func defaultNode(n *corev1.Node) {
+	// The singular field is the first of the plural.
+	switch {
+	case len(n.Spec.PodCIDRs) == 0 && n.Spec.PodCIDR != "":
+		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
+	case len(n.Spec.PodCIDRs) > 0:
+		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
+	}
 	if n.Status.Allocatable == nil && n.Status.Capacity != nil {
 		n.Status.Allocatable = n.Status.Capacity.DeepCopy()
 	}
@@ -52,15 +59,19 @@ func defaultNode(n *corev1.Node) {
 
 func validateNode(n, old *corev1.Node) (errs field.ErrorList) {
 	spec := field.NewPath("spec")
-	errs = append(errs, podspec.ValidateTaints(n.Spec.Taints, spec.Child("taints"))...)
-	for i, cidr := range n.Spec.PodCIDRs {
-		if _, err := netip.ParsePrefix(cidr); err != nil {
-			errs = append(errs, field.Invalid(spec.Child("podCIDRs").Index(i), cidr,
-				"must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
+	errs = append(errs, podspec.ValidateTaints(n.Spec.Taints, field.NewPath("metadata", "taints"))...) // sic
+	six, cidrs := 0, n.Spec.PodCIDRs
+	for i, cidr := range cidrs {
+		errs = append(errs, validation.IsValidCIDR(spec.Child("podCIDRs").Index(i), cidr)...)
+		if slices.Contains(n.Spec.PodCIDRs[:i], cidr) {
+			errs = append(errs, field.Duplicate(spec.Child("podCIDRs").Index(i), cidr))
+		}
+		if strings.Contains(cidr, ":") {
+			six++
 		}
 	}
-	if len(n.Spec.PodCIDRs) > 2 {
-		errs = append(errs, field.Invalid(spec.Child("podCIDRs"), n.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family"))
+	if n := len(n.Spec.PodCIDRs); n > 2 || n == 2 && six != 1 {
+		errs = append(errs, field.Invalid(spec.Child("podCIDRs"), cidrs, "may specify no more than one CIDR for each IP family"))
 	}
 	errs = append(errs, quantities(n.Status.Capacity, field.NewPath("status", "capacity"))...)
 	errs = append(errs, quantities(n.Status.Allocatable, field.NewPath("status", "allocatable"))...)
@@ -72,6 +83,9 @@ func validateNode(n, old *corev1.Node) (errs field.ErrorList) {
 	}
 	if old.Spec.ProviderID != "" && n.Spec.ProviderID != old.Spec.ProviderID {
 		errs = append(errs, field.Forbidden(spec.Child("providerID"), "node updates may not change providerID except from \"\" to valid"))
+	}
+	if n.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {
+		errs = append(errs, field.Forbidden(spec.Child("externalID"), "may not be updated"))
 	}
 	addresses := map[corev1.NodeAddress]bool{}
 	for i, a := range n.Status.Addresses {
@@ -85,7 +99,7 @@ func validateNode(n, old *corev1.Node) (errs field.ErrorList) {
 
 func quantities(l corev1.ResourceList, path *field.Path) (errs field.ErrorList) {
 	for _, name := range slices.Sorted(maps.Keys(l)) {
-		errs = append(errs, podspec.ValidateQuantity(name, l[name], path.Key(string(name)))...)
+		errs = append(errs, podspec.ValidateQuantity(name, l[name], path.Child(string(name)))...)
 	}
 	return errs
 }

@@ -127,10 +127,17 @@ func prepareService(s, old *corev1.Service) {
 		return
 	}
 	defer func() { syncClusterIPs(s); dropByType(s, old) }()
+	if s.Spec.ClusterIP != old.Spec.ClusterIP && len(s.Spec.ClusterIPs) > 0 && slices.Equal(s.Spec.ClusterIPs, old.Spec.ClusterIPs) {
+		// A client that knows one field changed it: the other follows.
+		s.Spec.ClusterIPs = slices.Clone(s.Spec.ClusterIPs)
+		if s.Spec.ClusterIPs[0] = s.Spec.ClusterIP; s.Spec.ClusterIP == "" {
+			s.Spec.ClusterIPs = nil
+		}
+	}
 	if s.Spec.Type == corev1.ServiceTypeExternalName || old.Spec.Type == corev1.ServiceTypeExternalName {
 		return
 	}
-	if s.Spec.ClusterIP == "" && (len(s.Spec.ClusterIPs) == 0 || slices.Equal(s.Spec.ClusterIPs, old.Spec.ClusterIPs)) {
+	if s.Spec.ClusterIP == "" && len(s.Spec.ClusterIPs) == 0 {
 		s.Spec.ClusterIP = old.Spec.ClusterIP
 		s.Spec.ClusterIPs = slices.Clone(old.Spec.ClusterIPs)
 	}

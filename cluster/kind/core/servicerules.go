@@ -17,7 +17,7 @@ import (
 const headless = corev1.ClusterIPNone
 
 func isHeadless(s *corev1.Service) bool {
-	return len(s.Spec.ClusterIPs) > 0 && s.Spec.ClusterIPs[0] == headless || s.Spec.ClusterIP == headless
+	return len(s.Spec.ClusterIPs) == 1 && s.Spec.ClusterIPs[0] == headless
 }
 
 func validateService(s, old *corev1.Service) (errs field.ErrorList) {
@@ -47,11 +47,6 @@ func serviceType(s *corev1.Service, spec *field.Path) (errs field.ErrorList) {
 	}
 	switch s.Spec.Type {
 	case corev1.ServiceTypeLoadBalancer:
-		for i, p := range s.Spec.Ports {
-			if p.Port == 10250 { // a load balancer here would publish the node's API
-				errs = append(errs, field.Invalid(ports.Index(i), p.Port, "may not expose port 10250 externally since it is used by kubelet"))
-			}
-		}
 		if none {
 			errs = append(errs, field.Invalid(spec.Child("clusterIPs").Index(0), headless, "may not be set to 'None' for LoadBalancer services"))
 		}
@@ -111,7 +106,7 @@ func servicePorts(s *corev1.Service, path *field.Path) (errs field.ErrorList) {
 			errs = append(errs, kind.QualifiedName(*p.AppProtocol, path.Child("appProtocol"))...)
 		}
 		if p.NodePort != 0 {
-			if !needsNodePort(s.Spec.Type) {
+			if s.Spec.Type == corev1.ServiceTypeClusterIP {
 				errs = append(errs, field.Forbidden(path.Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
 			}
 			key := number{p.Protocol, p.NodePort}
@@ -161,37 +156,8 @@ func sessionAffinity(s *corev1.ServiceSpec, spec *field.Path) (errs field.ErrorL
 }
 
 func serviceAddresses(s *corev1.Service, spec *field.Path) (errs field.ErrorList) {
-	ips := spec.Child("clusterIPs")
-	if len(s.Spec.ClusterIPs) > 0 && s.Spec.ClusterIP != s.Spec.ClusterIPs[0] {
-		errs = append(errs, field.Invalid(ips, s.Spec.ClusterIPs, "first value must match `clusterIP`"))
-	}
-	if len(s.Spec.ClusterIPs) > 2 {
-		errs = append(errs, field.Invalid(ips, s.Spec.ClusterIPs, "may only hold up to 2 values"))
-	}
 	if s.Spec.Type != corev1.ServiceTypeExternalName {
-		four, six := 0, 0
-		for i, ip := range s.Spec.ClusterIPs {
-			if ip == headless || ip == "" {
-				if i > 0 || len(s.Spec.ClusterIPs) > 1 {
-					errs = append(errs, field.Invalid(ips.Index(i), ip, "must be empty, 'None', or a valid IP address"))
-				}
-				continue
-			}
-			a, err := netip.ParseAddr(ip)
-			if err != nil {
-				errs = append(errs, validation.IsValidIP(ips.Index(i), ip)...)
-				continue
-			}
-			if a.Is4() {
-				four++
-			} else {
-				six++
-			}
-		}
-		if four > 1 || six > 1 {
-			errs = append(errs, field.Invalid(ips, s.Spec.ClusterIPs, "may specify no more than one IP for each IP family, i.e. [\"10.0.0.1\", \"2001:db8::1\"]"))
-		}
-		errs = append(errs, families(s, spec)...)
+		errs = clusterIPs(s, spec)
 	}
 	for i, ip := range s.Spec.ExternalIPs {
 		path := spec.Child("externalIPs").Index(i)
@@ -204,42 +170,71 @@ func serviceAddresses(s *corev1.Service, spec *field.Path) (errs field.ErrorList
 	return errs
 }
 
-func families(s *corev1.Service, spec *field.Path) (errs field.ErrorList) {
-	path := spec.Child("ipFamilies")
+// clusterIPs checks the addresses in the cluster and their families.
+func clusterIPs(s *corev1.Service, spec *field.Path) (errs field.ErrorList) {
+	path, families := spec.Child("clusterIPs"), spec.Child("ipFamilies")
+	ips := s.Spec.ClusterIPs
+	switch {
+	case s.Spec.ClusterIP == "" && len(ips) > 0:
+		errs = append(errs, field.Invalid(path, ips, "must be empty when `clusterIP` is not specified"))
+	case s.Spec.ClusterIP != "" && len(ips) == 0:
+		errs = append(errs, field.Required(path, ""))
+	case s.Spec.ClusterIP != "" && ips[0] != s.Spec.ClusterIP:
+		errs = append(errs, field.Invalid(path, ips, "first value must match `clusterIP`"))
+	}
 	seen := map[corev1.IPFamily]bool{}
 	for i, f := range s.Spec.IPFamilies {
-		errs = append(errs, kind.OneOf(f, path.Index(i), corev1.IPv4Protocol, corev1.IPv6Protocol)...)
+		if f != corev1.IPv4Protocol && f != corev1.IPv6Protocol {
+			errs = append(errs, field.NotSupported(families.Index(i), f, []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}))
+		}
 		if seen[f] {
-			errs = append(errs, field.Duplicate(path.Index(i), f))
+			errs = append(errs, field.Duplicate(families.Index(i), f))
 		}
 		seen[f] = true
 	}
 	if p := s.Spec.IPFamilyPolicy; p != nil {
 		errs = append(errs, kind.OneOf(*p, spec.Child("ipFamilyPolicy"), corev1.IPFamilyPolicyPreferDualStack,
 			corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack)...)
-		if *p == corev1.IPFamilyPolicySingleStack {
-			if len(s.Spec.IPFamilies) > 1 {
-				errs = append(errs, field.Invalid(path, s.Spec.IPFamilies, "may only hold 1 value when `ipFamilyPolicy` is 'SingleStack'"))
-			}
-			if len(s.Spec.ClusterIPs) > 1 {
-				errs = append(errs, field.Invalid(spec.Child("clusterIPs"), s.Spec.ClusterIPs, "may only hold 1 value when `ipFamilyPolicy` is 'SingleStack'"))
-			}
-		}
 	}
-	for i, ip := range s.Spec.ClusterIPs {
-		a, err := netip.ParseAddr(ip)
-		if err != nil || i >= len(s.Spec.IPFamilies) {
+	valid, six := true, 0
+	for i, ip := range ips {
+		if i == 0 && ip == headless {
+			if len(ips) > 1 {
+				valid = false
+				errs = append(errs, field.Invalid(path, ips, "'None' must be the first and only value"))
+			}
 			continue
 		}
-		if f := s.Spec.IPFamilies[i]; a.Is4() != (f == corev1.IPv4Protocol) {
-			want := "IPv4"
-			if f == corev1.IPv6Protocol {
-				want = "IPv6"
-			}
-			errs = append(errs, field.Invalid(spec.Child("clusterIPs").Index(i), ip, fmt.Sprintf("expected an %s value as indicated by `ipFamilies[%d]`", want, i)))
+		bad := validation.IsValidIP(path.Index(i), ip)
+		valid = valid && len(bad) == 0
+		errs = append(errs, bad...)
+		if isIPv6(ip) {
+			six++
+		}
+	}
+	if len(ips) > 2 {
+		errs = append(errs, field.Invalid(path, ips, "may only hold up to 2 values"))
+	}
+	if !valid {
+		return errs
+	}
+	if len(ips) > 1 && (six == 0 || six == len(ips)) {
+		errs = append(errs, field.Invalid(path, ips, "may specify no more than one IP for each IP family"))
+	}
+	for i := 0; i < min(len(ips), len(s.Spec.IPFamilies)) && !isHeadless(s); i++ {
+		switch f := s.Spec.IPFamilies[i]; {
+		case f == corev1.IPv4Protocol && isIPv6(ips[i]):
+			errs = append(errs, field.Invalid(path.Index(i), ips[i], fmt.Sprintf("expected an IPv4 value as indicated by `ipFamilies[%v]`", i)))
+		case f == corev1.IPv6Protocol && !isIPv6(ips[i]):
+			errs = append(errs, field.Invalid(path.Index(i), ips[i], fmt.Sprintf("expected an IPv6 value as indicated by `ipFamilies[%v]`", i)))
 		}
 	}
 	return errs
+}
+
+func isIPv6(ip string) bool {
+	a, err := netip.ParseAddr(ip)
+	return err == nil && a.Is6()
 }
 
 func trafficPolicies(s *corev1.Service, spec *field.Path) (errs field.ErrorList) {
@@ -269,48 +264,80 @@ func trafficPolicies(s *corev1.Service, spec *field.Path) (errs field.ErrorList)
 
 func loadBalancer(s *corev1.Service, spec *field.Path) (errs field.ErrorList) {
 	lb := s.Spec.Type == corev1.ServiceTypeLoadBalancer
-	ranges := spec.Child("loadBalancerSourceRanges")
+	ranges := spec.Child("LoadBalancerSourceRanges") // sic
 	if len(s.Spec.LoadBalancerSourceRanges) > 0 && !lb {
 		errs = append(errs, field.Forbidden(ranges, "may only be used when `type` is 'LoadBalancer'"))
 	}
 	for i, r := range s.Spec.LoadBalancerSourceRanges {
-		if _, err := netip.ParsePrefix(strings.TrimSpace(r)); err != nil {
-			errs = append(errs, field.Invalid(ranges.Index(i), r, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
-		}
+		errs = append(errs, validation.IsValidCIDR(ranges.Index(i), strings.TrimSpace(r))...)
 	}
 	switch a := s.Spec.AllocateLoadBalancerNodePorts; {
 	case a != nil && !lb:
 		errs = append(errs, field.Forbidden(spec.Child("allocateLoadBalancerNodePorts"), "may only be used when `type` is 'LoadBalancer'"))
 	case a == nil && lb:
-		errs = append(errs, field.Required(spec.Child("allocateLoadBalancerNodePorts"), ""))
+		errs = append(errs, field.Required(field.NewPath("allocateLoadBalancerNodePorts"), ""))
 	}
 	if c := s.Spec.LoadBalancerClass; c != nil {
-		if !lb {
+		if lb {
+			errs = append(errs, kind.QualifiedName(*c, spec.Child("loadBalancerClass"))...)
+		} else {
 			errs = append(errs, field.Forbidden(spec.Child("loadBalancerClass"), "may only be used when `type` is 'LoadBalancer'"))
 		}
-		errs = append(errs, kind.QualifiedName(*c, spec.Child("loadBalancerClass"))...)
 	}
 	return errs
 }
 
+// serviceChange: the first address and family are given once, and stay as
+// long as the service has any. A second one may come and go.
 func serviceChange(s, old *corev1.Service, spec *field.Path) (errs field.ErrorList) {
-	// A cluster address is given once and stays as long as the type has one.
-	if hasClusterIP(old.Spec.Type) && hasClusterIP(s.Spec.Type) && len(old.Spec.ClusterIPs) > 0 && old.Spec.ClusterIPs[0] != "" {
-		now := ""
-		if len(s.Spec.ClusterIPs) > 0 {
-			now = s.Spec.ClusterIPs[0]
-		}
-		if now != old.Spec.ClusterIPs[0] {
-			errs = append(errs, field.Invalid(spec.Child("clusterIPs").Index(0), now, "may not change once set"))
-		}
-	}
-	if len(old.Spec.IPFamilies) > 0 && len(s.Spec.IPFamilies) > 0 && hasClusterIP(old.Spec.Type) && hasClusterIP(s.Spec.Type) &&
-		s.Spec.IPFamilies[0] != old.Spec.IPFamilies[0] {
-		errs = append(errs, field.Invalid(spec.Child("ipFamilies").Index(0), s.Spec.IPFamilies[0], "may not change once set"))
+	if s.Spec.Type != corev1.ServiceTypeExternalName && old.Spec.Type != corev1.ServiceTypeExternalName {
+		errs = append(errs, addressChange(s, old, spec)...)
 	}
 	bothLB := s.Spec.Type == corev1.ServiceTypeLoadBalancer && old.Spec.Type == corev1.ServiceTypeLoadBalancer
 	if bothLB && !kind.Equal(s.Spec.LoadBalancerClass, old.Spec.LoadBalancerClass) {
 		errs = append(errs, field.Invalid(spec.Child("loadBalancerClass"), s.Spec.LoadBalancerClass, "may not change once set"))
+	}
+	local := corev1.ServiceExternalTrafficPolicyLocal
+	if bothLB && s.Spec.ExternalTrafficPolicy == local && old.Spec.ExternalTrafficPolicy == local &&
+		s.Spec.HealthCheckNodePort != old.Spec.HealthCheckNodePort {
+		errs = append(errs, field.Forbidden(spec.Child("healthCheckNodePort"), "field is immutable"))
+	}
+	return errs
+}
+
+func addressChange(s, old *corev1.Service, spec *field.Path) (errs field.ErrorList) {
+	if isHeadless(s) && isHeadless(old) {
+		return nil
+	}
+	single := s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
+	path, now, was := spec.Child("clusterIPs"), s.Spec.ClusterIPs, old.Spec.ClusterIPs
+	switch {
+	case len(now) == 0 && len(was) > 0:
+		errs = append(errs, field.Invalid(path.Index(0), now, "primary clusterIP can not be unset"))
+	case len(now) == len(was):
+		for i := range now {
+			if now[i] != was[i] {
+				errs = append(errs, field.Invalid(path.Index(i), now, "may not change once set"))
+			}
+		}
+	case len(was) > 0 && now[0] != was[0]:
+		errs = append(errs, field.Invalid(path.Index(0), now, "may not change once set"))
+	}
+	if len(now) == 1 && len(was) > 1 && !single {
+		errs = append(errs, field.Invalid(spec.Child("ipFamilyPolicy"), s.Spec.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary clusterIP"))
+	}
+	if isHeadless(s) != isHeadless(old) {
+		return errs
+	}
+	fpath, f, of := spec.Child("ipFamilies"), s.Spec.IPFamilies, old.Spec.IPFamilies
+	if len(f) > 0 && len(of) > 0 && f[0] != of[0] || len(f) == 2 && len(of) == 2 && f[1] != of[1] {
+		errs = append(errs, field.Invalid(fpath.Index(0), f, "may not change once set"))
+	}
+	if len(f) == 0 && len(of) > 0 && len(now) == 0 {
+		errs = append(errs, field.Invalid(fpath.Index(0), f, "primary ipFamily can not be unset"))
+	}
+	if len(f) == 1 && len(of) > 1 && !single {
+		errs = append(errs, field.Invalid(spec.Child("ipFamilyPolicy"), s.Spec.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary ipFamily"))
 	}
 	return errs
 }
@@ -318,9 +345,12 @@ func serviceChange(s, old *corev1.Service, spec *field.Path) (errs field.ErrorLi
 func validateServiceStatus(s, _ *corev1.Service) (errs field.ErrorList) {
 	path := field.NewPath("status", "loadBalancer", "ingress")
 	if s.Spec.Type != corev1.ServiceTypeLoadBalancer && len(s.Status.LoadBalancer.Ingress) > 0 {
-		errs = append(errs, field.Forbidden(path, "may only be used when `spec.type` is \"LoadBalancer\""))
+		errs = append(errs, field.Forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'"))
 	}
 	for i, in := range s.Status.LoadBalancer.Ingress {
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+			break
+		}
 		path := path.Index(i)
 		if in.IP != "" {
 			errs = append(errs, validation.IsValidIP(path.Child("ip"), in.IP)...)
@@ -329,7 +359,9 @@ func validateServiceStatus(s, _ *corev1.Service) (errs field.ErrorList) {
 			if in.IP == "" {
 				errs = append(errs, field.Forbidden(path.Child("ipMode"), "may not be specified when `ip` is not set"))
 			}
-			errs = append(errs, kind.OneOfIfSet(*in.IPMode, path.Child("ipMode"), corev1.LoadBalancerIPModeVIP, corev1.LoadBalancerIPModeProxy)...)
+			errs = append(errs, kind.OneOfIfSet(*in.IPMode, path.Child("ipMode"), corev1.LoadBalancerIPModeProxy, corev1.LoadBalancerIPModeVIP)...)
+		} else if in.IP != "" {
+			errs = append(errs, field.Required(path.Child("ipMode"), "must be specified when `ip` is set"))
 		}
 		if in.Hostname != "" {
 			errs = append(errs, kind.DNSSubdomain(in.Hostname, path.Child("hostname"))...)

@@ -78,6 +78,17 @@ func native(name corev1.ResourceName) bool {
 // overcommit is true for what may be promised more often than it is there.
 func overcommit(name corev1.ResourceName) bool { return native(name) && !isHuge(name) }
 
+// standard are the resources without a domain, of containers and of quotas.
+var standard = func() map[corev1.ResourceName]bool {
+	all := map[corev1.ResourceName]bool{}
+	for _, name := range strings.Fields(`cpu memory ephemeral-storage storage
+		requests.cpu requests.memory requests.storage requests.ephemeral-storage limits.cpu limits.memory limits.ephemeral-storage
+		pods resourcequotas services replicationcontrollers secrets configmaps persistentvolumeclaims services.nodeports services.loadbalancers`) {
+		all[corev1.ResourceName(name)] = true
+	}
+	return all
+}()
+
 // containerResource checks the name of what a container asks for.
 func containerResource(name corev1.ResourceName, path *field.Path) (errs field.ErrorList) {
 	for _, msg := range validation.IsQualifiedName(string(name)) {
@@ -88,6 +99,9 @@ func containerResource(name corev1.ResourceName, path *field.Path) (errs field.E
 	}
 	switch {
 	case !strings.Contains(string(name), "/"):
+		if !standard[name] && !isHuge(name) && !strings.HasPrefix(string(name), "requests."+corev1.ResourceHugePagesPrefix) {
+			errs = append(errs, field.Invalid(path, name, "must be a standard resource type or fully qualified"))
+		}
 		if name != corev1.ResourceCPU && name != corev1.ResourceMemory && name != corev1.ResourceEphemeralStorage && !isHuge(name) {
 			errs = append(errs, field.Invalid(path, name, "must be a standard resource for containers"))
 		}

@@ -126,7 +126,9 @@ func TestPodRules(t *testing.T) {
 			`spec.containers[0].resources.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0`,
 			`spec.containers[0].resources.requests[cpu]: Invalid value: "-1": must be greater than or equal to 0`}},
 		{"a short name is a standard resource", `containers: [{name: a, image: a, resources: {limits: {gpus: 1}}}]`, []string{
+			`spec.containers[0].resources.limits[gpus]: Invalid value: "gpus": must be a standard resource type or fully qualified`,
 			`spec.containers[0].resources.limits[gpus]: Invalid value: "gpus": must be a standard resource for containers`,
+			`spec.containers[0].resources.requests[gpus]: Invalid value: "gpus": must be a standard resource type or fully qualified`,
 			`spec.containers[0].resources.requests[gpus]: Invalid value: "gpus": must be a standard resource for containers`}},
 		{"devices are whole", `containers: [{name: a, image: a, resources: {limits: {example.com/gpu: 1500m}}}]`, []string{
 			`spec.containers[0].resources.limits[example.com/gpu]: Invalid value: "1500m": must be an integer`,

@@ -71,7 +71,7 @@ func TestResizeChangesCPUAndMemoryOnly(t *testing.T) {
 	old := pod(t, `containers: [{name: a, image: a, resources: {limits: {cpu: 2}, requests: {cpu: 1}}}]`)
 	compare(t, podspec.ValidateResize(pod(t, `containers: [{name: a, image: a, resources: {limits: {cpu: 4}, requests: {cpu: 2}}}]`), old))
 	compare(t, podspec.ValidateResize(pod(t, `containers: [{name: a, image: a, resources: {limits: {cpu: 2, memory: 1Gi}, requests: {cpu: 2, memory: 1Gi}}}]`), old),
-		`spec: Invalid value: "Guaranteed": Pod QOS Class may not change as a result of resizing`)
+		`spec: Invalid value: "": Pod QOS Class may not change as a result of resizing`)
 	errs := podspec.ValidateResize(pod(t, `containers: [{name: a, image: b, resources: {limits: {cpu: 2}, requests: {cpu: 1}}}]`), old)
 	if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), "spec: Forbidden: only cpu and memory resources are mutable") {
 		t.Errorf("errors %v", errs)
