@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -119,7 +120,7 @@ func managerOf(agent string) string {
 	name, _, _ := strings.Cut(agent, "/")
 	var b strings.Builder
 	for _, r := range name {
-		if b.Len()+4 > metavalidation.FieldManagerMaxLength {
+		if b.Len()+utf8.RuneLen(r) > metavalidation.FieldManagerMaxLength {
 			break
 		}
 		if unicode.IsPrint(r) {
