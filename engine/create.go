@@ -60,7 +60,7 @@ func (e *Engine) CreateStandalone(ctx context.Context, sc SandboxConfig, c Conta
 		}
 	}
 	if err != nil {
-		return Container{}, errors.Join(err, e.dropSandbox(r))
+		return Container{}, join(err, e.dropSandbox(r))
 	}
 	return out, nil
 }
@@ -94,7 +94,7 @@ func (e *Engine) create(ctx context.Context, id string, s *sandboxRecord, c Cont
 	fail := func(err error) (Container, error) {
 		e.release("c", c.Name, id)
 		clean := context.WithoutCancel(ctx)
-		err = errors.Join(in("create container", short(id), err), e.Snapshots.Remove(clean, id))
+		err = join(in("create container", short(id), err), e.Snapshots.Remove(clean, id))
 		undo()
 		return Container{}, err
 	}

@@ -61,7 +61,7 @@ func (e *Engine) createSandbox(ctx context.Context, id string, c SandboxConfig, 
 	}
 	if err != nil {
 		clean := context.WithoutCancel(ctx)
-		err = errors.Join(in("create sandbox", short(id), err), e.endSandbox(clean, &s))
+		err = join(in("create sandbox", short(id), err), e.endSandbox(clean, &s))
 		e.release("s", c.Name, id)
 		undo()
 		return Sandbox{}, err

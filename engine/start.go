@@ -19,7 +19,11 @@ import (
 
 // Start runs the container's process. A container that ended may be started
 // again.
-func (e *Engine) Start(ctx context.Context, id string) (Container, error) {
+func (e *Engine) Start(ctx context.Context, ref string) (Container, error) {
+	id, err := e.Resolve(ref)
+	if err != nil {
+		return Container{}, err
+	}
 	c, err := e.container(id)
 	if err != nil {
 		return Container{}, err
@@ -60,7 +64,7 @@ func (e *Engine) start(ctx context.Context, s *sandboxRecord, id string) (Contai
 		now := time.Now()
 		c.Status = Status{State: Exited, Finished: now, ExitCode: code, Error: err.Error(), Restarts: c.Status.Restarts}
 		clean := context.WithoutCancel(ctx)
-		err = errors.Join(in("start container", short(id), err), e.saveStatus(&c), e.giveBack(clean, s, &c))
+		err = join(in("start container", short(id), err), e.saveStatus(&c), e.giveBack(clean, s, &c))
 		e.events.emit(Event{Type: EventStopped, Sandbox: s.ID, Container: id, At: now})
 		return c, err
 	}
@@ -269,7 +273,7 @@ func (e *Engine) giveBack(ctx context.Context, s *sandboxRecord, c *Container) e
 		return err
 	}
 	s.State, s.Stopped, s.NetNS = SandboxNotReady, false, ""
-	return errors.Join(e.unmountRoot(ctx, c.ID), save(e.path("sandboxes", s.ID, "sandbox.json"), s))
+	return join(e.unmountRoot(ctx, c.ID), save(e.path("sandboxes", s.ID, "sandbox.json"), s))
 }
 
 func (e *Engine) unmountRoot(ctx context.Context, id string) error {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -189,18 +188,16 @@ func dial(ctx context.Context, netns string, port int32) (net.Conn, error) {
 
 // within runs fn on a thread of its own inside a network namespace.
 func within(netns string, fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	return linux.OnThread(func() error {
 		f, err := os.Open(netns)
-		if err == nil {
-			err = linux.Setns(int(f.Fd()), syscall.CLONE_NEWNET)
-			f.Close()
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			err = fn()
+		err = linux.Setns(int(f.Fd()), syscall.CLONE_NEWNET)
+		f.Close()
+		if err != nil {
+			return err
 		}
-		done <- err
-	}()
-	return <-done
+		return fn()
+	})
 }

@@ -113,7 +113,11 @@ func (n *Network) Attach(ctx context.Context, r Request) (Result, error) {
 		err = far(inside, res, near)
 	}
 	if err != nil {
-		return Result{}, errors.Join(err, host.DeleteLink(index), n.Detach(ctx, r.ID))
+		// The link may be gone with its namespace, and the address is given
+		// back by Collect at the latest.
+		_ = host.DeleteLink(index)
+		_ = n.Detach(context.WithoutCancel(ctx), r.ID)
+		return Result{}, err
 	}
 	return res, nil
 }

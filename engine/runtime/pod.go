@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -74,16 +73,8 @@ func (r *Runtime) StartPod(ctx context.Context, cfg PodConfig) (*Pod, error) {
 	if err := writeJSON(filepath.Join(dir, podFile), cfg); err != nil {
 		return undo(err)
 	}
-	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread, which is in other namespaces afterwards,
-		// ends with the goroutine.
-		goruntime.LockOSThread()
-		var err error
-		pid, err = p.spawn(bin)
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	// The thread is in other namespaces afterwards, and ends.
+	if err := linux.OnThread(func() (err error) { pid, err = p.spawn(bin); return err }); err != nil {
 		return undo(err)
 	}
 	p.child = pid

@@ -57,6 +57,10 @@ func Spawn(l *Loaded, cfg SpawnConfig) (child Child, failed int, err error) {
 		l.args.flags |= unix.CLONE_INTO_CGROUP
 		l.args.cgroup = uint64(cfg.Cgroup)
 	}
+	// Whoever has a file open for writing that is to be executed holds this for
+	// reading: the child must not keep it open until its own execve (ETXTBSY).
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
 	var old uint64
 	all := ^uint64(0)
 	if _, _, e := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); e != 0 {
