@@ -20,12 +20,8 @@ const (
 	Protobuf = "application/vnd.kubernetes.protobuf"
 )
 
-const (
-	// MaxRequest is how large the body of a request may be, upstream's.
-	MaxRequest = 3 << 20
-	// MaxDepth is how deeply JSON and YAML may nest.
-	MaxDepth = 10000
-)
+// MaxRequest is how large the body of a request may be, upstream's.
+const MaxRequest = 3 << 20
 
 // Validation says what happens to fields that the kind does not have, or that
 // are given twice.
