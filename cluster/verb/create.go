@@ -107,6 +107,6 @@ func (a *API) settleNew(ctx context.Context, r request.Request, attempt *admissi
 	if errs := append(validMetadata(obj, r), k.Validate(obj, nil)...); len(errs) > 0 {
 		return invalid(r, obj.GetName(), errs)
 	}
-	warn(r, k.Warn(obj, nil)...)
+	advise(r, obj, nil)
 	return a.Admission.Review(ctx, attempt)
 }

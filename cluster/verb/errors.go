@@ -81,3 +81,11 @@ func warn(r request.Request, texts ...string) {
 		r.Warn(t)
 	}
 }
+
+// advise warns of what the kind finds odd, and of fields that nothing acts on.
+func advise(r request.Request, obj, old kind.Object) {
+	if r.Warn != nil {
+		warn(r, r.Kind.Warn(obj, old)...)
+		warn(r, r.Kind.IgnoredSet(obj)...)
+	}
+}

@@ -3,6 +3,7 @@ package verb
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -179,14 +180,7 @@ func queried(r request.Request, q client.Query) (*selected, error) {
 			return nil, apierrors.NewBadRequest("list " + r.Kind.String() + ": there is no index " + q.Index)
 		}
 		by.index, by.value = q.Index, q.Value
-		by.fields = append(by.fields, requirement{value: q.Value, equal: true, of: func(obj kind.Object) string {
-			for _, v := range values(obj) {
-				if v == q.Value {
-					return v
-				}
-			}
-			return q.Value + "!" // anything but the value
-		}})
+		by.fields = append(by.fields, func(obj kind.Object) bool { return slices.Contains(values(obj), q.Value) })
 	}
 	return by, nil
 }

@@ -19,17 +19,10 @@ type selected struct {
 	namespace string // empty: all
 	name      string // empty: all
 	labels    labels.Selector
-	fields    []requirement
+	fields    []func(obj kind.Object) bool
 
 	// index and value narrow down where to look; the fields decide.
 	index, value string
-}
-
-// requirement is one comparison of a field selector.
-type requirement struct {
-	of    func(obj kind.Object) string
-	value string
-	equal bool
 }
 
 // selectedBy reads the selectors of a request.
@@ -70,19 +63,22 @@ func selectable(r request.Request) map[string]func(kind.Object) string {
 func (s *selected) require(f fields.Selector, known map[string]func(kind.Object) string) error {
 	for _, q := range f.Requirements() {
 		equal := q.Operator != selection.NotEquals
+		compare := func(of func(kind.Object) string) {
+			s.fields = append(s.fields, func(obj kind.Object) bool { return (of(obj) == q.Value) == equal })
+		}
 		switch {
 		case q.Field == "metadata.name":
-			s.fields = append(s.fields, requirement{kind.Object.GetName, q.Value, equal})
+			compare(kind.Object.GetName)
 			if equal && s.name == "" {
 				s.name = q.Value
 			}
 		case q.Field == "metadata.namespace":
-			s.fields = append(s.fields, requirement{kind.Object.GetNamespace, q.Value, equal})
+			compare(kind.Object.GetNamespace)
 			if equal && s.namespace == "" && !s.kind.Cluster {
 				s.namespace = q.Value
 			}
 		case known[q.Field] != nil:
-			s.fields = append(s.fields, requirement{known[q.Field], q.Value, equal})
+			compare(known[q.Field])
 			if equal && s.kind.Indexes[q.Field] != nil {
 				s.index, s.value = q.Field, q.Value
 			}
@@ -106,8 +102,8 @@ func (s *selected) matches(obj kind.Object) bool {
 	if s.namespace != "" && obj.GetNamespace() != s.namespace || s.name != "" && obj.GetName() != s.name {
 		return false
 	}
-	for _, q := range s.fields {
-		if (q.of(obj) == q.value) != q.equal {
+	for _, holds := range s.fields {
+		if !holds(obj) {
 			return false
 		}
 	}

@@ -173,7 +173,7 @@ func (a *API) settle(ctx context.Context, r request.Request, c change, attempt *
 		}
 		counted(k, next, old)
 		errs = append(validChange(next, old, r), k.Validate(next, old)...)
-		warn(r, k.Warn(next, old)...)
+		advise(r, next, old)
 	}
 	if len(errs) > 0 {
 		return invalid(r, next.GetName(), errs)

@@ -1,0 +1,133 @@
+package verb_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sampan/cluster/admission"
+	"sampan/cluster/client"
+	"sampan/cluster/kind"
+	"sampan/cluster/kind/apps"
+	"sampan/cluster/kind/coordination"
+	"sampan/cluster/kind/core"
+	"sampan/cluster/object"
+	"sampan/cluster/request"
+	"sampan/cluster/schema"
+	"sampan/cluster/store"
+	"sampan/cluster/verb"
+)
+
+// BenchmarkCreate is what 32 clients get without HTTP.
+func BenchmarkCreate(b *testing.B) {
+	kinds := kind.NewTable(core.Kinds(), apps.Kinds())
+	db, err := store.Open(context.Background(), store.Config{Dir: b.TempDir(), Kinds: kinds, Codec: object.Storage{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	reader := verb.NewReader(kinds, db)
+	api, err := verb.New(verb.Config{Kinds: kinds, Store: db, Schemas: schema.New(kinds), Authorizer: everyone{},
+		Admission: admission.NewChain(admission.Namespaces{Reader: reader})})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := request.Request{Verb: "create", User: request.User{Name: "ann"}, FieldManager: "bench", FieldValidation: "Strict"}
+	make := func(plural, namespace, body string) error {
+		for _, k := range kinds.All() {
+			if k.Plural == plural {
+				r := r
+				r.Kind, r.GVK, r.Namespace = k, k.GVK, namespace
+				_, err := api.Create(context.Background(), r, asJSON(body))
+				return err
+			}
+		}
+		return fmt.Errorf("no kind %s", plural)
+	}
+	if err := make("namespaces", "", `{"metadata":{"name":"default"}}`); err != nil {
+		b.Fatal(err)
+	}
+	var n atomic.Int64
+	for _, c := range []struct{ plural, body string }{
+		{"configmaps", `{"metadata":{"name":"c-%d","labels":{"app":"x"}},"data":{"key":"value","other":"value"}}`},
+		{"deployments", deployment},
+	} {
+		b.Run(c.plural, func(b *testing.B) {
+			b.ReportAllocs()
+			var wait sync.WaitGroup
+			each := func(i int64) error {
+				if c.plural == "deployments" {
+					return make(c.plural, "default", fmt.Sprintf(`{"metadata":{"name":"d-%d"}`, i)+deployment[len(`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","labels":{"a":"1"}}`):])
+				}
+				return make(c.plural, "default", fmt.Sprintf(c.body, i))
+			}
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			b.ResetTimer()
+			for range 32 {
+				wait.Go(func() {
+					for left.Add(-1) >= 0 {
+						if err := each(n.Add(1)); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wait.Wait()
+		})
+	}
+}
+
+// BenchmarkUpdate is what a node's writes cost: its lease, a pod's status.
+func BenchmarkUpdate(b *testing.B) {
+	kinds := kind.NewTable(core.Kinds(), coordination.Kinds())
+	db, err := store.Open(context.Background(), store.Config{Dir: b.TempDir(), Kinds: kinds, Codec: object.Storage{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	api, err := verb.New(verb.Config{Kinds: kinds, Store: db, Schemas: schema.New(kinds), Authorizer: everyone{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := api.As(request.User{Name: "system:node:n"})
+	ctx := context.Background()
+	lease, err := client.Create(ctx, c, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "n", Namespace: "default"},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: new("n")}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("lease", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			next := lease.DeepCopy()
+			now := metav1.NowMicro()
+			next.Spec.RenewTime = &now
+			if lease, err = client.Update(ctx, c, next); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	pod, err := client.Create(ctx, c, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"},
+		Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "c", Image: "i"}}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("pod status", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			next := pod.DeepCopy()
+			next.Status.Message = fmt.Sprint(i)
+			if pod, err = client.UpdateStatus(ctx, c, next); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
