@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -85,6 +87,71 @@ func TestFailuresBackOffAndSuccessForgets(t *testing.T) {
 			if at[i] != want[i] {
 				t.Errorf("called at %v, want %v", at, want)
 			}
+		}
+	})
+}
+
+func TestAPanicIsAFailureOfItsKeyOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := map[string]int{}
+		var mu sync.Mutex
+		l := run(t, func(_ context.Context, key string) (time.Duration, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			calls[key]++
+			if key == "bad" && calls[key] < 3 {
+				panic("nil map")
+			}
+			return 0, nil
+		})
+		l.Add("bad")
+		l.Add("good")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if calls["bad"] != 3 || calls["good"] != 1 {
+			t.Errorf("calls %v, want bad three times, good once", calls)
+		}
+	})
+}
+
+func TestTheLatestSyncSaysWhenToLookAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		l := run(t, func(context.Context, string) (time.Duration, error) {
+			calls++
+			return time.Hour, nil
+		})
+		for range 10 { // ten times "in an hour" is once in an hour
+			l.Add("web")
+			synctest.Wait()
+		}
+		time.Sleep(90 * time.Minute)
+		synctest.Wait()
+		if calls != 11 {
+			t.Errorf("%d calls, want 10 for the adds and 1 after the hour", calls)
+		}
+	})
+}
+
+func TestChangesComeBeforeWhatIsLookedAtAtStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		l := &loop.Loop[string]{Name: t.Name(), Log: slog.New(slog.DiscardHandler),
+			Sync: func(_ context.Context, key string) (time.Duration, error) { got = append(got, key); return 0, nil }}
+		for _, key := range []string{"a", "b", "c"} {
+			l.Seed(key)
+		}
+		l.Add("c")
+		l.Add("d")
+		l.Seed("d")
+		ctx, stop := context.WithCancel(t.Context())
+		over := make(chan struct{})
+		go func() { defer close(over); l.Run(ctx) }()
+		synctest.Wait()
+		stop()
+		<-over
+		if want := []string{"c", "d", "a", "b"}; !slices.Equal(got, want) {
+			t.Errorf("synced %v, want %v", got, want)
 		}
 	})
 }
