@@ -138,6 +138,10 @@ type Version struct {
 	FromHub func(hub Object) (Object, error) // hub is shared: never written to
 	Columns []Column[any]                    // nil: the hub's
 	Fields  map[string]func(hub Object) string
+
+	// Validate reports faults of a request by this version beside those that
+	// the kind reports. Both objects are of the hub. May be nil.
+	Validate func(hub, old Object) field.ErrorList
 }
 
 // Part is a subresource that changes a part of its object with a body of the

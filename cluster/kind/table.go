@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Table is the set of kinds that an API server serves. It is safe for
@@ -103,6 +104,18 @@ func (t *Table) ByType(typ reflect.Type) *Kind {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.byType[typ]
+}
+
+// ValidateAs reports the faults of an object that a request brought as gvk: the
+// kind's, and those only that version looks for. obj and old are of the hub.
+func (k *Kind) ValidateAs(gvk schema.GroupVersionKind, obj, old Object) field.ErrorList {
+	errs := k.Validate(obj, old)
+	for _, v := range k.Versions {
+		if v.GVK == gvk && v.Validate != nil {
+			errs = append(errs, v.Validate(obj, old)...)
+		}
+	}
+	return errs
 }
 
 // GVKs are all group versions that serve the kind, the hub first.

@@ -5,11 +5,11 @@ package events
 
 import (
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"sampan/cluster/kind"
 )
 
@@ -21,6 +21,8 @@ func Version() kind.Version {
 		ToHub:   toHub,
 		FromHub: fromHub,
 		Fields:  fields(),
+
+		Validate: validateStrict,
 	}
 }
 
@@ -100,14 +102,4 @@ func fields() map[string]func(kind.Object) string {
 		"reportingController":       of(func(e *corev1.Event) string { return e.ReportingController }),
 		"type":                      of(func(e *corev1.Event) string { return e.Type }),
 	}
-}
-
-// isNew tells an event of the events.k8s.io era, with an eventTime, from one
-// that was written with core's old fields.
-func isNew(e *corev1.Event) bool { return !e.EventTime.IsZero() }
-
-// cluster is true for an object that is in no namespace, whose events are in
-// "default".
-func cluster(ref *corev1.ObjectReference) bool {
-	return ref.Namespace == "" && !strings.HasPrefix(ref.FieldPath, "/")
 }

@@ -1,16 +1,16 @@
 package events
 
 import (
-	"time"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/kind"
 )
 
+// Upstream's limits, in bytes.
 const (
 	maxReason   = 128
 	maxAction   = 128
@@ -18,21 +18,96 @@ const (
 	maxNote     = 1024
 )
 
-// Validate checks a stored event. Upstream is strict with events.k8s.io/v1
-// and lenient with core/v1; an event with an eventTime is held to the strict
-// rules here, whichever version it came by, as upstream does on create.
-func Validate(e, old *corev1.Event) (errs field.ErrorList) {
-	errs = append(errs, namespace(e)...)
-	if !isNew(e) {
+// Validate checks an event that comes as core/v1: little, since clients of
+// the first days wrote what they liked. One with an eventTime is of the newer
+// kind and says who saw what.
+func Validate(e, _ *corev1.Event) (errs field.ErrorList) {
+	ns := field.NewPath("involvedObject", "namespace")
+	elsewhere := field.Invalid(ns, e.InvolvedObject.Namespace, "does not match event.namespace")
+	if e.EventTime.IsZero() {
+		none := e.InvolvedObject.Namespace == "" && (e.Namespace == metav1.NamespaceNone || e.Namespace == metav1.NamespaceDefault)
+		if !none && e.Namespace != e.InvolvedObject.Namespace {
+			errs = append(errs, elsewhere)
+		}
 		return errs
 	}
-	path := func(name string) *field.Path { return field.NewPath(name) }
-	if old == nil || isNew(old) {
-		errs = append(errs, strict(e, path)...)
+	if e.InvolvedObject.Namespace == "" && e.Namespace != metav1.NamespaceDefault && e.Namespace != metav1.NamespaceSystem {
+		errs = append(errs, elsewhere)
 	}
-	if old == nil || !isNew(old) {
-		return errs
+	required := func(name, value string) {
+		if value == "" {
+			errs = append(errs, field.Required(field.NewPath(name), ""))
+		}
 	}
+	short := func(name, value string, most int) {
+		if len(value) > most {
+			errs = append(errs, field.Invalid(field.NewPath(name), "", fmt.Sprintf("can have at most %v characters", most)))
+		}
+	}
+	required("reportingController", e.ReportingController)
+	errs = append(errs, kind.QualifiedName(e.ReportingController, field.NewPath("reportingController"))...)
+	required("reportingInstance", e.ReportingInstance)
+	short("reportingInstance", e.ReportingInstance, maxInstance)
+	required("action", e.Action)
+	short("action", e.Action, maxAction)
+	required("reason", e.Reason)
+	short("reason", e.Reason, maxReason)
+	short("message", e.Message, maxNote)
+	return errs
+}
+
+// validateStrict checks what an event that comes as events.k8s.io/v1 has to
+// observe besides: it is of the newer kind throughout, and only its series
+// grows.
+func validateStrict(obj, previous kind.Object) (errs field.ErrorList) {
+	e, ok := obj.(*corev1.Event)
+	if !ok {
+		return nil
+	}
+	old, _ := previous.(*corev1.Event)
+	if old != nil {
+		if !kind.Equal(e.Series, old.Series) {
+			errs = append(errs, series(e.Series)...)
+		}
+		return append(errs, unchanged(e, old)...)
+	}
+	errs = append(errs, series(e.Series)...)
+	if e.EventTime.IsZero() {
+		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
+	}
+	if e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning {
+		errs = append(errs, field.Invalid(field.NewPath("type"), "", "has invalid value: "+e.Type))
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"firstTimestamp", !e.FirstTimestamp.IsZero()},
+		{"lastTimestamp", !e.LastTimestamp.IsZero()},
+		{"count", e.Count != 0},
+		{"source", e.Source != corev1.EventSource{}},
+	} {
+		if f.set {
+			errs = append(errs, field.Invalid(field.NewPath(f.name), "", "needs to be unset"))
+		}
+	}
+	return errs
+}
+
+func series(s *corev1.EventSeries) (errs field.ErrorList) {
+	if s == nil {
+		return nil
+	}
+	if s.Count < 2 {
+		errs = append(errs, field.Invalid(field.NewPath("series.count"), "", "should be at least 2"))
+	}
+	if s.LastObservedTime.IsZero() {
+		errs = append(errs, field.Required(field.NewPath("series.lastObservedTime"), ""))
+	}
+	return errs
+}
+
+func unchanged(e, old *corev1.Event) (errs field.ErrorList) {
 	for _, f := range []struct {
 		name     string
 		now, was any
@@ -44,82 +119,15 @@ func Validate(e, old *corev1.Event) (errs field.ErrorList) {
 		{"firstTimestamp", e.FirstTimestamp, old.FirstTimestamp},
 		{"lastTimestamp", e.LastTimestamp, old.LastTimestamp},
 		{"count", e.Count, old.Count},
-		{"reason", e.Reason, old.Reason},
 		{"type", e.Type, old.Type},
-	} {
-		errs = append(errs, kind.Immutable(f.now, f.was, path(f.name))...)
-	}
-	// The time goes through JSON with microseconds.
-	if !e.EventTime.Truncate(time.Microsecond).Equal(old.EventTime.Truncate(time.Microsecond)) {
-		errs = append(errs, field.Invalid(path("eventTime"), e.EventTime, "field is immutable"))
-	}
-	for _, f := range []struct {
-		name     string
-		now, was any
-	}{
+		// A time goes through JSON with microseconds only.
+		{"eventTime", e.EventTime.UnixMicro(), old.EventTime.UnixMicro()},
 		{"action", e.Action, old.Action},
 		{"related", e.Related, old.Related},
 		{"reportingController", e.ReportingController, old.ReportingController},
 		{"reportingInstance", e.ReportingInstance, old.ReportingInstance},
 	} {
-		errs = append(errs, kind.Immutable(f.now, f.was, path(f.name))...)
-	}
-	return errs
-}
-
-// namespace checks that an event is where its object is.
-func namespace(e *corev1.Event) field.ErrorList {
-	path := field.NewPath("involvedObject", "namespace")
-	switch {
-	case cluster(&e.InvolvedObject):
-		if e.Namespace != metav1.NamespaceNone && e.Namespace != metav1.NamespaceDefault && e.Namespace != metav1.NamespaceSystem {
-			return field.ErrorList{field.Invalid(path, e.InvolvedObject.Namespace, "does not match event.namespace")}
-		}
-	case e.InvolvedObject.Namespace != "" && e.Namespace != e.InvolvedObject.Namespace:
-		return field.ErrorList{field.Invalid(path, e.InvolvedObject.Namespace, "does not match event.namespace")}
-	}
-	return nil
-}
-
-// strict holds an event to the rules of events.k8s.io/v1.
-func strict(e *corev1.Event, path func(string) *field.Path) (errs field.ErrorList) {
-	if e.ReportingController == "" {
-		errs = append(errs, field.Required(path("reportingController"), ""))
-	}
-	for _, msg := range validation.IsQualifiedName(e.ReportingController) {
-		errs = append(errs, field.Invalid(path("reportingController"), e.ReportingController, msg))
-	}
-	if e.ReportingInstance == "" {
-		errs = append(errs, field.Required(path("reportingInstance"), ""))
-	}
-	if len(e.ReportingInstance) > maxInstance {
-		errs = append(errs, field.Invalid(path("reportingInstance"), "", "can have at most 128 characters"))
-	}
-	if e.Action == "" {
-		errs = append(errs, field.Required(path("action"), ""))
-	}
-	if len(e.Action) > maxAction {
-		errs = append(errs, field.Invalid(path("action"), "", "can have at most 128 characters"))
-	}
-	if e.Reason == "" {
-		errs = append(errs, field.Required(path("reason"), ""))
-	}
-	if len(e.Reason) > maxReason {
-		errs = append(errs, field.Invalid(path("reason"), "", "can have at most 128 characters"))
-	}
-	if len(e.Message) > maxNote {
-		errs = append(errs, field.Invalid(path("message"), "", "can have at most 1024 characters"))
-	}
-	if e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning {
-		errs = append(errs, field.Invalid(path("type"), "", "has invalid value: "+e.Type))
-	}
-	if s := e.Series; s != nil {
-		if s.Count < 2 {
-			errs = append(errs, field.Invalid(path("series.count"), "", "should be at least 2"))
-		}
-		if s.LastObservedTime.IsZero() {
-			errs = append(errs, field.Required(path("series.lastObservedTime"), ""))
-		}
+		errs = append(errs, kind.Immutable(f.now, f.was, field.NewPath(f.name))...)
 	}
 	return errs
 }

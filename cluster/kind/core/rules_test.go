@@ -1,0 +1,208 @@
+package core_test
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sampan/cluster/kind/core"
+	"sampan/cluster/kind/kindtest"
+)
+
+func TestConfigMapRules(t *testing.T) {
+	kindtest.Check(t, core.ConfigMap(), []kindtest.Rule{
+		{Rule: "a key may hold dots and dashes", New: `data: {app-1.conf: x}`},
+		{Rule: "a key may not be a path", New: `data: {a/b: x}`, Want: []string{
+			`data[a/b]: Invalid value: "a/b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')`}},
+		{Rule: "a key is text or bytes", New: `{data: {a: x}, binaryData: {a: eA==}}`, Want: []string{
+			`data[a]: Invalid value: "a": duplicate of key present in binaryData`}},
+		{Rule: "an immutable map keeps its data", Old: `{immutable: true, data: {a: x}}`, New: `{immutable: true, data: {a: y}}`, Want: []string{
+			"data: Forbidden: field is immutable when `immutable` is set"}},
+		{Rule: "and stays immutable", Old: `{immutable: true, data: {a: x}}`, New: `{data: {a: x}}`, Want: []string{
+			"immutable: Forbidden: field is immutable when `immutable` is set"}},
+		{Rule: "a map is at most 1 MiB", New: `data: {a: ` + strings.Repeat("x", 1<<20+1) + `}`, Want: []string{
+			`[]: Too long: may not be more than 1048576 bytes`}},
+	})
+}
+
+func TestSecretRules(t *testing.T) {
+	kindtest.Check(t, core.Secret(), []kindtest.Rule{
+		{Rule: "anything is opaque", New: `data: {a: eA==}`},
+		{Rule: "the type stays", Old: `type: a`, New: `type: b`, Want: []string{`type: Invalid value: "b": field is immutable`}},
+		{Rule: "a TLS secret has both files", New: `type: kubernetes.io/tls`, Want: []string{
+			`data[tls.crt]: Required value`, `data[tls.key]: Required value`}},
+		{Rule: "docker's configuration is JSON", New: `{type: kubernetes.io/dockerconfigjson, data: {.dockerconfigjson: eA==}}`, Want: []string{
+			`data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": invalid character 'x' looking for beginning of value`}},
+		{Rule: "a token names its account", New: `type: kubernetes.io/service-account-token`, Want: []string{
+			`metadata.annotations[kubernetes.io/service-account.name]: Required value`}},
+		{Rule: "an immutable secret keeps its data", Old: `{immutable: true, data: {a: eA==}}`, New: `{immutable: true, data: {}}`, Want: []string{
+			"data: Forbidden: field is immutable when `immutable` is set"}},
+	})
+	s := kindtest.Create(t, core.Secret(), `{data: {a: eA==}, stringData: {a: new, b: b}}`).(*corev1.Secret)
+	if string(s.Data["a"]) != "new" || string(s.Data["b"]) != "b" || s.StringData != nil || s.Type != "Opaque" {
+		t.Errorf("stringData is written over data, once: %v", s)
+	}
+}
+
+func TestNamespaceRules(t *testing.T) {
+	k := core.Namespace()
+	kindtest.Check(t, k, []kindtest.Rule{
+		{Rule: "a name is enough", New: `metadata: {name: shop}`},
+		{Rule: "a finalizer is qualified", New: `{metadata: {name: shop}, spec: {finalizers: [mine]}}`, Want: []string{
+			`spec.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified`}},
+	})
+	ns := kindtest.Create(t, k, `{metadata: {name: shop}, status: {phase: Terminating}}`).(*corev1.Namespace)
+	if ns.Labels["kubernetes.io/metadata.name"] != "shop" || ns.Status.Phase != corev1.NamespaceActive || len(ns.Spec.Finalizers) != 1 {
+		t.Errorf("a new namespace is labelled, active and held: %v", ns)
+	}
+	if msgs := k.ValidateName("a.b", false); len(msgs) == 0 {
+		t.Error("a namespace's name is a label")
+	}
+	ns.Status.Phase = corev1.NamespaceTerminating
+	kindtest.Compare(t, k.Parts["status"].Validate(ns, ns),
+		"status.phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty")
+}
+
+func TestServiceRules(t *testing.T) {
+	k := core.Service()
+	const port = `ports: [{port: 80}]`
+	kindtest.Check(t, k, []kindtest.Rule{
+		{Rule: "a port is enough", New: `spec: {` + port + `}`},
+		{Rule: "a port is needed", New: `spec: {}`, Want: []string{`spec.ports: Required value`}},
+		{Rule: "not by a headless service", New: `spec: {clusterIP: None}`},
+		{Rule: "an external name is needed", New: `spec: {type: ExternalName}`, Want: []string{`spec.externalName: Required value`}},
+		{Rule: "an external name may end with a dot", New: `spec: {type: ExternalName, externalName: "a.b."}`},
+		{Rule: "several ports have names", New: `spec: {ports: [{port: 80},{port: 81, name: x}]}`, Want: []string{`spec.ports[0].name: Required value`}},
+		{Rule: "ports are unique", New: `spec: {ports: [{port: 80, name: a},{port: 80, name: b}]}`, Want: []string{
+			`spec.ports[1]: Duplicate value: {"protocol":"TCP","port":80,"targetPort":0}`}},
+		{Rule: "a cluster service has no node port", New: `spec: {ports: [{port: 80, nodePort: 30000}]}`, Want: []string{
+			"spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"}},
+		{Rule: "types are listed", New: `spec: {type: Odd, ` + port + `}`, Want: []string{
+			`spec.type: Unsupported value: "Odd": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"`}},
+		{Rule: "an address stays", Old: `spec: {clusterIP: 10.0.0.1, ` + port + `}`, New: `spec: {clusterIP: 10.0.0.2, ` + port + `}`, Want: []string{
+			`spec.clusterIPs[0]: Invalid value: ["10.0.0.2"]: may not change once set`}},
+		{Rule: "an address need not be repeated", Old: `spec: {clusterIP: 10.0.0.1, ` + port + `}`, New: `spec: {` + port + `}`},
+		{Rule: "an address may go with the type", Old: `spec: {clusterIP: 10.0.0.1, ` + port + `}`, New: `spec: {type: ExternalName, externalName: a.b, clusterIP: 10.0.0.1}`},
+		{Rule: "an address is one", New: `spec: {clusterIP: x, ` + port + `}`, Want: []string{
+			`spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`}},
+		{Rule: "nobody is on loopback", New: `spec: {externalIPs: [127.0.0.1], ` + port + `}`, Want: []string{
+			`spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)`}},
+		{Rule: "a day is the longest affinity", New: `spec: {sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 90000}}, ` + port + `}`, Want: []string{
+			`spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 90000: must be greater than 0 and less than 86400`}},
+		{Rule: "outside traffic comes from outside", New: `spec: {externalTrafficPolicy: Local, ` + port + `}`, Want: []string{
+			`spec.externalTrafficPolicy: Invalid value: "Local": may only be set for externally-accessible services`}},
+	})
+
+	node := kindtest.Create(t, k, `spec: {type: NodePort, clusterIP: 10.0.0.1, ports: [{port: 80, nodePort: 30080}]}`)
+	kept := kindtest.Update(t, k, `spec: {type: NodePort, ports: [{port: 80}]}`, node).(*corev1.Service)
+	if kept.Spec.Ports[0].NodePort != 30080 || kept.Spec.ClusterIP != "10.0.0.1" || kept.Spec.ExternalTrafficPolicy != "Cluster" {
+		t.Errorf("an update keeps what was given out: %+v", kept.Spec)
+	}
+	dropped := kindtest.Update(t, k, `spec: {type: ClusterIP, ports: [{port: 80, nodePort: 30080}], externalTrafficPolicy: Cluster}`, node).(*corev1.Service)
+	if dropped.Spec.Ports[0].NodePort != 0 || dropped.Spec.ExternalTrafficPolicy != "" {
+		t.Errorf("what the old type brought goes with it: %+v", dropped.Spec)
+	}
+	kindtest.Compare(t, k.Validate(dropped, node))
+}
+
+func TestNodeRules(t *testing.T) {
+	k := core.Node()
+	kindtest.Check(t, k, []kindtest.Rule{
+		{Rule: "taints are unique", New: `spec: {taints: [{key: a, effect: NoSchedule},{key: a, effect: NoSchedule, value: x}]}`, Want: []string{
+			`metadata.taints[1]: Duplicate value: {"key":"a","value":"x","effect":"NoSchedule"}: taints must be unique by key and effect pair`}},
+		{Rule: "a taint has an effect", New: `spec: {taints: [{key: a}]}`, Want: []string{`metadata.taints[0].effect: Required value`}},
+		{Rule: "a range may come", Old: `{}`, New: `spec: {podCIDR: 10.1.0.0/24}`},
+		{Rule: "and not change", Old: `spec: {podCIDR: 10.1.0.0/24}`, New: `spec: {podCIDR: 10.2.0.0/24}`, Want: []string{
+			`spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid`}},
+	})
+	n := kindtest.Create(t, k, `status: {capacity: {cpu: 2}}`).(*corev1.Node)
+	if n.Status.Allocatable.Cpu().String() != "2" {
+		t.Errorf("a node registers with its capacity: %v", n.Status)
+	}
+}
+
+func TestEndpointsRules(t *testing.T) {
+	kindtest.Check(t, core.Endpoints(), []kindtest.Rule{
+		{Rule: "a subset has an address", New: `subsets: [{ports: [{port: 1}]}]`, Want: []string{"subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"}},
+		{Rule: "an address can be reached", New: `subsets: [{addresses: [{ip: 169.254.1.1}]}]`, Want: []string{
+			`subsets[0].addresses[0].ip: Invalid value: "169.254.1.1": may not be in the link-local range (169.254.0.0/16, fe80::/10)`}},
+	})
+}
+
+func TestAPodStartsPending(t *testing.T) {
+	k := core.Pod()
+	p := kindtest.Create(t, k, `{spec: {containers: [{name: a, image: a}], schedulingGates: [{name: g}]}, status: {phase: Running, podIP: 1.2.3.4}}`).(*corev1.Pod)
+	if p.Status.Phase != corev1.PodPending || p.Status.PodIP != "" || p.Status.QOSClass != corev1.PodQOSBestEffort {
+		t.Errorf("status of a new pod: %+v", p.Status)
+	}
+	if len(p.Status.Conditions) != 1 || p.Status.Conditions[0].Reason != "SchedulingGated" {
+		t.Errorf("a gated pod says so: %+v", p.Status.Conditions)
+	}
+	report := kindtest.Read(t, k, `{metadata: {deletionTimestamp: null}, status: {phase: Running, podIPs: [{ip: 10.0.0.9}]}}`).(*corev1.Pod)
+	stored := p.DeepCopy()
+	stored.DeletionTimestamp = &metav1.Time{Time: kindtest.Now}
+	k.Parts["status"].Prepare(report, stored)
+	if report.DeletionTimestamp == nil || report.Status.PodIP != "10.0.0.9" || report.Status.QOSClass != corev1.PodQOSBestEffort {
+		t.Errorf("a report neither undoes a deletion nor the class: %+v", report)
+	}
+}
+
+func TestGrace(t *testing.T) {
+	k := core.Pod()
+	for _, c := range []struct {
+		it    string
+		pod   string
+		asked *int64
+		want  int64
+		stays bool
+	}{
+		{"waits as the pod says", `spec: {nodeName: n, terminationGracePeriodSeconds: 7}`, nil, 7, true},
+		{"waits as the request says", `spec: {nodeName: n, terminationGracePeriodSeconds: 7}`, new(int64(3)), 3, true},
+		{"does not wait when told not to", `spec: {nodeName: n}`, new(int64(0)), 0, false},
+		{"has nothing to wait for without a node", `spec: {terminationGracePeriodSeconds: 7}`, nil, 0, false},
+		{"has nothing to wait for at its end", `{spec: {nodeName: n, terminationGracePeriodSeconds: 7}, status: {phase: Failed}}`, nil, 0, false},
+		{"reads a negative period as one second", `spec: {nodeName: n, terminationGracePeriodSeconds: -7}`, nil, 1, true},
+	} {
+		opts := &metav1.DeleteOptions{GracePeriodSeconds: c.asked}
+		stays := k.Grace(kindtest.Read(t, k, c.pod), opts)
+		if stays != c.stays || *opts.GracePeriodSeconds != c.want {
+			t.Errorf("a deletion %s: stays %v, %d s; want %v, %d", c.it, stays, *opts.GracePeriodSeconds, c.stays, c.want)
+		}
+	}
+}
+
+func TestBinding(t *testing.T) {
+	k := core.Pod()
+	bind := func(p *corev1.Pod, b *corev1.Binding) error { return k.Actions["binding"].Do(p, b) }
+	to := func(node string) *corev1.Binding {
+		return &corev1.Binding{ObjectMeta: metav1.ObjectMeta{UID: "u"}, Target: corev1.ObjectReference{Kind: "Node", Name: node}}
+	}
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "u"}, Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable"}}}}
+	if err := bind(p, to("n")); err != nil {
+		t.Fatal(err)
+	}
+	if c := p.Status.Conditions; p.Spec.NodeName != "n" || len(c) != 1 || c[0].Status != corev1.ConditionTrue || c[0].Reason != "" {
+		t.Errorf("bound: %+v", p)
+	}
+	for _, c := range []struct {
+		why  string
+		pod  *corev1.Pod
+		b    *corev1.Binding
+		want string
+		is   func(error) bool
+	}{
+		{"taken", p, to("m"), `pod web is already assigned to node "n"`, apierrors.IsConflict},
+		{"leaving", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "u", DeletionTimestamp: &metav1.Time{}}}, to("n"),
+			"pod web is being deleted, cannot be assigned to a host", apierrors.IsConflict},
+		{"another pod of the name", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "v"}}, to("n"), "Precondition failed: UID", apierrors.IsConflict},
+		{"nowhere", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "u"}}, to(""), "target.name: Required value", apierrors.IsInvalid},
+	} {
+		if err := bind(c.pod, c.b); err == nil || !c.is(err) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.why, err, c.want)
+		}
+	}
+}
