@@ -57,7 +57,8 @@ func isComponent(u request.User) bool {
 		return true
 	}
 	ns, name, ok := SplitServiceAccount(u.Name)
-	return ok && ns == "kube-system" && (strings.HasSuffix(name, "-controller") || name == "generic-garbage-collector")
+	return ok && ns == "kube-system" && (strings.HasSuffix(name, "-controller") ||
+		slices.Contains([]string{"generic-garbage-collector", "root-ca-cert-publisher", "coredns"}, name))
 }
 
 // everyone: what upstream's default roles system:basic-user,

@@ -24,7 +24,7 @@ Exit codes: 0 it is stopped (or was not running), 1 an error.`,
 		Example: "  sampan down\n  sampan down --stop-pods",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p := newProgress(g.err)
+			p := newSteps(g.err)
 			r, err := bootstrap.Running(g.State, g.Run)
 			switch {
 			case fault.ClassOf(err) == fault.NotFound:

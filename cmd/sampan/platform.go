@@ -55,15 +55,15 @@ func (p *prefixValue) Set(s string) error {
 
 func (*prefixValue) Type() string { return "range" }
 
-// progress prints what is under way, for whatever may take over a second.
-type progress struct {
+// steps prints what is under way, for whatever may take over a second.
+type steps struct {
 	out   io.Writer
 	start time.Time
 }
 
-func newProgress(out io.Writer) *progress { return &progress{out, time.Now()} }
+func newSteps(out io.Writer) *steps { return &steps{out, time.Now()} }
 
-func (p *progress) say(format string, args ...any) {
+func (p *steps) say(format string, args ...any) {
 	fmt.Fprintf(p.out, "%6.1fs  %s\n", time.Since(p.start).Seconds(), fmt.Sprintf(format, args...))
 }
 

@@ -33,7 +33,7 @@ Exit codes: 0 all is gone, 1 something resists (which is named).`,
 					return &fault.Error{Class: fault.Invalid, Op: "reset", On: g.State, Err: errors.New("not confirmed"), Fix: "answer y, or give --yes"}
 				}
 			}
-			p := newProgress(g.err)
+			p := newSteps(g.err)
 			if err := bootstrap.Reset(cmd.Context(), g.State, g.Run, kubeconfig, func(s string) { p.say("%s", s) }); err != nil {
 				return err
 			}

@@ -99,7 +99,7 @@ func notifier() func(notice) {
 // upDetached starts this command again without --detach, in a session of its
 // own, and waits until it is up or has failed.
 func upDetached(g *globals) error {
-	p := newProgress(g.err)
+	p := newSteps(g.err)
 	p.say("starting sampan on %s", g.State)
 	if err := os.MkdirAll(g.Run, 0o755); err != nil {
 		return &fault.Error{Op: "make directory", On: g.Run, Err: err, Fix: "run as root, or choose another with --run"}

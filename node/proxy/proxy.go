@@ -67,10 +67,10 @@ func New(cfg Config) *Proxy {
 
 // Run keeps the table until ctx ends. The table then stays as it is.
 func (p *Proxy) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var all sync.WaitGroup
 	defer all.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	synced := make(chan struct{}, 2)
 	failed := make(chan error, 2)
 	all.Go(func() {

@@ -49,10 +49,10 @@ func New[T client.Typed](cfg Config[T]) *Controller[T] {
 
 // Run works until ctx ends.
 func (c *Controller[T]) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var all sync.WaitGroup
 	defer all.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	failed := make(chan error, 2)
 	all.Go(func() {
 		failed <- client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*corev1.Namespace]) {
