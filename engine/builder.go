@@ -33,7 +33,7 @@ func (b buildRunner) Run(ctx context.Context, r build.RunRequest) (code int, err
 	if err := e.writeFiles(dir, s); err != nil {
 		return 0, err
 	}
-	acct, err := e.account(r.RootFS, r.User)
+	acct, err := e.account(r.RootFS, r.User, false)
 	if err != nil {
 		return 0, err
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"sampan/engine/runtime"
@@ -125,7 +126,10 @@ func (e *Engine) Run(ctx context.Context) error {
 			return nil
 		case ev, ok := <-exits:
 			if !ok {
-				return ctx.Err()
+				if ctx.Err() != nil {
+					return nil
+				}
+				return &fault.Error{Class: fault.Unavailable, Op: "follow the ends of containers", Err: errors.New("the runtime was closed")}
 			}
 			e.exited(ctx, ev)
 		}

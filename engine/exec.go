@@ -40,7 +40,7 @@ func (e *Engine) Exec(ctx context.Context, ref string, x Exec, streams runtime.S
 	}
 	cfg := runtime.ExecConfig{Args: x.Args, Cwd: x.WorkingDir, TTY: x.TTY, Size: x.Size, Privileged: x.Privileged}
 	if x.User != "" {
-		acct, err := e.account(e.run("rootfs", c.ID), x.User)
+		acct, err := e.account(e.run("rootfs", c.ID), x.User, c.Config.MergeGroups)
 		if err != nil {
 			return runtime.Exit{}, err
 		}
@@ -76,7 +76,7 @@ func (e *Engine) envOf(ctx context.Context, c *Container) ([]string, error) {
 	if user == "" {
 		user = img.Config.Config.User
 	}
-	acct, err := e.account(e.run("rootfs", c.ID), user)
+	acct, err := e.account(e.run("rootfs", c.ID), user, c.Config.MergeGroups)
 	if err != nil {
 		return nil, err
 	}

@@ -140,6 +140,7 @@ type ContainerConfig struct {
 	User        string // "", "name", "uid", "name:group", "uid:gid"
 	Groups      []uint32
 	StrictGroup bool // only Groups, not those of the image's /etc/group (KEP-3619)
+	MergeGroups bool // those of the image's /etc/group also where User names a group
 	Labels      map[string]string
 	Annotations map[string]string
 

@@ -160,7 +160,7 @@ func (e *Engine) prepare(ctx context.Context, s *sandboxRecord, c *Container) (*
 	if user == "" {
 		user = img.Config.Config.User
 	}
-	acct, err := e.account(rootfs, user)
+	acct, err := e.account(rootfs, user, c.Config.MergeGroups)
 	if err != nil {
 		return nil, "", err
 	}
@@ -215,7 +215,7 @@ func mounted(dir string) bool {
 
 // account resolves a user by the image's own files, which may be hostile: they
 // are opened without leaving the root, and read to a limit.
-func (e *Engine) account(rootfs, user string) (account, error) {
+func (e *Engine) account(rootfs, user string, merge bool) (account, error) {
 	root, err := os.OpenRoot(rootfs)
 	if err != nil {
 		return account{}, failed("open root file system", rootfs, err)
@@ -237,7 +237,7 @@ func (e *Engine) account(rootfs, user string) (account, error) {
 		}
 		return strings.NewReader(string(b))
 	}
-	return resolveUser(user, open("etc/passwd"), open("etc/group"))
+	return resolveUser(user, merge, open("etc/passwd"), open("etc/group"))
 }
 
 // seccomp reads or makes the filter's profile.

@@ -145,7 +145,7 @@ func TestExitWhileNobodyLooksIsReported(t *testing.T) {
 // nothing, and it can be removed.
 func TestKillAtAnyMomentLeavesNothingHalfMade(t *testing.T) {
 	_, c := open(t)
-	for round := range 8 {
+	for round := range 5 {
 		cmd := enginetest.Helper("churn", "TEST_STATE="+c.State, "TEST_RUN="+c.Run)
 		out, err := cmd.StdoutPipe()
 		if err != nil {

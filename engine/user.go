@@ -21,8 +21,8 @@ type account struct {
 // resolveUser finds out who spec ("", "name", "uid", "name:group", "uid:gid")
 // is, by an image's passwd and group files; either may be empty. The rules are
 // Docker's: a number need not be in passwd, a name must; supplementary groups
-// are those that list the user, unless a group is given.
-func resolveUser(spec string, passwd, group io.Reader) (account, error) {
+// are those that list the user, where a group is given only with merge.
+func resolveUser(spec string, merge bool, passwd, group io.Reader) (account, error) {
 	name, groupName, hasGroup := strings.Cut(spec, ":")
 	var a account
 	number, numeric := id(name)
@@ -60,7 +60,9 @@ func resolveUser(spec string, passwd, group io.Reader) (account, error) {
 			if !groupFound && (f[0] == groupName || gidNumeric && g == gid) {
 				a.GID, groupFound = g, true
 			}
-			return true
+			if !merge {
+				return true
+			}
 		}
 		if userName != "" && slices.Contains(strings.Split(f[3], ","), userName) && !slices.Contains(a.Groups, g) {
 			a.Groups = append(a.Groups, g)

@@ -78,6 +78,7 @@ func containerConfig(c *runtimeapi.ContainerConfig, sandbox *runtimeapi.PodSandb
 		CapDrop:         sec.GetCapabilities().GetDropCapabilities(),
 		CapAmbient:      sec.GetCapabilities().GetAddAmbientCapabilities(),
 		StrictGroup:     sec.GetSupplementalGroupsPolicy() == runtimeapi.SupplementalGroupsPolicy_Strict,
+		MergeGroups:     true,
 		// The caller says what is masked: no list is none (containerd's reading).
 		MaskedPaths:   append([]string{}, sec.GetMaskedPaths()...),
 		ReadonlyPaths: append([]string{}, sec.GetReadonlyPaths()...),
