@@ -114,7 +114,7 @@ func Start(cfg StartConfig) (pid int, err error) {
 		// One processor and an early collector keep the heap at a few hundred
 		// kilobytes; a fixed GOMAXPROCS also stops the runtime from looking
 		// at the cgroup's limits every few seconds.
-		Env:   []string{"GOMAXPROCS=1", "GOGC=25", "GODEBUG=gctrace=1"},
+		Env:   []string{"GOMAXPROCS=1", "GOGC=10"},
 		Files: []uintptr{uintptr(null), uintptr(null), uintptr(stderr), uintptr(sock), uintptr(dir)},
 		Sys:   &syscall.SysProcAttr{Setsid: true}}
 	if cfg.Cgroup != nil {

@@ -84,7 +84,7 @@ func TestRightsAreGivenUp(t *testing.T) {
 	pr.NoNewPrivileges = true
 	pr.Cwd = "/work/here"
 	pr.OOMScoreAdj = &adj
-	pr.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 1 << 20}}
+	pr.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 1 << 40}, {Type: "RLIMIT_CORE", Soft: 4096, Hard: 8192}}
 	cfg.Spec.Root.Readonly = true
 	cfg.Spec.Mounts = append(cfg.Spec.Mounts, specs.Mount{Destination: "/tmp/made", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=1777"}})
 	out, exit := output(t, p, cfg)
@@ -92,7 +92,7 @@ func TestRightsAreGivenUp(t *testing.T) {
 		t.Errorf("exit = %+v", exit)
 	}
 	for _, want := range []string{"1000 2000 [3000 4000]\n/work/here\n", "NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000",
-		"write /etc/x open /etc/x: read-only file system", "write /tmp/made/x <nil>", "Max open files            100 ", "\n300\n"} {
+		"write /etc/x open /etc/x: read-only file system", "write /tmp/made/x <nil>", "Max core file size        4096                 8192", "\n300\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the container says\n%s\nwithout %q", out, want)
 		}

@@ -105,7 +105,7 @@ func (p *Pod) Exec(ctx context.Context, id string, cfg ExecConfig, s Streams) (E
 	if err := unsupported(spec); err != nil {
 		return fail(fault.Unknown, "", err)
 	}
-	var f facts
+	f := facts{seccomp: p.r.filters.compile}
 	if err := f.self(spec.Process); err != nil {
 		return fail(fault.Unknown, "", err)
 	}

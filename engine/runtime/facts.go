@@ -19,7 +19,7 @@ import (
 // gather looks at the machine for what compile has to know.
 func (p *Pod) gather(cfg *ContainerConfig) (facts, error) {
 	s := cfg.Spec
-	f := facts{rootfs: cfg.RootFS, dirs: make([]bool, len(s.Mounts))}
+	f := facts{seccomp: p.r.filters.compile, rootfs: cfg.RootFS, dirs: make([]bool, len(s.Mounts))}
 	var err error
 	if f.rootfs, err = filepath.EvalSymlinks(cfg.RootFS); err != nil {
 		return f, &fault.Error{Class: fault.NotFound, Op: "find root file system", On: cfg.RootFS, Err: err}

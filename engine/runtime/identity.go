@@ -46,7 +46,11 @@ func (a *assembler) process(s *specs.Spec, f facts, tty bool) (warnings []string
 	var filter []byte
 	var flags uint64
 	if s.Linux != nil && s.Linux.Seccomp != nil {
-		if filter, flags, err = compileSeccomp(s.Linux.Seccomp); err != nil {
+		build := compileSeccomp
+		if f.seccomp != nil {
+			build = f.seccomp
+		}
+		if filter, flags, err = build(s.Linux.Seccomp); err != nil {
 			return warnings, err
 		}
 	}

@@ -28,6 +28,8 @@ type facts struct {
 	joins   []join            // namespaces the specification gives by path
 	oom     *int
 	noDeath bool // the process may outlive its monitor
+	// seccomp is compileSeccomp or something that remembers its results.
+	seccomp func(*specs.LinuxSeccomp) ([]byte, uint64, error)
 }
 
 // join is a namespace to enter by a descriptor.

@@ -35,8 +35,8 @@ type Config struct {
 	// them in the caller's group.
 	MonitorCgroup string
 
-	// CgroupRoot overrides the mount table in finding cgroup file systems; for
-	// tests. Empty means /proc/self/mountinfo.
+	// Cgroups are the hierarchies to use; nil means those in
+	// /proc/self/mountinfo.
 	Cgroups *cgroup.Tree
 
 	// Log may be nil.
@@ -49,6 +49,8 @@ type Runtime struct {
 	cfg Config
 	log *slog.Logger
 	cgs *cgroup.Tree
+
+	filters filters
 
 	mu   sync.Mutex // guards all below
 	pods map[string]*Pod

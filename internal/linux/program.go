@@ -189,7 +189,7 @@ func Load(b []byte, base uintptr, fds []int) (*Loaded, error) {
 			le.PutUint64(op[8+8*a:], v)
 		}
 		if out := le.Uint64(op[56:]); out != 0 {
-			if out > uint64(data-8) || out%8 != 0 {
+			if int(out) > data-8 || out >= uint64(data) || out%8 != 0 {
 				return nil, syscall.EINVAL
 			}
 			le.PutUint64(op[56:], origin+out)
