@@ -75,9 +75,11 @@ type Agent struct {
 
 	mu       sync.Mutex // guards all below
 	workers  map[types.UID]*pod.Worker
-	names    map[string]types.UID // namespace/name → the newest worker
-	admitted map[types.UID]bool   // pods that take room on the node
-	node     *corev1.Node         // as last seen or written
+	names    map[string]types.UID                 // namespace/name → the newest worker
+	boxes    map[types.UID][]string               // sandboxes that ran at the start and have no worker yet
+	found    map[types.UID]*runtimeapi.PodSandbox // one of each, until orphans are known
+	admitted map[types.UID]bool                   // pods that take room on the node
+	node     *corev1.Node                         // as last seen or written
 	group    *sync.WaitGroup
 	shared   *pod.Config
 }

@@ -536,7 +536,9 @@ func TestAFailingLivenessProbeRestartsAndAReadinessProbeUnreadies(t *testing.T) 
 
 func TestAPodThatDoesNotFitFails(t *testing.T) {
 	inWorld(t, &podtest.Runtime{}, func(w *world) {
-		port := func(p *corev1.Pod) { p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 8080}} }
+		port := func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 8080}}
+		}
 		w.create(aPod("one", port))
 		w.create(aPod("two", port))
 		if p := w.pod("two"); p.Status.Phase != corev1.PodFailed || p.Status.Reason != "NodePorts" {

@@ -67,6 +67,9 @@ func (a *Agent) host(hosts []byte) *pod.Host {
 // followPods gives every pod of this node to its worker. Once all are known,
 // what runs without a pod is ended.
 func (a *Agent) followPods(ctx context.Context) error {
+	if err := a.listSandboxes(ctx); err != nil {
+		return err
+	}
 	present := map[types.UID]bool{}
 	return client.Follow(ctx, a.c.Client, client.Query{Index: "spec.nodeName", Value: a.c.NodeName}, func(e client.Change[*corev1.Pod]) {
 		switch e.Type {
@@ -110,7 +113,12 @@ func (a *Agent) deleted(ctx context.Context, last *corev1.Pod) {
 
 // startLocked begins the worker of a pod.
 func (a *Agent) startLocked(ctx context.Context, p *corev1.Pod, gone bool) {
-	w := pod.NewWorker(a.shared, p, gone)
+	boxes := a.boxes[p.UID]
+	if boxes == nil {
+		boxes = []string{} // made after the list was: the runtime has nothing of it
+	}
+	delete(a.boxes, p.UID)
+	w := pod.NewWorker(a.shared, p, gone, boxes)
 	key := p.Namespace + "/" + p.Name
 	a.workers[p.UID], a.names[key] = w, p.UID
 	if !gone && p.Status.StartTime != nil {
@@ -138,21 +146,40 @@ func (a *Agent) adopt(ctx context.Context, present map[types.UID]bool) {
 		}
 	}
 	a.mu.Unlock()
-	for delay := 100 * time.Millisecond; ctx.Err() == nil; delay = min(2*delay, 30*time.Second) {
-		boxes, err := a.c.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
-		if err != nil {
-			a.c.Log.Warn("sandboxes not listed", "retry", delay, "err", err)
-			wait(ctx, delay)
-			continue
-		}
-		for _, box := range boxes.Items {
-			if uid := types.UID(box.Labels[kubelet.KubernetesPodUIDLabel]); uid != "" && !present[uid] {
-				a.orphan(ctx, uid, box)
-			}
-		}
-		break
+	for uid, box := range a.orphans() {
+		a.orphan(ctx, uid, box)
 	}
 	a.sweep(ctx, present)
+}
+
+// listSandboxes asks once, for all pods, what the runtime has.
+func (a *Agent) listSandboxes(ctx context.Context) error {
+	list, err := a.c.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.boxes, a.found = map[types.UID][]string{}, map[types.UID]*runtimeapi.PodSandbox{}
+	for _, box := range list.Items {
+		if uid := types.UID(box.Labels[kubelet.KubernetesPodUIDLabel]); uid != "" && a.workers[uid] == nil {
+			a.boxes[uid] = append(a.boxes[uid], box.Id)
+			a.found[uid] = box
+		}
+	}
+	return nil
+}
+
+// orphans are the pods of listSandboxes that no worker took.
+func (a *Agent) orphans() map[types.UID]*runtimeapi.PodSandbox {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	left := map[types.UID]*runtimeapi.PodSandbox{}
+	for uid := range a.boxes {
+		left[uid] = a.found[uid]
+	}
+	a.found = nil
+	return left
 }
 
 // orphan gives a sandbox without pod a worker that ends it.

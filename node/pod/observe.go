@@ -89,17 +89,28 @@ func (o Observed) ready(hostNetwork bool) bool {
 		(hostNetwork || s.GetNetwork().GetIp() != "")
 }
 
-// Observe asks the runtime for all it has of a pod. settled are the statuses of
-// exited containers from an earlier call, which can never change again.
-func Observe(ctx context.Context, r Runtime, uid types.UID, settled map[string]*runtimeapi.ContainerStatus) (Observed, error) {
+// Sandboxes lists the IDs of a pod's sandboxes. It costs a look at all of the
+// node's; a worker does it only when it cannot know.
+func Sandboxes(ctx context.Context, r Runtime, uid types.UID) ([]string, error) {
 	mine := map[string]string{kubelet.KubernetesPodUIDLabel: string(uid)}
-	var o Observed
-	boxes, err := r.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{Filter: &runtimeapi.PodSandboxFilter{LabelSelector: mine}})
+	list, err := r.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{Filter: &runtimeapi.PodSandboxFilter{LabelSelector: mine}})
 	if err != nil {
-		return o, err
+		return nil, err
 	}
-	for _, box := range boxes.Items {
-		s, err := r.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: box.Id})
+	var ids []string
+	for _, box := range list.Items {
+		ids = append(ids, box.Id)
+	}
+	return ids, nil
+}
+
+// Observe asks the runtime for what it has of a pod in the sandboxes given;
+// those that are gone are left out. settled are the statuses of exited
+// containers from an earlier call, which can never change again.
+func Observe(ctx context.Context, r Runtime, sandboxes []string, settled map[string]*runtimeapi.ContainerStatus) (Observed, error) {
+	var o Observed
+	for _, id := range sandboxes {
+		s, err := r.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
 		if gone(err) {
 			continue
 		}
@@ -107,14 +118,30 @@ func Observe(ctx context.Context, r Runtime, uid types.UID, settled map[string]*
 			return o, err
 		}
 		o.Sandboxes = append(o.Sandboxes, s.Status)
+		if s.Timestamp != 0 || len(s.ContainersStatuses) > 0 {
+			for _, c := range s.ContainersStatuses {
+				o.Containers = append(o.Containers, &Container{c, id})
+			}
+			continue
+		}
+		// The runtime does not tell of both at once.
+		if err := o.ask(ctx, r, id, settled); err != nil {
+			return o, err
+		}
 	}
-	list, err := r.ListContainers(ctx, &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{LabelSelector: mine}})
+	o.sort()
+	return o, nil
+}
+
+// ask looks at the containers of a sandbox one by one.
+func (o *Observed) ask(ctx context.Context, r Runtime, sandbox string, settled map[string]*runtimeapi.ContainerStatus) error {
+	list, err := r.ListContainers(ctx, &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: sandbox}})
 	if err != nil {
-		return o, err
+		return err
 	}
 	for _, c := range list.Containers {
 		if s := settled[c.Id]; s != nil {
-			o.Containers = append(o.Containers, &Container{s, c.PodSandboxId})
+			o.Containers = append(o.Containers, &Container{s, sandbox})
 			continue
 		}
 		s, err := r.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: c.Id})
@@ -122,12 +149,11 @@ func Observe(ctx context.Context, r Runtime, uid types.UID, settled map[string]*
 			continue
 		}
 		if err != nil {
-			return o, err
+			return err
 		}
-		o.Containers = append(o.Containers, &Container{s.Status, c.PodSandboxId})
+		o.Containers = append(o.Containers, &Container{s.Status, sandbox})
 	}
-	o.sort()
-	return o, nil
+	return nil
 }
 
 func (o *Observed) sort() {

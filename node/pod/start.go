@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -28,7 +29,7 @@ func (t *task) start() func() {
 		if t.ctx.Err() != nil {
 			return nil
 		}
-		message := text(err)
+		message := status.Convert(err).Message()
 		t.event(t.pod, c.Name, corev1.EventTypeWarning, "Failed", "Error: %s", message)
 		now := time.Now()
 		return func() {

@@ -112,10 +112,19 @@ func (t *task) makeSandbox() func() {
 	if err := os.MkdirAll(cfg.LogDirectory, 0o755); err != nil {
 		return fail(err)
 	}
-	if _, err := t.c.Runtime.RunPodSandbox(t.ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg}); err != nil {
-		return fail(err)
+	made, err := t.c.Runtime.RunPodSandbox(t.ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg})
+	if err != nil {
+		note := fail(err)
+		return func() {
+			t.Worker.listed = false // it may have left something
+			if note != nil {
+				note()
+			}
+		}
 	}
-	return func() { t.Worker.known.Failed = nil }
+	return func() {
+		t.Worker.boxes, t.Worker.known.Failed = append(t.Worker.boxes, made.PodSandboxId), nil
+	}
 }
 
 func (t *task) stopSandbox() func() {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,6 +75,8 @@ type Worker struct {
 
 	// Used by Run's goroutine only.
 	seen     Observed
+	boxes    []string // IDs of sandboxes that the runtime may have of the pod
+	listed   bool     // boxes is all of them
 	settled  map[string]*runtimeapi.ContainerStatus
 	messages map[string]string // last words of exited containers, by ID
 	known    Known
@@ -104,14 +107,15 @@ type Worker struct {
 type job struct{ cancel context.CancelFunc }
 
 // NewWorker returns a worker for pod. gone is true for containers whose pod
-// the API has no more.
-func NewWorker(c *Config, pod *corev1.Pod, gone bool) *Worker {
+// the API has no more. sandboxes are all IDs that the runtime has of the pod; nil
+// if that is not known, and it looks.
+func NewWorker(c *Config, pod *corev1.Pod, gone bool, sandboxes []string) *Worker {
 	w := &Worker{
 		c: c, uid: pod.UID, pod: pod, news: Runtimes,
 		settled: map[string]*runtimeapi.ContainerStatus{}, messages: map[string]string{},
 		known:   Known{Containers: map[string]*ContainerKnown{}, Busy: map[string]Busy{}},
 		probers: map[string]*prober{}, told: map[string]string{}, jobs: map[string]*job{}, waiters: map[string][]chan struct{}{},
-		signal: make(chan struct{}, 1), written: &pod.Status,
+		signal: make(chan struct{}, 1), written: &pod.Status, boxes: slices.Clone(sandboxes), listed: sandboxes != nil,
 	}
 	if gone {
 		w.gone = time.Now()
@@ -233,7 +237,7 @@ func (w *Worker) turn(ctx context.Context, first *bool) (again time.Time, over b
 		return w.retry, false
 	}
 	if news&Runtimes != 0 {
-		seen, err := Observe(ctx, w.c.Runtime, w.uid, w.settled)
+		seen, err := w.look(ctx)
 		if err != nil {
 			w.c.Log.Warn("the runtime does not answer", "key", w.key(), "err", err)
 			w.keepNews(news)
@@ -288,6 +292,25 @@ func (w *Worker) turn(ctx context.Context, first *bool) (again time.Time, over b
 		return time.Time{}, false
 	}
 	return plan.Wake, plan.Over
+}
+
+// look observes the pod.
+func (w *Worker) look(ctx context.Context) (Observed, error) {
+	if !w.listed {
+		boxes, err := Sandboxes(ctx, w.c.Runtime, w.uid)
+		if err != nil {
+			return Observed{}, err
+		}
+		w.boxes, w.listed = boxes, true
+	}
+	seen, err := Observe(ctx, w.c.Runtime, w.boxes, w.settled)
+	if err == nil {
+		w.boxes = w.boxes[:0]
+		for _, s := range seen.Sandboxes {
+			w.boxes = append(w.boxes, s.Id)
+		}
+	}
+	return seen, err
 }
 
 // begin settles what is asked once: whether the node accepts the pod. What

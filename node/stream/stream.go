@@ -157,7 +157,11 @@ func bare(id string) string {
 
 // sandbox is the runtime's ID of a pod's ready sandbox.
 func (s *server) sandbox(ctx context.Context, p *corev1.Pod) (string, error) {
-	o, err := pod.Observe(ctx, s.Runtime, p.UID, nil)
+	ids, err := pod.Sandboxes(ctx, s.Runtime, p.UID)
+	if err != nil {
+		return "", err
+	}
+	o, err := pod.Observe(ctx, s.Runtime, ids, nil)
 	if err != nil {
 		return "", err
 	}

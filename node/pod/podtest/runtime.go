@@ -382,7 +382,8 @@ func (r *Runtime) ListContainers(_ context.Context, q *runtimeapi.ListContainers
 	defer r.mu.Unlock()
 	out := &runtimeapi.ListContainersResponse{}
 	for _, c := range r.containers {
-		if matches(c.status.Labels, q.GetFilter().GetLabelSelector()) {
+		f := q.GetFilter()
+		if matches(c.status.Labels, f.GetLabelSelector()) && (f.GetPodSandboxId() == "" || f.GetPodSandboxId() == c.sandbox) {
 			out.Containers = append(out.Containers, &runtimeapi.Container{Id: c.status.Id, PodSandboxId: c.sandbox, Metadata: c.status.Metadata,
 				State: c.status.State, CreatedAt: c.status.CreatedAt, Labels: c.status.Labels})
 		}
