@@ -107,9 +107,7 @@ func preparePodStatus(p, old *corev1.Pod) {
 	} else if p.Status.QOSClass == "" {
 		p.Status.QOSClass = podspec.QOSClass(p)
 	}
-	if p.Status.ObservedGeneration == 0 {
-		p.Status.ObservedGeneration = old.Status.ObservedGeneration
-	}
+	keepObserved(p, old)
 	if p.Status.PodIP == "" && len(p.Status.PodIPs) > 0 {
 		p.Status.PodIP = p.Status.PodIPs[0].IP
 	}
@@ -121,6 +119,27 @@ func preparePodStatus(p, old *corev1.Pod) {
 	}
 	if p.Status.HostIP != "" && len(p.Status.HostIPs) == 0 {
 		p.Status.HostIPs = []corev1.HostIP{{IP: p.Status.HostIP}}
+	}
+}
+
+// keepObserved: who does not know of observedGeneration must not clear it. A
+// type of condition may be there more than once; they are paired in order.
+func keepObserved(p, old *corev1.Pod) {
+	if p.Status.ObservedGeneration == 0 {
+		p.Status.ObservedGeneration = old.Status.ObservedGeneration
+	}
+	had := map[corev1.PodConditionType][]int64{}
+	for _, c := range old.Status.Conditions {
+		had[c.Type] = append(had[c.Type], c.ObservedGeneration)
+	}
+	for i := range p.Status.Conditions {
+		c := &p.Status.Conditions[i]
+		if g := had[c.Type]; len(g) > 0 {
+			had[c.Type] = g[1:]
+			if c.ObservedGeneration == 0 {
+				c.ObservedGeneration = g[0]
+			}
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package core
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -81,8 +80,11 @@ func secretOfType(s *corev1.Secret, data *field.Path) (errs field.ErrorList) {
 		return true
 	}
 	mustBeJSON := func(key string) {
-		if must(key) && !json.Valid(s.Data[key]) {
-			errs = append(errs, field.Invalid(data.Key(key), "<secret contents redacted>", jsonFault(s.Data[key])))
+		if !must(key) {
+			return
+		}
+		if err := json.Unmarshal(s.Data[key], &map[string]any{}); err != nil {
+			errs = append(errs, field.Invalid(data.Key(key), "<secret contents redacted>", err.Error()))
 		}
 	}
 	switch s.Type {
@@ -110,9 +112,4 @@ func secretOfType(s *corev1.Secret, data *field.Path) (errs field.ErrorList) {
 		must(corev1.TLSPrivateKeyKey)
 	}
 	return errs
-}
-
-func jsonFault(b []byte) string {
-	var any map[string]any
-	return fmt.Sprint(json.Unmarshal(b, &any))
 }

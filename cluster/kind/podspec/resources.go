@@ -14,8 +14,13 @@ import (
 	"sampan/cluster/kind"
 )
 
-// requirements checks a container's limits and requests.
-func requirements(r *corev1.ResourceRequirements, s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
+// requirements checks what a container asks for.
+func requirements(r *corev1.ResourceRequirements, s *corev1.PodSpec, path *field.Path) field.ErrorList {
+	return append(amounts(r, containerResource, path), claims(r, s, path.Child("claims"))...)
+}
+
+// amounts checks limits and requests, and their names by checkName.
+func amounts(r *corev1.ResourceRequirements, checkName func(corev1.ResourceName, *field.Path) field.ErrorList, path *field.Path) (errs field.ErrorList) {
 	limits, requests := path.Child("limits"), path.Child("requests")
 	hugeOnly, normal := false, false
 	note := func(name corev1.ResourceName) {
@@ -24,14 +29,16 @@ func requirements(r *corev1.ResourceRequirements, s *corev1.PodSpec, path *field
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Limits)) {
 		note(name)
-		errs = append(errs, containerResource(name, limits.Key(string(name)))...)
+		errs = append(errs, checkName(name, limits.Key(string(name)))...)
 		errs = append(errs, ValidateQuantity(name, r.Limits[name], limits.Key(string(name)))...)
+		errs = append(errs, wholePages(name, r.Limits[name], limits.Key(string(name)))...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		note(name)
-		errs = append(errs, containerResource(name, requests.Key(string(name)))...)
+		errs = append(errs, checkName(name, requests.Key(string(name)))...)
 		asked := r.Requests[name]
 		errs = append(errs, ValidateQuantity(name, asked, requests.Key(string(name)))...)
+		errs = append(errs, wholePages(name, asked, requests.Key(string(name)))...)
 		limit, ok := r.Limits[name]
 		switch {
 		case !ok && !overcommit(name):
@@ -45,24 +52,57 @@ func requirements(r *corev1.ResourceRequirements, s *corev1.PodSpec, path *field
 	if hugeOnly && !normal {
 		errs = append(errs, field.Forbidden(path, "HugePages require cpu or memory"))
 	}
-	return append(errs, claims(r, s, path.Child("claims"))...)
+	return errs
 }
 
 func claims(r *corev1.ResourceRequirements, s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
-	seen := map[corev1.ResourceClaim]bool{}
+	if len(r.Claims) == 0 {
+		return nil
+	}
+	var known []string
+	for _, c := range s.ResourceClaims {
+		known = append(known, c.Name)
+	}
+	slices.Sort(known)
+	seen := map[string]bool{}
 	for i, c := range r.Claims {
 		at := path.Index(i)
-		switch {
-		case c.Name == "":
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		case seen[c]:
-			errs = append(errs, field.Duplicate(at, c))
-		case !slices.ContainsFunc(s.ResourceClaims, func(p corev1.PodResourceClaim) bool { return p.Name == c.Name }):
-			errs = append(errs, field.NotFound(at.Child("name"), c.Name))
+		if c.Name == "" {
+			errs = append(errs, field.Required(at, ""))
+			continue
 		}
-		seen[c] = true
+		key := c.Name
+		if c.Request != "" {
+			errs = append(errs, kind.DNSLabel(c.Request, at.Child("request"))...)
+			key += "/" + c.Request
+		}
+		if seen[c.Name] || seen[key] { // the whole claim, or this part of it
+			errs = append(errs, field.Duplicate(at, key))
+		}
+		seen[key] = true
+		if !slices.Contains(known, c.Name) {
+			unknown := field.NotFound(at, c.Name)
+			unknown.Detail = "must be one of the names in pod.spec.resourceClaims which is empty"
+			if len(known) > 0 {
+				unknown.Detail = "must be one of the names in pod.spec.resourceClaims: " + strings.Join(known, ", ")
+			}
+			errs = append(errs, unknown)
+		}
 	}
 	return errs
+}
+
+// wholePages checks that an amount of huge pages is made of whole ones.
+func wholePages(name corev1.ResourceName, q resource.Quantity, path *field.Path) field.ErrorList {
+	text, huge := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix)
+	if !huge {
+		return nil
+	}
+	page, err := resource.ParseQuantity(text)
+	if err == nil && page.Sign() > 0 && q.Sign() >= 0 && q.Value()%page.Value() == 0 {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), name))}
 }
 
 func isHuge(name corev1.ResourceName) bool {
@@ -175,13 +215,7 @@ func validatePodResources(s *corev1.PodSpec, path *field.Path) (errs field.Error
 	if len(r.Claims) > 0 {
 		errs = append(errs, field.Forbidden(at.Child("claims"), "claims cannot be set for Resources at pod-level"))
 	}
-	for name := range r.Limits {
-		errs = append(errs, podResource(name, at.Child("limits"))...)
-	}
-	for name := range r.Requests {
-		errs = append(errs, podResource(name, at.Child("requests"))...)
-	}
-	errs = append(errs, requirements(&corev1.ResourceRequirements{Limits: r.Limits, Requests: r.Requests}, s, at)...)
+	errs = append(errs, amounts(r, podResource, at)...)
 	sum := sumRequests(s)
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		asked := r.Requests[name]
@@ -205,5 +239,5 @@ func podResource(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	if podLevel(name) {
 		return nil
 	}
-	return field.ErrorList{field.NotSupported(path.Key(string(name)), name, []corev1.ResourceName{corev1.ResourceCPU, "hugepages-", corev1.ResourceMemory})}
+	return field.ErrorList{field.NotSupported(path, name, []corev1.ResourceName{corev1.ResourceCPU, "hugepages-", corev1.ResourceMemory})}
 }

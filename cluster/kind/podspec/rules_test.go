@@ -134,6 +134,46 @@ func TestPodRules(t *testing.T) {
 			`spec.containers[0].resources.limits[example.com/gpu]: Invalid value: "1500m": must be an integer`,
 			`spec.containers[0].resources.requests[example.com/gpu]: Invalid value: "1500m": must be an integer`}},
 
+		{"pages are whole", `containers: [{name: a, image: a, resources: {limits: {cpu: 1, hugepages-2Mi: 3Mi}}}]`, []string{
+			`spec.containers[0].resources.limits[hugepages-2Mi]: Invalid value: "3Mi": 3Mi is not positive integer multiple of hugepages-2Mi`,
+			`spec.containers[0].resources.requests[hugepages-2Mi]: Invalid value: "3Mi": 3Mi is not positive integer multiple of hugepages-2Mi`}},
+		{"pages come with memory", `containers: [{name: a, image: a, resources: {limits: {hugepages-2Mi: 4Mi}}}]`, []string{
+			`spec.containers[0].resources: Forbidden: HugePages require cpu or memory`}},
+		{"a claim is one of the pod's", `containers: [{name: a, image: a, resources: {claims: [{name: x}]}}]`, []string{
+			`spec.containers[0].resources.claims[0]: Not found: "x": must be one of the names in pod.spec.resourceClaims which is empty`}},
+		{"a pod's limits hold for its containers", `{resources: {limits: {cpu: 1}}, containers: [{name: a, image: a, resources: {limits: {cpu: 2}, requests: {cpu: 1}}}]}`, []string{
+			`spec.resources.containers[0][cpu].limits: Invalid value: "2": must be less than or equal to pod limits of 1`}},
+		{"a pod asks for cpu, memory and pages", `resources: {limits: {example.com/gpu: 1}}`, []string{
+			`spec.resources.limits[example.com/gpu]: Unsupported value: "example.com/gpu": supported values: "cpu", "hugepages-", "memory"`}},
+		{"a pod's profile has a type", `securityContext: {appArmorProfile: {}}`, []string{
+			`spec.securityContext.appArmorProfile.type: Required value: type is required when appArmorProfile is set`}},
+		{"only a local profile has a name", `securityContext: {appArmorProfile: {type: Unconfined, localhostProfile: x}}`, []string{
+			`spec.securityContext.appArmorProfile.localhostProfile: Invalid value: "x": can only be set when AppArmor type is Localhost`}},
+		{"a local profile is below the profiles", `containers: [{name: a, image: a, securityContext: {seccompProfile: {type: Localhost, localhostProfile: ../x}}}]`, []string{
+			`spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: "../x": must not contain '..'`}},
+		{"the privileged cannot be kept from more", `containers: [{name: a, image: a, securityContext: {privileged: true, allowPrivilegeEscalation: false}}]`, []string{
+			"spec.containers[0].securityContext: Invalid value: {\"privileged\":true,\"allowPrivilegeEscalation\":false}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true"}},
+		{"what is the host's is set on the host", `{hostNetwork: true, securityContext: {sysctls: [{name: net.ipv4.ip_forward, value: "1"}]}}`, []string{
+			`spec.securityContext.sysctls[0].name: Invalid value: "net.ipv4.ip_forward": may not be specified when 'hostNetwork' is true`}},
+		{"own users and the host's network exclude each other", `{hostNetwork: true, hostUsers: false}`, []string{
+			"spec.hostNetwork: Forbidden: when `pod.Spec.HostUsers` is false"}},
+		{"processes are shared with one or the other", `{hostPID: true, shareProcessNamespace: true}`, []string{
+			`spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled`}},
+		{"a downward file has one source", `volumes: [{name: v, downwardAPI: {items: [{path: p}]}}]`, []string{
+			`spec.volumes[0].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required`}},
+		{"a downward file of a resource names the container", `volumes: [{name: v, downwardAPI: {items: [{path: p, resourceFieldRef: {resource: limits.cpu}}]}}]`, []string{
+			`spec.volumes[0].downwardAPI.resourceFieldRef.containerName: Required value`}},
+		{"labels as a file", `volumes: [{name: v, downwardAPI: {items: [{path: p, fieldRef: {fieldPath: metadata.labels}}]}}]`, nil},
+		{"an address is no file", `volumes: [{name: v, downwardAPI: {items: [{path: p, fieldRef: {fieldPath: status.podIP}}]}}]`, []string{
+			`spec.volumes[0].downwardAPI.fieldRef.fieldPath: Unsupported value: "status.podIP": supported values: "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"`}},
+		{"a bundle has a name or a signer", `volumes: [{name: v, projected: {sources: [{clusterTrustBundle: {path: p}}]}}]`, []string{
+			`spec.volumes[0].projected.sources[0].clusterTrustBundle: Required value: either name or signerName must be specified`}},
+		{"nodes are chosen by name only among fields", `affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: spec.x, operator: In, values: [a]}]}]}}}`, []string{
+			`spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].key: Invalid value: "spec.x": not a valid field selector key`}},
+		{"weights go to 100", `affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 101, podAffinityTerm: {topologyKey: a}}]}}`, []string{
+			`spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 101: must be in the range 1-100`}},
+		{"spreading has a step", `topologySpreadConstraints: [{topologyKey: a, whenUnsatisfiable: DoNotSchedule}]`, []string{
+			`spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero`}},
 		{"user ids are not negative", `securityContext: {runAsUser: -1}`, []string{
 			`spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive`}},
 		{"a local profile has a name", `securityContext: {seccompProfile: {type: Localhost}}`, []string{

@@ -104,7 +104,7 @@ func profile[T ~string](typ, local T, name *string, what string, path *field.Pat
 	at := path.Child("localhostProfile")
 	switch {
 	case typ == "":
-		return field.ErrorList{field.Required(path.Child("type"), "type is required when "+what+"Profile is set")}
+		return field.ErrorList{field.Required(path.Child("type"), "type is required when "+strings.ToLower(what[:1])+what[1:]+"Profile is set")}
 	case !slices.Contains(valid, typ):
 		return field.ErrorList{field.NotSupported(path.Child("type"), typ, valid)}
 	case typ != local:

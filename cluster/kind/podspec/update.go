@@ -72,10 +72,13 @@ func validateUpdate(p, old *corev1.Pod) (errs field.ErrorList) {
 		// Not yet looked at by the scheduler: it may still be told more.
 		errs = append(errs, tightened(rest, &old.Spec, spec)...)
 		rest.NodeSelector = old.Spec.NodeSelector
-		rest.Affinity = old.Spec.Affinity
+		rest.Affinity = withNodeAffinity(rest.Affinity, nodeAffinity(&old.Spec))
 	}
-	if !equal(rest, &old.Spec) {
-		errs = append(errs, field.Forbidden(spec, fmt.Sprintf("pod updates may not change fields other than %s\n%s", changeable, diff.Diff(rest, &old.Spec))))
+	before := old.Spec
+	before.Affinity = withNodeAffinity(before.Affinity, nodeAffinity(&before))
+	rest.Affinity = withNodeAffinity(rest.Affinity, nodeAffinity(rest))
+	if !equal(rest, &before) {
+		errs = append(errs, field.Forbidden(spec, fmt.Sprintf("pod updates may not change fields other than %s\n%s", changeable, diff.Diff(rest, &before))))
 	}
 	return errs
 }
@@ -124,31 +127,34 @@ func tightened(now, was *corev1.PodSpec, path *field.Path) (errs field.ErrorList
 			break
 		}
 	}
-	at := path.Child("affinity", "nodeAffinity")
 	n, w := nodeAffinity(now), nodeAffinity(was)
-	if !samePodAffinity(now.Affinity, was.Affinity) {
-		errs = append(errs, field.Invalid(path.Child("affinity"), now.Affinity, "field is immutable"))
-	}
 	if w == nil || w.RequiredDuringSchedulingIgnoredDuringExecution == nil {
-		if n != nil && n.RequiredDuringSchedulingIgnoredDuringExecution != nil {
-			errs = append(errs, affinity(&corev1.Affinity{NodeAffinity: n}, path.Child("affinity"))...)
-		}
 		return errs
 	}
-	at = at.Child("requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
-	if n == nil || n.RequiredDuringSchedulingIgnoredDuringExecution == nil {
-		return append(errs, field.Invalid(at, nil, "may not be removed"))
+	at := path.Child("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
+	var terms []corev1.NodeSelectorTerm
+	if n != nil && n.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+		terms = n.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
 	}
-	terms, before := n.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms, w.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
-	if len(terms) != len(before) {
+	before := w.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	if len(before) > 0 && len(terms) != len(before) {
 		return append(errs, field.Invalid(at, terms, "no additions/deletions to non-empty NodeSelectorTerms list are allowed"))
 	}
-	for i := range terms {
-		if !startsWith(terms[i].MatchExpressions, before[i].MatchExpressions) || !startsWith(terms[i].MatchFields, before[i].MatchFields) {
+	for i := range before {
+		if !narrower(&terms[i], &before[i]) {
 			errs = append(errs, field.Invalid(at.Index(i), terms[i], "only additions are allowed (no mutations or deletions)"))
 		}
 	}
-	return append(errs, affinity(&corev1.Affinity{NodeAffinity: n}, path.Child("affinity"))...)
+	return errs
+}
+
+// narrower is true if a term asks for what it did, and perhaps for more. One
+// that asked for nothing matched nothing: it cannot be narrowed.
+func narrower(now, was *corev1.NodeSelectorTerm) bool {
+	if len(was.MatchExpressions)+len(was.MatchFields) == 0 {
+		return len(now.MatchExpressions)+len(now.MatchFields) == 0
+	}
+	return startsWith(now.MatchExpressions, was.MatchExpressions) && startsWith(now.MatchFields, was.MatchFields)
 }
 
 func nodeAffinity(s *corev1.PodSpec) *corev1.NodeAffinity {
@@ -158,15 +164,17 @@ func nodeAffinity(s *corev1.PodSpec) *corev1.NodeAffinity {
 	return s.Affinity.NodeAffinity
 }
 
-func samePodAffinity(a, b *corev1.Affinity) bool {
-	var none corev1.Affinity
-	if a == nil {
-		a = &none
+// withNodeAffinity is a with its part about nodes replaced; nil if nothing is
+// left.
+func withNodeAffinity(a *corev1.Affinity, n *corev1.NodeAffinity) *corev1.Affinity {
+	var all corev1.Affinity
+	if a != nil {
+		all = *a
 	}
-	if b == nil {
-		b = &none
+	if all.NodeAffinity = n; all == (corev1.Affinity{}) {
+		return nil
 	}
-	return equal(a.PodAffinity, b.PodAffinity) && equal(a.PodAntiAffinity, b.PodAntiAffinity)
+	return &all
 }
 
 func startsWith(all, first []corev1.NodeSelectorRequirement) bool {

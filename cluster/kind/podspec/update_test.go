@@ -42,6 +42,11 @@ func TestPodChanges(t *testing.T) {
 		{"a gated pod may ask for fewer nodes", `schedulingGates: [{name: a}]`, `{schedulingGates: [{name: a}], nodeSelector: {disk: ssd}}`, ""},
 		{"and not for others", `{schedulingGates: [{name: a}], nodeSelector: {disk: ssd}}`, `{schedulingGates: [{name: a}], nodeSelector: {disk: hdd}}`,
 			"spec.nodeSelector: Invalid value: {\"disk\":\"hdd\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)"},
+		{"a gated pod may narrow a term", `{schedulingGates: [{name: a}], affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}}`,
+			`{schedulingGates: [{name: a}], affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists},{key: b, operator: Exists}]}]}}}}`, ""},
+		{"and not change it", `{schedulingGates: [{name: a}], affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}}`,
+			`{schedulingGates: [{name: a}], affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: b, operator: Exists}]}]}}}}`,
+			"spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]: Invalid value"},
 		{"any other pod keeps its selector", `{}`, `nodeSelector: {disk: ssd}`, fields},
 		{"guests come by their own way", `{}`, `ephemeralContainers: [{name: e, image: a}]`, fields},
 	} {

@@ -4,16 +4,21 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Warnings are texts about what a pod says that is legal and hardly meant, or
 // deprecated. They are upstream's.
 func Warnings(p, old *corev1.Pod) []string {
-	if old != nil && equal(&p.Spec, &old.Spec) {
-		return nil
+	if old != nil {
+		return nil // programs update pods, and often
 	}
-	return warn(&p.Spec, field.NewPath("spec"))
+	var texts []string
+	if msgs := validation.IsDNS1123Label(p.Name); len(msgs) > 0 {
+		texts = append(texts, fmt.Sprintf("metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
+	}
+	return append(texts, warn(&p.Spec, field.NewPath("spec"))...)
 }
 
 // TemplateWarnings are those of a workload's pod template.
