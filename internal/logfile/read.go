@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
+	"syscall"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -98,6 +100,12 @@ func Read(ctx context.Context, path string, o Options, emit func(Entry) error) e
 		if err != nil {
 			return err
 		}
+		if len(next) > 0 && last != nil {
+			// It has got its last entry between the reading and the moving.
+			if err := r.drain(ctx, last); err != nil {
+				return ended(err)
+			}
+		}
 		for _, f := range next {
 			files = append(files, f)
 			r.rest = r.rest[:0]
@@ -127,23 +135,36 @@ func ended(err error) error {
 	return err
 }
 
-// openAll opens the rotated files, oldest first, and the current one.
+// openAll opens the rotated files, oldest first, and the current one. A
+// rotation may be under way: files move towards older names, in the direction
+// of the search, so that one may be met twice but none is missed, and one name
+// at a time has no file.
 func openAll(path string) ([]*os.File, error) {
 	var files []*os.File
-	for n := 0; ; n++ {
+	var seen []os.FileInfo
+	missing := 0
+	for n := 0; missing < 2; n++ {
 		f, err := os.Open(rotated(path, n))
 		if errors.Is(err, fs.ErrNotExist) {
-			if n == 0 {
-				continue // between two steps of a rotation
-			}
-			break
+			missing++
+			continue
 		}
-		if err != nil {
-			for _, f := range files {
+		missing = 0
+		var st os.FileInfo
+		if err == nil {
+			if st, err = f.Stat(); err != nil {
 				f.Close()
 			}
+		}
+		if err != nil {
+			closeAll(files)
 			return nil, err
 		}
+		if slices.ContainsFunc(seen, func(o os.FileInfo) bool { return os.SameFile(o, st) }) {
+			f.Close()
+			continue
+		}
+		seen = append(seen, st)
 		files = append([]*os.File{f}, files...)
 	}
 	return files, nil
@@ -151,32 +172,40 @@ func openAll(path string) ([]*os.File, error) {
 
 // successors opens the files that came after last, oldest first.
 func successors(path string, last *os.File) ([]*os.File, error) {
-	all, err := openAll(path)
-	if err != nil || last == nil {
-		return all, err
-	}
-	st, err := last.Stat()
-	if err != nil {
-		return nil, err
-	}
-	for i, f := range all {
-		s, err := f.Stat()
-		if err == nil && os.SameFile(s, st) {
-			for _, old := range all[:i+1] {
-				old.Close()
+	for try := 0; ; try++ {
+		all, err := openAll(path)
+		if err != nil || last == nil {
+			return all, err
+		}
+		st, err := last.Stat()
+		if err != nil {
+			closeAll(all)
+			return nil, err
+		}
+		for i, f := range all {
+			if s, err := f.Stat(); err == nil && os.SameFile(s, st) {
+				closeAll(all[:i+1])
+				return all[i+1:], nil
 			}
-			return all[i+1:], nil
 		}
-	}
-	// The file last read is gone altogether: kubelet renames to a name with a
-	// time in it. The current one is all that can be new.
-	if len(all) > 0 {
-		for _, old := range all[:len(all)-1] {
-			old.Close()
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Nlink > 0 && try < 3 {
+			closeAll(all) // it is on its way from one name to the next
+			continue
 		}
-		all = all[len(all)-1:]
+		// It is deleted, or has a name that is not ours to guess: a kubelet puts
+		// the time into it. The current file is all that is sure to be new.
+		if len(all) > 0 {
+			closeAll(all[:len(all)-1])
+			all = all[len(all)-1:]
+		}
+		return all, nil
 	}
-	return all, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 type reader struct {
