@@ -1,7 +1,10 @@
 package schema_test
 
 import (
+	"archive/zip"
 	"encoding/json"
+	"io"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -207,5 +210,27 @@ func BenchmarkDocumentOfCore(b *testing.B) {
 		if _, _, err := schema.New(kinds).OpenAPIV3(rschema.GroupVersion{Version: "v1"}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Making the blob takes a minute; that it is of the versions in go.mod is what
+// goes wrong.
+func TestTheBlobIsMadeFromTheModulesInUse(t *testing.T) {
+	want, err := exec.Command("go", "list", "-m", "k8s.io/api", "k8s.io/apimachinery", "k8s.io/kube-openapi").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := zip.OpenReader("schema.zip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	f, err := z.Open("made-from")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(f)
+	if err != nil || string(got) != strings.TrimSpace(string(want)) {
+		t.Errorf("schema.zip is made from\n%s\nin use are\n%s\nrun go generate in cluster/schema (%v)", got, want, err)
 	}
 }

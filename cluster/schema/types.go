@@ -28,12 +28,17 @@ func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.Type
 		return s.pods, nil
 	}
 	t := &types{gvks: []schema.GroupVersionKind{gvk}}
-	err := t.add(model(gvk))
-	if fault.ClassOf(err) == fault.NotFound {
-		return nil, nil
+	if k := s.kinds.ByGVK(gvk); k != nil {
+		t.gvks = k.GVKs() // owners may have written in another version
 	}
-	if err != nil {
-		return nil, err
+	for _, g := range t.gvks {
+		err := t.add(model(g))
+		if fault.ClassOf(err) == fault.NotFound {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	if !t.seen[podSpec] {
 		return t.ready(), nil
@@ -42,7 +47,7 @@ func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.Type
 		for _, other := range k.GVKs() {
 			// What was read of packages stays at hand in t: most kinds add nothing.
 			one := &types{packages: t.packages}
-			if other != gvk && one.add(model(other)) == nil && one.seen[podSpec] {
+			if !t.has(other) && one.add(model(other)) == nil && one.seen[podSpec] {
 				if err := t.add(model(other)); err != nil {
 					return nil, err
 				}

@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -237,4 +238,29 @@ func TestScale(t *testing.T) {
 	}
 	_, err = s.update("deployments/web/scale", `{"metadata":{"name":"web"},"spec":{"replicas":-1}}`)
 	s.status(err, 422, "spec.replicas: Invalid value: -1: must be greater than or equal to 0")
+}
+
+// An Event is one stored object that two groups serve.
+func TestFieldsKeepTheirOwnersAcrossVersions(t *testing.T) {
+	s := serve(t)
+	newer := s.ask("create", "events")
+	newer.GVK = eventsv1.SchemeGroupVersion.WithKind("Event")
+	newer.FieldManager = "newer"
+	obj, err := s.api.Create(t.Context(), newer, asJSON(`{"metadata":{"name":"e"},"eventTime":"2026-01-02T03:04:05.000000Z","type":"Normal",
+		"reason":"R","action":"A","note":"n","reportingController":"c.io/x","reportingInstance":"i","regarding":{"namespace":"default","kind":"Pod","name":"p"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := obj.GetManagedFields(); len(m) != 1 || m[0].APIVersion != "events.k8s.io/v1" || !strings.Contains(string(m[0].FieldsV1.Raw), `"f:note"`) {
+		t.Errorf("managedFields %s", text(m))
+	}
+	obj, err = s.patch("events/e", types.MergePatchType, `{"count":2}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := obj.GetManagedFields(); len(m) != 2 || obj.(*corev1.Event).Count != 2 || obj.(*corev1.Event).Message != "n" {
+		t.Errorf("after a write in the older version: %s", text(obj))
+	}
+	_, _, err = s.apply("events/e", "third", `{apiVersion: v1, kind: Event, metadata: {name: e}, involvedObject: {kind: Pod, name: p}, message: other}`, false)
+	s.status(err, 409, "Apply failed with 2 conflicts: conflicts with \"newer\" using events.k8s.io/v1:\n- .note\n- .regarding")
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -249,16 +252,62 @@ func (a *API) DeleteCollection(ctx context.Context, r request.Request, o *metav1
 	if err != nil {
 		return nil, err
 	}
-	deleted := &List{ResourceVersion: list.ResourceVersion, Continue: list.Continue, Remaining: list.Remaining}
-	for _, obj := range list.Objects {
+	gone := make([]bool, len(list.Objects))
+	err = each(len(list.Objects), func(i int) error {
 		one := r
-		one.Name, one.Namespace = obj.GetName(), obj.GetNamespace()
-		if _, _, err := a.delete(ctx, one, o); apierrors.IsNotFound(err) {
-			continue
-		} else if err != nil {
-			return nil, err
+		one.Name, one.Namespace = list.Objects[i].GetName(), list.Objects[i].GetNamespace()
+		_, _, err := a.delete(ctx, one, o)
+		if apierrors.IsNotFound(err) {
+			return nil
 		}
-		deleted.Objects = append(deleted.Objects, obj)
+		gone[i] = err == nil
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	deleted := &List{ResourceVersion: list.ResourceVersion, Continue: list.Continue, Remaining: list.Remaining}
+	for i, obj := range list.Objects {
+		if gone[i] {
+			deleted.Objects = append(deleted.Objects, obj)
+		}
 	}
 	return deleted, nil
+}
+
+// sweepers is how many objects of a collection are deleted at a time: writes
+// that wait for the disk together wait once.
+const sweepers = 16
+
+// each calls do for 0 to n-1, several at a time, until one fails, and returns
+// an error of those there were.
+func each(n int, do func(i int) error) error {
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var wait sync.WaitGroup
+	for range min(n, sweepers) {
+		wait.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && failed.Load() == nil; i = int(next.Add(1)) - 1 {
+				if err := survived(func() error { return do(i) }); err != nil {
+					failed.Store(&err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// survived calls do and turns a panic into an error: it must not end the
+// program because it happened in a goroutine.
+func survived(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return do()
 }

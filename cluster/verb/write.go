@@ -100,6 +100,11 @@ func (a *API) decide(ctx context.Context, r request.Request, c change, attempt *
 	attempt.Object, attempt.Old = next, current
 	if current == nil {
 		attempt.Operation = admission.Create
+		may := r
+		may.Verb = "create"
+		if err := a.Authorizer.Authorize(ctx, may); err != nil {
+			return nil, err
+		}
 		if next.GetUID() != "" {
 			return nil, apierrors.NewConflict(resource(r), r.Name, errors.New(
 				"uid mismatch: the provided object specified uid "+string(next.GetUID())+", and no existing object was found"))

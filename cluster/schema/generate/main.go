@@ -62,7 +62,11 @@ func run(out string) error {
 	if _, err := output("go", append(args, packages...)...); err != nil {
 		return err
 	}
-	_, err = output("go", "run", "-tags", "definitions", "sampan/cluster/schema/generate/pack", out)
+	from, err := output("go", "list", "-m", "k8s.io/api", "k8s.io/apimachinery", "k8s.io/kube-openapi")
+	if err != nil {
+		return err
+	}
+	_, err = output("go", "run", "-tags", "definitions", "sampan/cluster/schema/generate/pack", out, from)
 	return err
 }
 

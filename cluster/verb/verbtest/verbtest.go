@@ -38,7 +38,20 @@ func New(t testing.TB, kinds *kind.Table, cfg verb.Config) *verb.API {
 // Open opens a store in dir that ends with the test.
 func Open(t testing.TB, kinds *kind.Table, dir string) *store.Store {
 	t.Helper()
-	s, err := store.Open(context.Background(), store.Config{Dir: dir, Kinds: kinds, Codec: object.Storage{}})
+	return open(t, store.Config{Dir: dir, Kinds: kinds})
+}
+
+// Forgetful opens a store that keeps no more than the last two events of a
+// kind.
+func Forgetful(t testing.TB, kinds *kind.Table) *store.Store {
+	t.Helper()
+	return open(t, store.Config{Dir: t.TempDir(), Kinds: kinds, Window: store.Window{Min: 1, Max: 2}})
+}
+
+func open(t testing.TB, cfg store.Config) *store.Store {
+	t.Helper()
+	cfg.Codec = object.Storage{}
+	s, err := store.Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

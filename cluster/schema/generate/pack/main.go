@@ -28,13 +28,15 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	if err := run(os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, "pack:", err)
 		os.Exit(1)
 	}
 }
 
-func run(out string) error {
+// run writes out. from is the versions of the modules that it is made from, and
+// is recorded.
+func run(out, from string) error {
 	named := kinds()
 	refer := func(name string) spec.Ref {
 		return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
@@ -79,6 +81,13 @@ func run(out string) error {
 				return err
 			}
 		}
+	}
+	w, err := z.Create("made-from")
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, from); err != nil {
+		return err
 	}
 	if err := z.Close(); err != nil {
 		return err
