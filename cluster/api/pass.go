@@ -75,6 +75,9 @@ func (c *call) pass(ctx context.Context, where *target) {
 			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
+			if ctx.Err() != nil {
+				panic(http.ErrAbortHandler) // the client has left, or the server is leaving
+			}
 			if _, ok := err.(apierrors.APIStatus); !ok {
 				err = where.unreachable(err)
 			}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"sampan/cluster/auth"
 	"sampan/cluster/kind"
 	"sampan/cluster/object"
 	"sampan/cluster/request"
@@ -28,11 +29,11 @@ func (c *call) resource() {
 		return
 	}
 	k := c.s.cfg.Kinds.ByGVR(c.route.GV.WithResource(c.route.Resource))
+	query := c.r.URL.Query()
 	if k == nil {
-		c.notFound()
+		c.nowhere(c.route.verb(c.r.Method, query))
 		return
 	}
-	query := c.r.URL.Query()
 	r := request.Request{
 		Verb: c.route.verb(c.r.Method, query), Kind: k, GVK: versionOf(k, c.route.GV),
 		Namespace: c.route.Namespace, Name: c.route.Name, Subresource: c.route.Subresource,
@@ -43,18 +44,13 @@ func (c *call) resource() {
 		c.notFound()
 		return
 	}
-	if k.Cluster && k.Plural == "namespaces" && k.GVK.Group == "" {
-		// A namespace's own requests are in that namespace, for rules and
-		// admission (upstream: RequestInfo).
-		r.Namespace = ""
-	}
 	if t, ok := throughs[c.throughKey()]; ok && r.Name != "" {
 		c.through(t, r, query)
 		return
 	}
 	do, known := c.handler(k, r)
 	if !known {
-		c.notFound()
+		c.nowhere(r.Verb)
 		return
 	}
 	if do == nil {
@@ -377,6 +373,17 @@ func (c *call) shape(a accepted, r request.Request, q url.Values, obj kind.Objec
 		return obj, nil
 	}
 	return object.As(r.Kind, obj, r.GVK)
+}
+
+// nowhere answers where nothing is served: with 404 for those who may know.
+func (c *call) nowhere(verb string) {
+	r := c.route
+	if err := c.s.cfg.Authorizer.Check(c.r.Context(), auth.Attributes{User: c.user, Verb: verb, Group: r.GV.Group, Version: r.GV.Version,
+		Resource: r.Resource, Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name}); err != nil {
+		c.fail(err)
+		return
+	}
+	c.notFound()
 }
 
 func (c *call) notFound() { c.fail(notFound(c.r.Method)) }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -31,6 +32,9 @@ func (c *call) watch(r request.Request, q url.Values) {
 		c.fail(err)
 		return
 	}
+	if r.Name != "" { // by the deprecated prefix
+		o.FieldSelector, r.Name = "metadata.name="+r.Name, ""
+	}
 	offer := c.offer(r, false)
 	offer.yamlOff = true
 	a, err := negotiate(c.r, offer)
@@ -46,12 +50,11 @@ func (c *call) watch(r request.Request, q url.Values) {
 	ctx, end := c.s.long.begin(c.r.Context())
 	defer end()
 	w, err := c.s.cfg.Verbs.Watch(ctx, r, o)
-	if err != nil {
+	expired := apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
+	if err != nil && !expired {
 		c.fail(err)
 		return
 	}
-	defer w.Close()
-
 	e := eventWriter{c: c, r: r, a: a, options: topts, control: http.NewResponseController(c.w)}
 	lasts := c.s.cfg.WatchTimeout + rand.N(c.s.cfg.WatchTimeout)
 	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
@@ -64,14 +67,19 @@ func (c *call) watch(r request.Request, q url.Values) {
 	c.w.Header().Set("Content-Type", contentType)
 	c.code = http.StatusOK
 	c.w.WriteHeader(http.StatusOK)
+	if expired {
+		e.fail(err) // upstream: what cannot be resumed is an event of a watch
+		return
+	}
+	defer w.Close()
 	if e.control.Flush() != nil {
 		return
 	}
-	end2 := c.s.cfg.Now().Add(lasts)
+	over := c.s.cfg.Now().Add(lasts)
 	for {
-		until := end2
+		until := over
 		if o.AllowWatchBookmarks {
-			if b := c.s.cfg.Now().Add(c.s.cfg.BookmarkEvery); b.Before(end2) {
+			if b := c.s.cfg.Now().Add(c.s.cfg.BookmarkEvery); b.Before(over) {
 				until = b
 			}
 		}
@@ -83,7 +91,7 @@ func (c *call) watch(r request.Request, q url.Values) {
 			}
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, context.DeadlineExceeded) && until != end2:
+		case errors.Is(err, context.DeadlineExceeded) && until != over:
 			b := w.Bookmark()
 			if e.write([]verb.WatchEvent{b}) != nil {
 				return

@@ -15,7 +15,10 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"sampan/cluster/api"
+	"sampan/cluster/auth"
 	"sampan/cluster/client"
+	"sampan/cluster/verb"
+	"sampan/cluster/verb/verbtest"
 )
 
 func (w *world) configMap(name, value string) *corev1.ConfigMap {
@@ -171,6 +174,35 @@ func TestWatchEnds(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestWatchOfWhatIsForgotten(t *testing.T) {
+	var verbs *verb.API
+	w := newWorld(t, func(c *api.Config) {
+		verbs = verbtest.New(t, c.Kinds, verb.Config{Store: verbtest.Forgetful(t, c.Kinds), Authorizer: c.Authorizer, Schemas: c.Schemas})
+		c.Verbs = verbs
+	})
+	w.all = verbs.As(auth.Master())
+	first := w.configMap("first", "1")
+	for i := range 10 {
+		w.configMap(fmt.Sprint("c", i), "1")
+	}
+	e := w.lines("/api/v1/namespaces/shop/configmaps?watch=1&resourceVersion="+first.ResourceVersion, "application/json")()
+	status, _ := e["object"].(map[string]any)
+	if text := fmt.Sprint(status["message"]); e["type"] != "ERROR" || status["code"] != 410.0 || status["reason"] != "Expired" ||
+		!strings.HasPrefix(text, "too old resource version: "+first.ResourceVersion+" (") {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestWatchOfOneObjectByTheOldPath(t *testing.T) {
+	w := newWorld(t)
+	w.configMap("a", "1")
+	w.configMap("b", "1")
+	e := w.lines("/api/v1/watch/namespaces/shop/configmaps/b", "application/json")()
+	if meta := e["object"].(map[string]any)["metadata"].(map[string]any); meta["name"] != "b" {
+		t.Errorf("got %v", e)
+	}
 }
 
 // TestManyWatchersSeeTheSame: the encoding is shared, and each gets all of it,

@@ -83,6 +83,9 @@ func (z *Authorizer) Allowed(ctx context.Context, a Attributes) (bool, string) {
 // Authorize returns nil if r.User may do r, else a Forbidden StatusError with
 // upstream's text.
 func (z *Authorizer) Authorize(ctx context.Context, r request.Request) error {
+	if r.GVK.Group == "" && r.Kind.Plural == "namespaces" {
+		r.Namespace = r.Name // a namespace is in itself, so that a role in it can give it (upstream: RequestInfo)
+	}
 	return z.Check(ctx, Attributes{
 		User: r.User, Verb: r.Verb,
 		Group: r.GVK.Group, Version: r.GVK.Version, Resource: r.Kind.Plural, Subresource: r.Subresource,

@@ -31,6 +31,7 @@ func TestBuiltInRules(t *testing.T) {
 		{"lets the scheduler do everything", Component("kube-scheduler"), secret, true},
 		{"lets controllers do everything", ServiceAccount("kube-system", "replicaset-controller"), secret, true},
 		{"lets the collector do everything", ServiceAccount("kube-system", "generic-garbage-collector"), secret, true},
+		{"lets cluster DNS do everything", ServiceAccount("kube-system", "coredns"), secret, true},
 		{"does not let kube-system's default account do anything", ServiceAccount("kube-system", "default"), secret, false},
 		{"does not let a controller of another namespace do anything", ServiceAccount("evil", "x-controller"), secret, false},
 		{"does not let a user with a component's name but no credentials do anything",

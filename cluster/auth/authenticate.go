@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -135,19 +134,4 @@ func bearer(r *http.Request) (token string, given bool) {
 		return "", false
 	}
 	return websocketToken(r.Header)
-}
-
-// contextKey is the type of this package's context keys.
-type contextKey struct{}
-
-// WithUser returns ctx with the user in it, for handlers behind the one that
-// authenticated.
-func WithUser(ctx context.Context, u request.User) context.Context {
-	return context.WithValue(ctx, contextKey{}, u)
-}
-
-// UserFrom returns the user put there by WithUser.
-func UserFrom(ctx context.Context) (request.User, bool) {
-	u, ok := ctx.Value(contextKey{}).(request.User)
-	return u, ok
 }
