@@ -1,0 +1,171 @@
+// Package claim settles what a controller's object controls: it takes the
+// orphans that its selector matches, and lets go of what it matches no more.
+// Replica sets claim pods, deployments claim replica sets.
+//
+// It knows nothing of what an owner does with what it owns.
+package claim
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"sampan/cluster/client"
+	"sampan/cluster/kind"
+)
+
+// Verdict says what belongs to an owner.
+type Verdict[T kind.Object] struct {
+	Mine    []T // those to be adopted included
+	Adopt   []T
+	Release []T
+}
+
+// Decide sorts candidates, which may contain anything of the owner's
+// namespace. An owner that is being deleted neither takes nor gives.
+func Decide[T kind.Object](owner metav1.Object, selector labels.Selector, candidates []T) (v Verdict[T]) {
+	leaving := owner.GetDeletionTimestamp() != nil
+	for _, obj := range candidates {
+		matches := selector.Matches(labels.Set(obj.GetLabels()))
+		switch ref := metav1.GetControllerOfNoCopy(obj); {
+		case ref != nil && ref.UID != owner.GetUID():
+		case ref != nil && matches:
+			v.Mine = append(v.Mine, obj)
+		case ref != nil && !leaving:
+			v.Release = append(v.Release, obj)
+		case ref == nil && matches && !leaving && obj.GetDeletionTimestamp() == nil:
+			v.Mine = append(v.Mine, obj)
+			v.Adopt = append(v.Adopt, obj)
+		}
+	}
+	return v
+}
+
+// Claims is one kind of owner and one kind of what it owns. Note must be
+// called for every event of a watch of the latter; the rest reads the cache.
+type Claims[T client.Typed] struct {
+	Client client.Client
+	Owner  *kind.Kind
+
+	mu      sync.Mutex // guards orphans
+	orphans map[string]map[string]struct{}
+}
+
+// Note remembers objects without a controller, so that looking for them is no
+// scan of a namespace.
+func (c *Claims[T]) Note(e client.Change[T]) {
+	if e.Type == client.Synced {
+		return
+	}
+	namespace, name := e.Object.GetNamespace(), e.Object.GetName()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.Type != client.Deleted && metav1.GetControllerOfNoCopy(e.Object) == nil {
+		if c.orphans == nil {
+			c.orphans = map[string]map[string]struct{}{}
+		}
+		if c.orphans[namespace] == nil {
+			c.orphans[namespace] = map[string]struct{}{}
+		}
+		c.orphans[namespace][name] = struct{}{}
+		return
+	}
+	delete(c.orphans[namespace], name)
+	if len(c.orphans[namespace]) == 0 {
+		delete(c.orphans, namespace)
+	}
+}
+
+// Of returns what owner controls, after taking and letting go what Decide
+// says. The objects are the cache's, by name.
+func (c *Claims[T]) Of(ctx context.Context, owner kind.Object, selector labels.Selector) ([]T, error) {
+	candidates, err := c.candidates(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	v := Decide(owner, selector, candidates)
+	if len(v.Adopt)+len(v.Release) == 0 {
+		return v.Mine, nil
+	}
+	for _, obj := range v.Adopt {
+		if err := c.patch(ctx, obj, *metav1.NewControllerRef(owner, c.Owner.GVK)); err != nil {
+			return nil, err
+		}
+	}
+	for _, obj := range v.Release {
+		if err := c.patch(ctx, obj, map[string]any{"$patch": "delete", "uid": owner.GetUID()}); err != nil {
+			return nil, err
+		}
+	}
+	// What was adopted has changed; the cache shows our own writes.
+	if candidates, err = c.candidates(ctx, owner); err != nil {
+		return nil, err
+	}
+	mine := Decide(owner, selector, candidates)
+	return slices.DeleteFunc(mine.Mine, func(obj T) bool { return metav1.GetControllerOfNoCopy(obj) == nil }), nil
+}
+
+// Owners returns the owners of a namespace that would adopt obj. selector
+// returns an owner's.
+func Owners[O client.Typed](ctx context.Context, r client.Reader, obj kind.Object, selector func(O) *metav1.LabelSelector) []O {
+	all, err := client.List[O](ctx, r, client.Query{Namespace: obj.GetNamespace()})
+	if err != nil {
+		return nil // the watch's context has ended; nothing else makes a read of memory fail
+	}
+	return slices.DeleteFunc(all, func(o O) bool {
+		s, err := metav1.LabelSelectorAsSelector(selector(o))
+		return err != nil || s.Empty() || !s.Matches(labels.Set(obj.GetLabels()))
+	})
+}
+
+func (c *Claims[T]) candidates(ctx context.Context, owner kind.Object) ([]T, error) {
+	all, err := client.List[T](ctx, c.Client, client.Query{
+		Namespace: owner.GetNamespace(), Index: kind.OwnerIndex, Value: string(owner.GetUID())})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range c.names(owner.GetNamespace()) {
+		obj, err := client.Get[T](ctx, c.Client, owner.GetNamespace(), name)
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return nil, err
+		case !slices.ContainsFunc(all, func(have T) bool { return have.GetName() == name }):
+			all = append(all, obj)
+		}
+	}
+	return all, nil
+}
+
+func (c *Claims[T]) names(namespace string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := make([]string, 0, len(c.orphans[namespace]))
+	for name := range c.orphans[namespace] {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// patch changes one owner reference of obj. That obj is gone, or is another by
+// now, is no error: the watch tells.
+func (c *Claims[T]) patch(ctx context.Context, obj T, ref any) error {
+	data, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": obj.GetUID(), "ownerReferences": []any{ref}}})
+	if err != nil {
+		return err
+	}
+	_, err = c.Client.Patch(ctx, client.KindOf[T](c.Client), client.Patch{
+		Namespace: obj.GetNamespace(), Name: obj.GetName(), Type: types.StrategicMergePatchType, Data: data})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
