@@ -154,16 +154,16 @@ func (f *Fake) updateLocked(k *kind.Kind, n name, obj kind.Object, sub string) (
 	if equality.Semantic.DeepEqual(old, obj) {
 		return old, nil
 	}
-	if gone(obj) {
+	if gone(k, obj) {
 		return f.dropWithLocked(k, n, obj), nil
 	}
 	return f.putLocked(k, obj), nil
 }
 
 // gone says that nothing keeps an object that is being deleted.
-func gone(obj kind.Object) bool {
+func gone(k *kind.Kind, obj kind.Object) bool {
 	grace := obj.GetDeletionGracePeriodSeconds()
-	return obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 && (grace == nil || *grace == 0)
+	return obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 && !k.Held(obj) && (grace == nil || *grace == 0)
 }
 
 // dropWithLocked removes an object whose last write set it free.
@@ -285,9 +285,12 @@ func (f *Fake) deleteLocked(k *kind.Kind, n name, given *metav1.DeleteOptions) e
 		if old.GetDeletionTimestamp() == nil && obj.GetGeneration() > 0 {
 			obj.SetGeneration(obj.GetGeneration() + 1)
 		}
+		if old.GetDeletionTimestamp() == nil {
+			k.Leaving(obj)
+		}
 	}
 	switch {
-	case grace == 0 && len(obj.GetFinalizers()) == 0:
+	case grace == 0 && len(obj.GetFinalizers()) == 0 && !k.Held(obj):
 		f.dropLocked(n)
 	case !equality.Semantic.DeepEqual(old, obj):
 		f.putLocked(k, obj)
