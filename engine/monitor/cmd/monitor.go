@@ -56,7 +56,7 @@ func newMonitor() (*monitor, error) {
 		return nil, err
 	}
 	m := &monitor{epoll: ep, sources: map[int32]*source{}, procs: map[string]*process{}, conns: map[int]bool{}, closing: -1,
-		stack: make([]byte, 8<<10), in: make([]byte, wire.MaxMessage), oob: make([]byte, syscall.CmsgSpace(4*wire.MaxFDs)), data: make([]byte, 4<<10)}
+		stack: make([]byte, 8<<10), in: make([]byte, wire.MaxMessage), oob: make([]byte, syscall.CmsgSpace(4*wire.MaxFDs)), data: make([]byte, 2<<10)}
 	syscall.CloseOnExec(listenFD)
 	syscall.CloseOnExec(dirFD)
 	if err := linux.Subreap(); err != nil {
