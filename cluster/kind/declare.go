@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -50,7 +51,7 @@ type Kind struct {
 	Indexes        map[string]func(obj Object) []string
 	Ignored        []string
 
-	ignored []ignoredStep // Ignored, for IgnoredSet
+	ignored func() []ignoredStep // Ignored, for IgnoredSet; made when first asked for
 }
 
 // ErasedPart is a Part without its Go type.
@@ -135,7 +136,7 @@ func Declare[T any, P interface {
 		Orphan:        d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional,
 		Parts: map[string]ErasedPart{}, Actions: map[string]ErasedAction{},
 		Fields: map[string]func(Object) string{}, Indexes: map[string]func(Object) []string{},
-		Ignored: d.Ignored, ignored: compileIgnored(reflect.TypeFor[T](), d.Ignored),
+		Ignored: d.Ignored, ignored: sync.OnceValue(func() []ignoredStep { return compileIgnored(reflect.TypeFor[T](), d.Ignored) }),
 	}
 	if k.Singular == "" {
 		k.Singular = strings.ToLower(d.GVK.Kind)

@@ -29,7 +29,7 @@ func Paths(prefix string, gaps []Gap) []string {
 // nothing acts on, for the Warning header. It reads only the way to those
 // fields, and allocates only for what it finds.
 func (k *Kind) IgnoredSet(obj Object) []string {
-	if len(k.ignored) == 0 || obj == nil {
+	if len(k.Ignored) == 0 || k.ignored == nil || obj == nil {
 		return nil
 	}
 	v := reflect.ValueOf(obj)
@@ -37,7 +37,7 @@ func (k *Kind) IgnoredSet(obj Object) []string {
 		return nil // another version's object, or none
 	}
 	var found []string
-	walkIgnored(v.Elem(), k.ignored, nil, &found)
+	walkIgnored(v.Elem(), k.ignored(), nil, &found)
 	return found
 }
 
@@ -45,6 +45,7 @@ func (k *Kind) IgnoredSet(obj Object) []string {
 type ignoredStep struct {
 	index []int  // in the struct, through inlined ones
 	name  string // in JSON
+	typ   reflect.Type
 	next  []ignoredStep
 	test  ignoredTest
 }
@@ -75,35 +76,33 @@ func compileIgnored(t reflect.Type, paths []string) (steps []ignoredStep) {
 }
 
 func addIgnored(t reflect.Type, way []string, test ignoredTest, steps *[]ignoredStep) error {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
 	name, list := strings.CutSuffix(way[0], "[*]")
-	index, ft, ok := jsonField(t, name)
-	if !ok {
-		return fmt.Errorf("%s has no field %q", t, name)
-	}
-	if list != (ft.Kind() == reflect.Slice && len(way) > 1) && (list || len(way) > 1) {
-		return fmt.Errorf("field %q of %s: [*] belongs to lists, and only to them", name, t)
-	}
-	if list {
-		ft = ft.Elem()
-	}
-	at := -1
+	var step *ignoredStep
 	for i := range *steps {
 		if (*steps)[i].name == name {
-			at = i
+			step = &(*steps)[i]
 		}
 	}
-	if at < 0 {
-		*steps = append(*steps, ignoredStep{index: index, name: name})
-		at = len(*steps) - 1
+	if step == nil {
+		index, ft, ok := jsonField(t, name)
+		if !ok {
+			return fmt.Errorf("%s has no field %q", t, name)
+		}
+		*steps = append(*steps, ignoredStep{index: index, name: name, typ: ft})
+		step = &(*steps)[len(*steps)-1]
 	}
-	if len(way) == 1 {
-		(*steps)[at].test = test
+	if len(way) == 1 && !list {
+		step.test = test
 		return nil
 	}
-	return addIgnored(ft, way[1:], test, &(*steps)[at].next)
+	ft := step.typ
+	if list != (ft.Kind() == reflect.Slice) || len(way) == 1 {
+		return fmt.Errorf("field %q of %s: [*] belongs to lists, on the way to a field of their elements", name, t)
+	}
+	for ft.Kind() == reflect.Slice || ft.Kind() == reflect.Pointer {
+		ft = ft.Elem()
+	}
+	return addIgnored(ft, way[1:], test, &step.next)
 }
 
 // jsonField finds a field by its JSON name, also in structs that are inlined.
@@ -111,9 +110,16 @@ func jsonField(t reflect.Type, name string) (index []int, ft reflect.Type, ok bo
 	if t.Kind() != reflect.Struct {
 		return nil, nil, false
 	}
-	for _, f := range reflect.VisibleFields(t) {
-		if n, _, _ := strings.Cut(f.Tag.Get("json"), ","); n == name {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if tag == name && name != "" {
 			return f.Index, f.Type, true
+		}
+		if f.Anonymous && tag == "" {
+			if rest, ft, ok := jsonField(f.Type, name); ok {
+				return append([]int{i}, rest...), ft, true
+			}
 		}
 	}
 	return nil, nil, false
@@ -141,7 +147,10 @@ func (p *place) String() string {
 func walkIgnored(v reflect.Value, steps []ignoredStep, up *place, found *[]string) {
 	for i := range steps {
 		s := &steps[i]
-		f := v.FieldByIndex(s.index)
+		f := v.Field(s.index[0])
+		for _, i := range s.index[1:] {
+			f = f.Field(i)
+		}
 		if f.IsZero() {
 			continue
 		}

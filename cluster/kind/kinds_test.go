@@ -267,3 +267,50 @@ func FuzzPodRules(f *testing.F) {
 		callEverything(k, p.DeepCopy(), p)
 	})
 }
+
+// What a write costs of the rules: a pod as a Deployment makes it.
+func BenchmarkPodRules(b *testing.B) {
+	k := core.Pod()
+	p := &corev1.Pod{}
+	if err := json.Unmarshal([]byte(`{"metadata":{"name":"web"},"spec":{"serviceAccountName":"default","volumes":[{"name":"v","projected":{"sources":[{"serviceAccountToken":{"path":"token"}}]}}],
+		"containers":[{"name":"a","image":"nginx:1","ports":[{"containerPort":80}],"env":[{"name":"A","value":"1"}],"resources":{"limits":{"cpu":"1","memory":"1Gi"}},
+		"volumeMounts":[{"name":"v","mountPath":"/v"}],"readinessProbe":{"httpGet":{"port":80}}}]}}`), p); err != nil {
+		b.Fatal(err)
+	}
+	k.Default(p)
+	b.Run("default", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			k.Default(p)
+		}
+	})
+	b.Run("validate", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if errs := k.Validate(p, nil); len(errs) > 0 {
+				b.Fatal(errs)
+			}
+		}
+	})
+	b.Run("ignored", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			k.IgnoredSet(p)
+		}
+	})
+	b.Run("columns", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			for _, c := range k.Columns {
+				c.Cell(p, now)
+			}
+		}
+	})
+}
+
+func BenchmarkDeclare(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		all()
+	}
+}
