@@ -40,21 +40,16 @@ type Options struct {
 // bytes, each of which may take six in JSON, and its frame.
 const maxEntry = 8*MaxLine + 1024
 
+// patience is how long Read waits for the writer's end before it sets up to be
+// woken by what is written.
+const patience = 20 * time.Millisecond
+
 // Read calls emit with the entries of the log at path, rotated files first. The
 // format is told from each line. A line that cannot be understood is passed
 // over, as one torn by a full disk must not hide the rest.
 func Read(ctx context.Context, path string, o Options, emit func(Entry) error) error {
 	if _, err := os.Stat(path); err != nil && !(o.Follow && errors.Is(err, fs.ErrNotExist)) {
 		return err
-	}
-	var w *watcher
-	if o.Follow {
-		// The watch is set before anything is read, so that nothing is missed.
-		var err error
-		if w, err = watch(path); err != nil {
-			return err
-		}
-		defer w.close()
 	}
 	r := &reader{o: o, emit: emit}
 	files, err := openAll(path)
@@ -83,9 +78,26 @@ func Read(ctx context.Context, path string, o Options, emit func(Entry) error) e
 	if !o.Follow {
 		return nil
 	}
+	// Closing an inotify instance takes the kernel 13 ms, which a writer that
+	// is done sooner than that is spared.
+	early := time.NewTimer(patience)
+	defer early.Stop()
+	var w *watcher
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-o.Done:
+	case <-early.C:
+		if w, err = watch(path); err != nil {
+			return err
+		}
+		defer w.close()
+	}
 	for {
 		final := false
-		if err := w.wait(ctx, o.Done); err == errDone {
+		if w == nil {
+			final = true
+		} else if err := w.wait(ctx, o.Done); err == errDone {
 			final = true
 		} else if err != nil {
 			return err

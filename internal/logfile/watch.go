@@ -32,6 +32,7 @@ func watch(path string) (*watcher, error) {
 		return nil, &os.PathError{Op: "follow log", Path: path, Err: err}
 	}
 	w := &watcher{f: os.NewFile(uintptr(fd), "inotify"), events: make(chan error, 1), done: make(chan struct{})}
+	w.events <- nil // what was written before the watch is to be read
 	go w.run()
 	return w, nil
 }
