@@ -1,6 +1,9 @@
 package api_test
 
 import (
+	"bufio"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -87,5 +90,30 @@ func TestKubectl(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestKubectlWatches(t *testing.T) {
+	w := newWorld(t)
+	w.configMap("first", "1")
+	cmd := exec.CommandContext(t.Context(), "kubectl", "get", "configmaps", "-n", "shop", "-w")
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+w.kubeconfig(), "HOME="+t.TempDir())
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	lines := bufio.NewScanner(out)
+	for _, want := range []string{"NAME DATA AGE", "first 1 "} {
+		if !lines.Scan() || !strings.HasPrefix(strings.Join(strings.Fields(lines.Text()), " ")+" ", want) {
+			t.Fatalf("got %q, want %q", lines.Text(), want)
+		}
+	}
+	w.configMap("second", "1")
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "second ") {
+		t.Errorf("got %q, want the second", lines.Text())
 	}
 }
