@@ -534,6 +534,136 @@ func TestAFailingLivenessProbeRestartsAndAReadinessProbeUnreadies(t *testing.T) 
 	})
 }
 
+func TestHooksRunAndTheirFailureIsTold(t *testing.T) {
+	var mu sync.Mutex
+	var ran []string
+	r := &podtest.Runtime{Answer: func(name string, command []string) (*runtimeapi.ExecSyncResponse, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		ran = append(ran, name+" "+command[0])
+		if command[0] == "fail" {
+			return &runtimeapi.ExecSyncResponse{ExitCode: 1}, nil
+		}
+		return &runtimeapi.ExecSyncResponse{}, nil
+	}}
+	exec := func(word string) *corev1.LifecycleHandler {
+		return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{word}}}
+	}
+	inWorld(t, r, func(w *world) {
+		w.create(aPod("good", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: exec("post"), PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 7}}}
+		}))
+		if p := w.pod("good"); !p.Status.ContainerStatuses[0].Ready {
+			t.Errorf("status: %+v", p.Status)
+		}
+		w.delete("good", 30)
+		w.after(6 * time.Second)
+		if got := r.Running(); len(got) != 1 {
+			t.Errorf("%v run while preStop sleeps", got)
+		}
+		w.after(3 * time.Second)
+		if w.pod("good") != nil {
+			t.Errorf("still there after preStop: %+v", w.pod("good").Status)
+		}
+		w.create(aPod("bad", func(p *corev1.Pod) { p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: exec("fail")} }))
+		w.after(time.Second)
+		w.said("FailedPostStartHook: PostStartHook failed")
+		if c := w.pod("bad").Status.ContainerStatuses[0]; c.State.Waiting == nil || c.State.Waiting.Reason != "PostStartHookError" {
+			t.Errorf("status: %+v", c)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.Equal(ran[:2], []string{"app post", "app fail"}) {
+			t.Errorf("hooks: %v", ran)
+		}
+	})
+}
+
+func TestLastWordsComeFromTheFileOrTheLog(t *testing.T) {
+	r := &podtest.Runtime{}
+	var dir string
+	r.Started = func(c *runtimeapi.ContainerConfig) *podtest.End {
+		switch uid := c.Labels["io.kubernetes.pod.uid"]; c.Labels["io.kubernetes.pod.name"] {
+		case "file":
+			for _, m := range c.Mounts {
+				if m.ContainerPath == "/dev/termination-log" {
+					if err := os.WriteFile(m.HostPath, []byte("my last words"), 0o600); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		case "log":
+			path := dir + "/logs/pods/default_log_" + uid + "/" + c.LogPath
+			if err := os.WriteFile(path, []byte("2026-11-21T12:00:00Z stderr P it \n2026-11-21T12:00:00Z stderr F broke\n"), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+		return &podtest.End{After: time.Second, Code: 1}
+	}
+	inWorld(t, r, func(w *world) {
+		dir = w.dir
+		for name, want := range map[string]string{"file": "my last words", "log": "it broke\n"} {
+			w.create(aPod(name, func(p *corev1.Pod) {
+				p.Spec.RestartPolicy = corev1.RestartPolicyNever
+				p.Spec.Containers[0].TerminationMessagePath = "/dev/termination-log"
+				p.Spec.Containers[0].TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
+			}))
+			w.after(2 * time.Second)
+			if s := w.pod(name).Status.ContainerStatuses[0].State.Terminated; s == nil || s.Message != want {
+				t.Errorf("%s: %+v, want message %q", name, s, want)
+			}
+		}
+	})
+}
+
+func TestAMissingKeyHoldsAContainerUntilItComes(t *testing.T) {
+	inWorld(t, &podtest.Runtime{}, func(w *world) {
+		w.create(aPod("web", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "cfg"}, Key: "a"}}}}
+		}))
+		if s := w.pod("web").Status.ContainerStatuses[0].State.Waiting; s.Reason != "CreateContainerConfigError" || s.Message != `configmap "cfg" not found` {
+			t.Errorf("waiting: %+v", s)
+		}
+		w.said(`Failed: Error: configmap "cfg" not found`)
+		w.api.Put(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "cfg"}, Data: map[string]string{"a": "1"}})
+		synctest.Wait()
+		if p := w.pod("web"); p.Status.Phase != corev1.PodRunning {
+			t.Errorf("after it came: %+v", p.Status)
+		}
+		if c := w.runtime.Config("app"); len(c.Envs) != 1 || string(c.Envs[0].Value) != "1" {
+			t.Errorf("environment: %v", c.Envs)
+		}
+	})
+}
+
+func TestAFinalizerHoldsAPodThatHasEndedQuietly(t *testing.T) {
+	inWorld(t, &podtest.Runtime{}, func(w *world) {
+		w.create(aPod("web", func(p *corev1.Pod) { p.Finalizers = []string{"example.com/hold"} }))
+		w.delete("web", 30)
+		w.after(5 * time.Second)
+		p := w.pod("web")
+		if p == nil || p.Status.Phase != corev1.PodSucceeded {
+			t.Fatalf("held pod: %+v", p)
+		}
+		calls := 0
+		for _, a := range w.api.Actions() {
+			if strings.Contains(a.String(), "pods") {
+				calls++
+			}
+		}
+		w.after(30 * time.Minute)
+		for _, a := range w.api.Actions() {
+			if strings.Contains(a.String(), "pods") {
+				calls--
+			}
+		}
+		if calls != 0 {
+			t.Errorf("%d calls about the pod while it is held", -calls)
+		}
+	})
+}
+
 func TestAPodThatDoesNotFitFails(t *testing.T) {
 	inWorld(t, &podtest.Runtime{}, func(w *world) {
 		port := func(p *corev1.Pod) {

@@ -228,3 +228,14 @@ func (l *lookup) Ended(uid types.UID, containerID string) <-chan struct{} {
 	}
 	return w.Ended(containerID)
 }
+
+func (l *lookup) Explain(ctx context.Context, uid types.UID) []string {
+	a := (*Agent)(l)
+	a.mu.Lock()
+	w := a.workers[uid]
+	a.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	return w.Explain(ctx)
+}

@@ -334,6 +334,8 @@ func (p *planner) end() {
 		p.retryable(Step{Do: Remove, Target: endTarget})
 	case p.Gone:
 		p.Over = true
+	case p.Known.Deleted:
+		p.why("the API keeps the pod: finalizers %v", p.Input.Pod.Finalizers)
 	case p.Input.Pod.DeletionTimestamp != nil:
 		p.retryable(Step{Do: Delete, Target: endTarget})
 	}

@@ -174,6 +174,7 @@ type Known struct {
 	Renew      time.Time // when a token in them should be renewed; zero: never
 	Failed     *Trouble  // the last try at volumes or sandbox, if it failed
 	Cleaned    bool      // the volumes of an ended pod are gone
+	Deleted    bool      // the API was told that the pod has ended; a finalizer may hold it
 	Removed    bool      // all of a pod that the API has no more is gone
 	Stopping   time.Time // since when the pod is being ended for a reason of the node's
 	Containers map[string]*ContainerKnown

@@ -157,12 +157,8 @@ func (t *task) delete() func() {
 		t.c.Log.Warn("pod not deleted", "key", t.key(), "err", err)
 		return t.later("FailedDelete", err, time.Second)
 	}
-	// The watch will say that it is gone. Should a finalizer hold it, there is
-	// nothing more to do than to ask again when it changes.
-	return func() {
-		now := time.Now()
-		t.Worker.known.Failed = &Trouble{Reason: "Deleted", Message: "waiting for the API to let go of the pod", At: now, Until: now.Add(time.Minute)}
-	}
+	// The watch will say that it is gone, at once or when its finalizers are.
+	return func() { t.Worker.known.Deleted = true }
 }
 
 // remove takes away the last traces: containers, sandbox, logs and files.

@@ -269,8 +269,7 @@ func (w *Worker) turn(ctx context.Context, first *bool) (again time.Time, over b
 			w.known.Stopping = gone
 		}
 	}
-	in := Input{Pod: pod, Gone: !gone.IsZero(), Seen: w.seen, Known: w.known, Runtime: w.c.RuntimeName,
-		HostIPs: w.c.HostIPs(), Now: time.Now(), Message: w.message}
+	in := w.input(pod, !gone.IsZero())
 	plan := Decide(in)
 	if terminal(plan.Status.Phase) && w.known.Stopping.IsZero() {
 		w.known.Stopping = in.Now // the end has begun: the same deadline from now on
@@ -292,6 +291,30 @@ func (w *Worker) turn(ctx context.Context, first *bool) (again time.Time, over b
 		return time.Time{}, false
 	}
 	return plan.Wake, plan.Over
+}
+
+func (w *Worker) input(pod *corev1.Pod, gone bool) Input {
+	return Input{Pod: pod, Gone: gone, Seen: w.seen, Known: w.known, Runtime: w.c.RuntimeName,
+		HostIPs: w.c.HostIPs(), Now: time.Now(), Message: w.message}
+}
+
+// Explain says in words what the worker sees and does. It returns nil when the
+// worker or ctx ends first.
+func (w *Worker) Explain(ctx context.Context) []string {
+	answer := make(chan []string, 1)
+	w.post(func() {
+		pod := w.Pod()
+		w.mu.Lock()
+		gone := !w.gone.IsZero()
+		w.mu.Unlock()
+		answer <- Explain(w.input(pod, gone))
+	})
+	select {
+	case lines := <-answer:
+		return lines
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // look observes the pod.

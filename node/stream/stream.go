@@ -31,6 +31,8 @@ type Pods interface {
 	// Ended returns a channel that closes when a container of the pod does not
 	// run any more, and at once if it does not.
 	Ended(uid types.UID, containerID string) <-chan struct{}
+	// Explain says in words what the node does about a pod.
+	Explain(ctx context.Context, uid types.UID) []string
 }
 
 // Config is what the API needs. All fields but Log are required.
@@ -70,6 +72,7 @@ func New(c Config) http.Handler {
 	for _, path := range []string{"/run/{namespace}/{pod}/{container}", "/run/{namespace}/{pod}/{uid}/{container}"} {
 		s.mux.HandleFunc("POST "+path, s.run)
 	}
+	s.mux.HandleFunc("GET /why/{namespace}/{pod}", s.why)
 	s.mux.HandleFunc("GET /stats/summary", s.summary)
 	s.mux.HandleFunc("GET /metrics", s.metrics)
 	return s
@@ -99,6 +102,19 @@ func (s *server) pods(w http.ResponseWriter, r *http.Request) {
 		list.Items = append(list.Items, *p)
 	}
 	answer(w, &list)
+}
+
+// why is not the kubelet's: it serves `sampan why pod`, a reason in each line.
+func (s *server) why(w http.ResponseWriter, r *http.Request) {
+	p, err := s.Pods.Pod(r.PathValue("namespace"), r.PathValue("pod"), "")
+	if err != nil {
+		refuse(w, err, http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for _, line := range s.Pods.Explain(r.Context(), p.UID) {
+		fmt.Fprintln(w, line)
+	}
 }
 
 func answer(w http.ResponseWriter, v any) {

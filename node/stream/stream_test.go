@@ -44,6 +44,10 @@ func (o *onePod) Pod(namespace, name string, uid types.UID) (*corev1.Pod, error)
 
 func (o *onePod) Ended(types.UID, string) <-chan struct{} { return o.ended }
 
+func (o *onePod) Explain(context.Context, types.UID) []string {
+	return []string{"phase Running", "all is well"}
+}
+
 const when = "2026-11-21T12:00:0%d.000000000Z"
 
 // serve is the API of a node with one pod whose container app runs for the
@@ -234,7 +238,7 @@ func TestPortsAreForwardedOverSPDY(t *testing.T) {
 func TestPodsFiguresAndHealth(t *testing.T) {
 	s, _, _ := serve(t)
 	for path, want := range map[string]string{
-		"/healthz": "ok", "/pods": `"kind":"PodList"`, "/stats/summary": `"nodeName":"n1"`, "/metrics": "kubelet_running_containers 1\n",
+		"/healthz": "ok", "/why/ns/p": "phase Running\nall is well\n", "/pods": `"kind":"PodList"`, "/stats/summary": `"nodeName":"n1"`, "/metrics": "kubelet_running_containers 1\n",
 	} {
 		if code, body := get(t, s.URL+path); code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s, want %s", path, code, body, want)
