@@ -5,6 +5,8 @@ package shape
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 
 	smd "sigs.k8s.io/structured-merge-diff/v6/schema"
 )
@@ -77,6 +79,8 @@ func Of(a smd.Atom) (Atom, error) {
 			}
 			out.Fields = append(out.Fields, field)
 		}
+		// They come out of a map; the blob is to be the same each time.
+		slices.SortFunc(out.Fields, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
 	}
 	return out, nil
 }
