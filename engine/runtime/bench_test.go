@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func BenchmarkStartContainer(b *testing.B) {
@@ -17,13 +18,14 @@ func BenchmarkStartContainer(b *testing.B) {
 	p := newPod(b, r)
 	ctx := context.Background()
 	cfg := container(b, p, "c", "exit", "0")
-	limit := int64(100 << 20)
 	cfg.LogPath = ""
-	_ = limit
+	best := time.Hour
 	for b.Loop() {
+		began := time.Now()
 		if _, err := p.Start(ctx, cfg); err != nil {
 			b.Fatal(err)
 		}
+		best = min(best, time.Since(began))
 		b.StopTimer()
 		if _, err := p.Wait(ctx, "c"); err != nil {
 			b.Fatal(err)
@@ -33,25 +35,30 @@ func BenchmarkStartContainer(b *testing.B) {
 		}
 		b.StartTimer()
 	}
+	// On a busy machine the best says more than the mean.
+	b.ReportMetric(float64(best.Microseconds()), "best-µs")
 	b.ReportMetric(float64(private(b, p.MonitorPID())), "monitor-kB")
 }
 
 func BenchmarkStartPod(b *testing.B) {
 	r := newRuntime(b)
 	ctx := context.Background()
-	n := 0
+	n, best := 0, time.Hour
 	for b.Loop() {
 		n++
+		began := time.Now()
 		p, err := r.StartPod(ctx, PodConfig{ID: "p" + strconv.Itoa(n), Hostname: "x"})
 		if err != nil {
 			b.Fatal(err)
 		}
+		best = min(best, time.Since(began))
 		b.StopTimer()
 		if err := p.Close(ctx); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()
 	}
+	b.ReportMetric(float64(best.Microseconds()), "best-µs")
 }
 
 func BenchmarkExec(b *testing.B) {

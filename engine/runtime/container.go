@@ -396,6 +396,17 @@ func (p *Pod) wait(ctx context.Context, pr *proc) (Exit, error) {
 		return pr.state.Exit, nil
 	case <-ctx.Done():
 		return Exit{}, ctx.Err()
+	case <-p.client.Done():
+	}
+	// The end of the connection ends every process that has not ended, unless
+	// it is this runtime that has let go.
+	select {
+	case <-pr.done:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return pr.state.Exit, nil
+	default:
+		return Exit{}, &fault.Error{Class: fault.Unavailable, Op: "wait for container", On: pr.state.ID, Fix: "the runtime was closed; the container runs on"}
 	}
 }
 

@@ -96,7 +96,11 @@ func (p *Pod) pushed(m wire.Reply) {
 	p.gone = true
 	quiet, child := p.closed, p.child
 	now := time.Now()
-	for _, pr := range p.procs {
+	procs := p.procs
+	if p.left {
+		procs = nil // they run on
+	}
+	for _, pr := range procs {
 		select {
 		case <-pr.done:
 		default:

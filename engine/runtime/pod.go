@@ -31,6 +31,7 @@ type Pod struct {
 	execs  uint64
 	gone   bool
 	closed bool // by Close: its end is no event
+	left   bool // by Runtime.Close: it runs on, unwatched
 }
 
 const podFile = "pod.json"
@@ -288,7 +289,7 @@ func (r *Runtime) Close() error {
 	r.mu.Unlock()
 	for _, p := range pods {
 		p.mu.Lock()
-		p.closed, p.child = true, 0 // it lives on
+		p.closed, p.left, p.child = true, true, 0
 		p.mu.Unlock()
 		p.client.Close()
 	}
