@@ -44,10 +44,13 @@ var errCredentials = errors.New("invalid credentials")
 // Authenticate returns the user of r. Without credentials that is
 // system:anonymous; with bad ones it is an error, to be answered with 401.
 func (a *Authenticator) Authenticate(r *http.Request) (request.User, error) {
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		return a.certificate(r.TLS.PeerCertificates)
-	}
 	token, given := bearer(r)
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		user, err := a.certificate(r.TLS.PeerCertificates)
+		if err == nil || !given {
+			return user, err // a certificate for somebody else does not spoil a good token
+		}
+	}
 	if !given {
 		return request.User{Name: Anonymous, Groups: []string{Unauthenticated}}, nil
 	}
