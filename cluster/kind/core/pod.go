@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -25,7 +26,7 @@ func Pod() *kind.Kind {
 		Prepare:    preparePod,
 		Validate:   podspec.ValidatePod,
 		Warn:       podspec.Warnings,
-		Spec:       func(p *corev1.Pod) any { return &p.Spec },
+		Spec:       countedSpec,
 		Grace:      gracePod,
 		Parts: map[string]kind.Part[corev1.Pod]{
 			"status": {
@@ -73,6 +74,14 @@ func Pod() *kind.Kind {
 			"spec.nodeName": func(p *corev1.Pod) []string { return []string{p.Spec.NodeName} },
 		},
 	})
+}
+
+// countedSpec is what the generation counts changes of: not of the node, which
+// a binding sets (KEP-5067: a pod that only got a node is still at 1).
+func countedSpec(p *corev1.Pod) any {
+	s := p.Spec
+	s.NodeName = ""
+	return &s
 }
 
 func podIP(p *corev1.Pod) string {
@@ -189,21 +198,27 @@ func bindPod(p *corev1.Pod, body runtime.Object) error {
 	}
 	p.Spec.NodeName = b.Target.Name
 	p.Status.NominatedNodeName = "" // it has served
-	if len(b.Annotations) > 0 && p.Annotations == nil {
-		p.Annotations = map[string]string{}
-	}
-	for k, v := range b.Annotations {
-		p.Annotations[k] = v
-	}
+	p.Annotations = merged(p.Annotations, b.Annotations)
+	p.Labels = merged(p.Labels, b.Labels)
 	// A binding has no time of its own; this is the moment of the request.
-	scheduled := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue,
-		ObservedGeneration: p.Generation, LastTransitionTime: metav1.Now()}
+	scheduled := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}
 	for i, c := range p.Status.Conditions {
 		if c.Type == corev1.PodScheduled {
+			if c.Status == corev1.ConditionTrue {
+				scheduled.LastTransitionTime = c.LastTransitionTime
+			}
 			p.Status.Conditions[i] = scheduled
 			return nil
 		}
 	}
 	p.Status.Conditions = append(p.Status.Conditions, scheduled)
 	return nil
+}
+
+func merged(into, from map[string]string) map[string]string {
+	if into == nil && len(from) > 0 {
+		into = make(map[string]string, len(from))
+	}
+	maps.Copy(into, from)
+	return into
 }

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sampan/cluster/kind"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/kindtest"
 )
@@ -182,8 +183,17 @@ func TestBinding(t *testing.T) {
 	}
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "u"}, Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable"}}}}
-	if err := bind(p, to("n")); err != nil {
+	b := to("n")
+	b.Labels = map[string]string{"topology.kubernetes.io/zone": "z"}
+	before := p.DeepCopy()
+	if err := bind(p, b); err != nil {
 		t.Fatal(err)
+	}
+	if p.Labels["topology.kubernetes.io/zone"] != "z" {
+		t.Errorf("the node's place comes with the binding: %v", p.Labels)
+	}
+	if !kind.Equal(k.Spec(p), k.Spec(before)) {
+		t.Error("a pod that got a node has a new generation")
 	}
 	if c := p.Status.Conditions; p.Spec.NodeName != "n" || len(c) != 1 || c[0].Status != corev1.ConditionTrue || c[0].Reason != "" {
 		t.Errorf("bound: %+v", p)
