@@ -12,6 +12,7 @@ import (
 
 	"sampan/engine"
 	"sampan/internal/fault"
+	"sampan/internal/linux"
 	"sampan/internal/nft"
 )
 
@@ -50,6 +51,11 @@ func Reset(ctx context.Context, state, run, kubeconfig string, say func(string))
 	}
 	say("removing files")
 	for _, dir := range []string{state, run} {
+		// Volumes of pods are mounts too.
+		if err := linux.UnmountBelow(dir); err != nil {
+			errs = append(errs, err)
+			continue // never delete through a mount
+		}
 		errs = append(errs, os.RemoveAll(dir))
 	}
 	if kubeconfig != "" {
