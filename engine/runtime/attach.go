@@ -48,7 +48,7 @@ func (p *Pod) Attach(ctx context.Context, id string, s Streams) error {
 	if s.Stdin != nil {
 		req.Streams |= wire.WantStdin
 	}
-	reply, in, err := p.client.CallFD(ctx, req, fds...)
+	reply, in, err := p.conn().CallFD(ctx, req, fds...)
 	theirs.Close()
 	if err != nil {
 		return fail(err)

@@ -148,7 +148,7 @@ func (p *Pod) Start(ctx context.Context, in ContainerConfig) (State, error) {
 		forget()
 		return fail(fault.Unknown, "", err)
 	}
-	reply, err := p.client.Call(ctx, req, fds...)
+	reply, err := p.conn().Call(ctx, req, fds...)
 	if err != nil {
 		// Whether it runs is not known: its record stays for the take-over.
 		p.mu.Lock()
@@ -389,24 +389,26 @@ func (p *Pod) Wait(ctx context.Context, id string) (Exit, error) {
 }
 
 func (p *Pod) wait(ctx context.Context, pr *proc) (Exit, error) {
-	select {
-	case <-pr.done:
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return pr.state.Exit, nil
-	case <-ctx.Done():
-		return Exit{}, ctx.Err()
-	case <-p.client.Done():
-	}
-	// The end of the connection ends every process that has not ended, unless
-	// it is this runtime that has let go.
-	select {
-	case <-pr.done:
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return pr.state.Exit, nil
-	default:
-		return Exit{}, &fault.Error{Class: fault.Unavailable, Op: "wait for container", On: pr.state.ID, Fix: "the runtime was closed; the container runs on"}
+	for {
+		c := p.conn()
+		select {
+		case <-pr.done:
+		case <-ctx.Done():
+			return Exit{}, ctx.Err()
+		case <-c.Done():
+		}
+		select {
+		case <-pr.done:
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return pr.state.Exit, nil
+		default:
+		}
+		// The end of the connection ends every process that has not ended,
+		// unless there is a new one, or this runtime has let go.
+		if p.conn() == c {
+			return Exit{}, &fault.Error{Class: fault.Unavailable, Op: "wait for container", On: p.cfg.ID, Fix: "the runtime was closed; the container runs on"}
+		}
 	}
 }
 
@@ -415,7 +417,7 @@ func (p *Pod) tell(ctx context.Context, op string, req wire.Request) error {
 	if _, err := p.find(ctx, req.ID); err != nil {
 		return err
 	}
-	r, err := p.client.Call(ctx, req)
+	r, err := p.conn().Call(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -563,7 +565,7 @@ func (p *Pod) Remove(ctx context.Context, id string) error {
 		}
 	}
 	if !p.isGone() {
-		r, err := p.client.Call(ctx, wire.Request{Header: wire.Header{Type: wire.Remove}, ID: id})
+		r, err := p.conn().Call(ctx, wire.Request{Header: wire.Header{Type: wire.Remove}, ID: id})
 		if err != nil {
 			return err
 		}

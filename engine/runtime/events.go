@@ -92,6 +92,9 @@ func (p *Pod) pushed(m wire.Reply) {
 	if m.Type != 0 {
 		return
 	}
+	if p.reconnect() {
+		return
+	}
 	p.mu.Lock()
 	p.gone = true
 	quiet, child := p.closed, p.child
@@ -120,6 +123,18 @@ func (p *Pod) pushed(m wire.Reply) {
 	if !quiet {
 		p.r.publish(Event{Pod: p.cfg.ID, Gone: true})
 	}
+}
+
+// reconnect says whether the monitor lives and has been dialled again: it
+// hangs up on whoever does not read in time, and keeps all there is to know.
+func (p *Pod) reconnect() bool {
+	p.mu.Lock()
+	wanted := !p.closed && p.client != nil
+	p.mu.Unlock()
+	if !wanted {
+		return false
+	}
+	return p.connect(context.Background()) == nil
 }
 
 // ended records the end of a process and tells whoever waits.
@@ -157,8 +172,10 @@ func (p *Pod) ended(m wire.Reply) {
 }
 
 // refresh asks the monitor for all it knows.
-func (p *Pod) refresh(ctx context.Context) error {
-	list, err := p.client.List(ctx)
+func (p *Pod) refresh(ctx context.Context) error { return p.learn(ctx, p.conn()) }
+
+func (p *Pod) learn(ctx context.Context, c *monitor.Client) error {
+	list, err := c.List(ctx)
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,7 @@ func (p *Pod) Exec(ctx context.Context, id string, cfg ExecConfig, s Streams) (E
 	p.mu.Lock()
 	p.procs[name] = ep
 	p.mu.Unlock()
-	reply, err := p.client.Call(ctx, req, fds...)
+	reply, err := p.conn().Call(ctx, req, fds...)
 	syscall.Close(mem)
 	io.started()
 	if err != nil || reply.Type == wire.Failed {
@@ -176,7 +176,7 @@ func (p *Pod) Exec(ctx context.Context, id string, cfg ExecConfig, s Streams) (E
 	io.run(ctx)
 	exit, err := p.wait(ctx, ep)
 	if err != nil {
-		_, _ = p.client.Call(context.WithoutCancel(ctx), wire.Request{Header: wire.Header{Type: wire.Signal}, ID: name, Signal: uint32(syscall.SIGKILL)})
+		_, _ = p.conn().Call(context.WithoutCancel(ctx), wire.Request{Header: wire.Header{Type: wire.Signal}, ID: name, Signal: uint32(syscall.SIGKILL)})
 		return exit, fail2(id, err)
 	}
 	return exit, io.finish()

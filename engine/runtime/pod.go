@@ -20,13 +20,13 @@ import (
 
 // Pod is a monitor and what it holds. It is safe for concurrent use.
 type Pod struct {
-	r      *Runtime
-	cfg    PodConfig
-	dir    string
-	client *monitor.Client
-	child  int // the monitor, if it is a child of this process
+	r     *Runtime
+	cfg   PodConfig
+	dir   string
+	child int // the monitor, if it is a child of this process
 
 	mu     sync.Mutex // guards all below
+	client *monitor.Client
 	procs  map[string]*proc
 	execs  uint64
 	gone   bool
@@ -88,7 +88,7 @@ func (r *Runtime) StartPod(ctx context.Context, cfg PodConfig) (*Pod, error) {
 			p.mu.Lock()
 			p.closed, p.child = true, 0
 			p.mu.Unlock()
-			p.client.Close()
+			p.conn().Close()
 			return undo(err)
 		}
 	}
@@ -230,11 +230,13 @@ func (p *Pod) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.client = c
-	if err := p.refresh(ctx); err != nil {
+	if err := p.learn(ctx, c); err != nil {
 		c.Close()
 		return err
 	}
+	p.mu.Lock()
+	p.client = c
+	p.mu.Unlock()
 	return nil
 }
 
@@ -259,7 +261,7 @@ func (r *Runtime) OpenPod(ctx context.Context, id string) (*Pod, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if other := r.pods[id]; other != nil && !other.isGone() {
-		go p.client.Close() // another goroutine was first; pushed may hold r.mu
+		go p.conn().Close() // another goroutine was first; pushed may hold r.mu
 		return other, nil
 	}
 	r.pods[id] = p
@@ -291,7 +293,7 @@ func (r *Runtime) Close() error {
 		p.mu.Lock()
 		p.closed, p.left, p.child = true, true, 0
 		p.mu.Unlock()
-		p.client.Close()
+		p.conn().Close()
 	}
 	return nil
 }
@@ -311,7 +313,14 @@ func (p *Pod) NetNS() string {
 }
 
 // MonitorPID is the monitor's process.
-func (p *Pod) MonitorPID() int { return p.client.Pid }
+func (p *Pod) MonitorPID() int { return p.conn().Pid }
+
+// conn is the connection to the monitor; another one after it was lost.
+func (p *Pod) conn() *monitor.Client {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.client
+}
 
 func (p *Pod) isGone() bool {
 	p.mu.Lock()
@@ -335,9 +344,9 @@ func (p *Pod) Close(ctx context.Context) error {
 	if !p.isGone() {
 		// An error means it ended meanwhile, or never answers: the directory's
 		// removal below finds out which.
-		_, _ = p.client.Call(ctx, wire.Request{Header: wire.Header{Type: wire.Shutdown}})
+		_, _ = p.conn().Call(ctx, wire.Request{Header: wire.Header{Type: wire.Shutdown}})
 		select {
-		case <-p.client.Done():
+		case <-p.conn().Done():
 		case <-ctx.Done():
 			return &fault.Error{Class: fault.Unavailable, Op: "end monitor", On: "pod " + p.cfg.ID, Err: ctx.Err()}
 		}

@@ -78,3 +78,28 @@ func TestMountOptionsAreSorted(t *testing.T) {
 		t.Errorf("an option that is not there yet: %v", err)
 	}
 }
+
+func TestALostConnectionIsMadeAnew(t *testing.T) {
+	p := newPod(t, newRuntime(t))
+	ctx := context.Background()
+	cfg := container(t, p, "c", "copy", "exit", "9")
+	cfg.Stdin, cfg.StdinOnce = true, true
+	if _, err := p.Start(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan Exit, 1)
+	go func() {
+		e, err := p.Wait(ctx, "c")
+		if err != nil {
+			t.Error(err)
+		}
+		got <- e
+	}()
+	p.conn().Close()
+	if err := p.Attach(ctx, "c", Streams{Stdin: strings.NewReader("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-got; e.Code != 9 {
+		t.Errorf("exit = %+v", e)
+	}
+}

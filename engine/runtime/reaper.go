@@ -80,7 +80,7 @@ func (p *Pod) startReaper(ctx context.Context, bin string) error {
 	p.mu.Lock()
 	p.procs[reaperID] = pr
 	p.mu.Unlock()
-	reply, err := p.client.Call(ctx, wire.Request{Header: wire.Header{Type: wire.Start}, ID: reaperID, Start: wire.StartRequest{Flags: wire.PassStdio}}, mem, n, n, n, int(exe.Fd()))
+	reply, err := p.conn().Call(ctx, wire.Request{Header: wire.Header{Type: wire.Start}, ID: reaperID, Start: wire.StartRequest{Flags: wire.PassStdio}}, mem, n, n, n, int(exe.Fd()))
 	if err != nil {
 		return err
 	}
