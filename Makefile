@@ -1,16 +1,64 @@
 # Sampan: the commands a developer or a new user types. `make help` lists them.
 SHELL := /bin/bash
 GO ?= go
-export CGO_ENABLED ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+SAMPAN := bin/sampan
+KUBECTL := $(SAMPAN) kubectl
+build: export CGO_ENABLED := 0
+hello: export CGO_ENABLED := 0
 
-.PHONY: help build test
+.PHONY: help build hello up down reset test race fuzz bench lint tools
+.DEFAULT_GOAL := help
+
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-build: ## build bin/sampan
-	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sampan ./cmd/sampan
+build: ## build bin/sampan (offline too, once the module cache is filled)
+	@echo "building bin/sampan (the first time takes a few minutes)"
+	@$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(SAMPAN) ./cmd/sampan
 
-test: ## install what the tests need, then run all of them (as root)
+hello:
+	@$(GO) build -trimpath -ldflags "-s -w" -o examples/hello/hello ./examples/hello
+
+up: build hello ## start the platform (as root), run the example on it, print its URL
+	@$(SAMPAN) status >/dev/null 2>&1 || $(SAMPAN) up --detach
+	@$(SAMPAN) build -t example/hello:1 examples/hello
+	@$(KUBECTL) apply -f examples/hello/hello.yaml
+	@$(KUBECTL) rollout status deployment/hello --timeout=120s
+	@url="http://$$($(KUBECTL) get node -o jsonpath='{.items[0].status.addresses[0].address}'):30080"; \
+	for i in $$(seq 50); do answer=$$($(KUBECTL) get --raw /api/v1/namespaces/default/services/hello:80/proxy/ 2>/dev/null) && break; sleep 0.1; done; \
+	echo; echo "It answers: $$url"; echo; \
+	echo "Try next:"; \
+	echo "  curl $$url"; \
+	echo "  $(KUBECTL) get pods -o wide"; \
+	echo "  $(KUBECTL) scale deployment/hello --replicas=5"; \
+	echo "  $(SAMPAN) status"; \
+	echo "  make down     ends it (make reset removes every trace)"
+
+down: ## stop the platform and its containers
+	@$(SAMPAN) down --stop-pods
+
+reset: ## remove everything that sampan made on this machine
+	@$(SAMPAN) reset --yes
+
+tools: ## install what the tests need
+	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
+
+test: tools ## run all tests (as root)
 	$(GO) vet ./...
-	$(GO) test ./...
+	CGO_ENABLED=0 $(GO) test -timeout 20m ./...
+
+race: tools ## run the tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
+
+fuzz: ## fuzz every parser of foreign bytes for a short while each
+	@for p in $$(grep -rl --include=*_test.go '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -c6-); do \
+	echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p || exit 1; done; done
+
+bench: build ## print the figures of the platform on this machine (as root)
+	$(GO) run ./test/bench -sampan $(SAMPAN)
+
+lint: ## what machines can see of the house rules
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...

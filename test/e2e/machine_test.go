@@ -146,7 +146,7 @@ func TestDownAndUpAgain(t *testing.T) {
 func TestBadInputAtTheMachine(t *testing.T) {
 	h := newHost(t)
 	h.up()
-	h.fails("another with --state and --run", tools.sampan, h.args("up", "--kubeconfig", h.kubeconfig)...)
+	h.fails("or choose another directory with --state and --run", tools.sampan, h.args("up", "--kubeconfig", h.kubeconfig)...)
 	other := []string{"--state", h.state + "2", "--run", h.run + "2", "up", "--kubeconfig", h.kubeconfig + "2"}
 	h.fails("or choose another with --port", tools.sampan, other...)
 	t.Cleanup(func() { h.try(nil, tools.sampan, "--state", h.state+"2", "--run", h.run+"2", "reset", "--yes") })
