@@ -32,8 +32,8 @@ func (e *Engine) CreateStandalone(ctx context.Context, sc SandboxConfig, c Conta
 		return Container{}, &fault.Error{Class: fault.Invalid, Op: "create container", On: c.Name,
 			Err: errors.New("invalid container name (" + c.Name + "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")}
 	}
-	if len(sc.Ports) > 0 && sc.Network != NetworkHost {
-		return Container{}, noPorts(c.Name)
+	if _, err := hostPorts(sc.Ports); err != nil {
+		return Container{}, err
 	}
 	id := newID()
 	s, err := e.createSandbox(ctx, id, sc, true)
@@ -63,12 +63,6 @@ func (e *Engine) CreateStandalone(ctx context.Context, sc SandboxConfig, c Conta
 		return Container{}, join(err, e.dropSandbox(r))
 	}
 	return out, nil
-}
-
-func noPorts(on string) error {
-	return &fault.Error{Class: fault.Invalid, Op: "publish ports of container", On: on,
-		Err: errors.New("published ports are not supported yet for stand-alone containers"),
-		Fix: "use --network host, or the container's own address"}
 }
 
 func (e *Engine) create(ctx context.Context, id string, s *sandboxRecord, c ContainerConfig) (Container, error) {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -219,13 +221,19 @@ func start(t testing.TB, e *engine.Engine, name string, command ...string) engin
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	err = e.Logs(ready, c.ID, engine.LogOptions{Follow: true, Tail: -1}, writerFunc(func(p []byte) (int, error) { return 0, errReady }), nil)
-	if !errors.Is(err, errReady) {
-		t.Fatalf("container %s did not get ready: %v", name, err)
-	}
+	ready(t, e, c.ID)
 	return c
+}
+
+// ready waits until the container puts something out.
+func ready(t testing.TB, e *engine.Engine, id string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := e.Logs(ctx, id, engine.LogOptions{Follow: true, Tail: -1}, writerFunc(func(p []byte) (int, error) { return 0, errReady }), nil)
+	if !errors.Is(err, errReady) {
+		t.Fatalf("container %s did not get ready: %v", id, err)
+	}
 }
 
 var errReady = errors.New("ready")
@@ -324,4 +332,60 @@ func TestVolumeOutlivesContainers(t *testing.T) {
 	if _, errOut, code := run(t, e, engine.SandboxConfig{}, engine.ContainerConfig{Command: []string{"write", "/cargo/tea", "black"}, Mounts: m}); code == 0 || !strings.Contains(errOut, "read-only") {
 		t.Errorf("write to a read-only mount: got code %d, %q", code, errOut)
 	}
+}
+
+func TestPublishedPortLeadsToTheContainer(t *testing.T) {
+	e, _ := open(t)
+	ctx := t.Context()
+	publish := func(name string) error {
+		made, err := e.CreateStandalone(ctx, engine.SandboxConfig{Ports: []engine.PortMapping{{HostPort: 8080, ContainerPort: 80}}},
+			engine.ContainerConfig{Name: name, Image: enginetest.Image, Command: []string{"serve", "80"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = e.Start(ctx, made.ID)
+		return err
+	}
+	if err := publish("first"); err != nil {
+		t.Fatal(err)
+	}
+	ready(t, e, "first")
+	box, err := e.Sandbox(ctx, mustResolve(t, e, "first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"127.0.0.1:8080", box.IPs[0].String() + ":80"} {
+		if got := fetch(t, at); got != "hello\n" {
+			t.Errorf("%s: got %q, want hello", at, got)
+		}
+	}
+	if err := publish("second"); fault.ClassOf(err) != fault.Conflict || !strings.Contains(err.Error(), "0.0.0.0:8080/tcp") {
+		t.Errorf("a port in use: got %v, want a conflict that names it", err)
+	}
+	if err := e.Remove(ctx, "first", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Start(ctx, "second"); err != nil {
+		t.Errorf("after the port became free: %v", err)
+	}
+}
+
+func mustResolve(t *testing.T, e *engine.Engine, name string) string {
+	t.Helper()
+	id, err := e.Resolve(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func fetch(t *testing.T, at string) string {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", at, 5*time.Second)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	b, _ := io.ReadAll(c)
+	return string(b)
 }

@@ -94,6 +94,7 @@ func (e *Engine) ask(ctx context.Context, c *Container) (Status, error) {
 	var st runtime.State
 	if err == nil {
 		st, err = pod.State(ctx, c.ID)
+		err = e.unlessGone(ctx, c.Sandbox, err)
 	}
 	switch {
 	case fault.ClassOf(err) == fault.NotFound:
@@ -105,6 +106,18 @@ func (e *Engine) ask(ctx context.Context, c *Container) (Status, error) {
 		return ended(status, st.Exit), nil
 	}
 	return status, nil
+}
+
+// unlessGone is err, or NotFound if the monitor ended while it was asked:
+// another process may be giving the sandbox back at the same time.
+func (e *Engine) unlessGone(ctx context.Context, sandbox string, err error) error {
+	if fault.ClassOf(err) != fault.Unavailable || ctx.Err() != nil {
+		return err
+	}
+	if _, e := e.Runtime.OpenPod(ctx, sandbox); fault.ClassOf(e) == fault.NotFound {
+		return e
+	}
+	return err
 }
 
 func ended(s Status, x runtime.Exit) Status {
@@ -129,6 +142,7 @@ func (e *Engine) Wait(ctx context.Context, ref string) (Status, error) {
 		pod, err := e.Runtime.OpenPod(ctx, c.Sandbox)
 		if err == nil {
 			_, err = pod.Wait(ctx, id)
+			err = e.unlessGone(ctx, c.Sandbox, err)
 		}
 		if err != nil && fault.ClassOf(err) != fault.NotFound {
 			return Status{}, err

@@ -58,7 +58,7 @@ func (e *Engine) remove(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		if err := pod.Remove(ctx, id); err != nil && fault.ClassOf(err) != fault.NotFound {
+		if err := e.unlessGone(ctx, c.Sandbox, pod.Remove(ctx, id)); err != nil && fault.ClassOf(err) != fault.NotFound {
 			return in("remove container", short(id), err)
 		}
 	case fault.ClassOf(err) != fault.NotFound:

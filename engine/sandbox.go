@@ -96,11 +96,11 @@ func (e *Engine) startSandbox(ctx context.Context, dir string, s *sandboxRecord)
 	s.IPs = nil
 	switch c.Network {
 	case NetworkDefault:
-		if len(c.Ports) > 0 {
-			return &fault.Error{Class: fault.Invalid, Op: "publish ports of", On: short(s.ID),
-				Err: errors.New("published ports are not supported yet for stand-alone containers"), Fix: "use --network host, or the container's own address"}
+		ports, err := hostPorts(c.Ports)
+		if err != nil {
+			return err
 		}
-		res, err := e.network.Attach(ctx, network.Request{ID: s.ID, NetNS: s.NetNS})
+		res, err := e.network.Attach(ctx, network.Request{ID: s.ID, NetNS: s.NetNS, Ports: ports})
 		if err != nil {
 			return err
 		}
@@ -117,6 +117,29 @@ func (e *Engine) startSandbox(ctx context.Context, dir string, s *sandboxRecord)
 		s.State = SandboxReady
 	}
 	return e.writeFiles(dir, s)
+}
+
+// hostPorts are the ports to publish in the network's terms.
+func hostPorts(list []PortMapping) ([]network.Port, error) {
+	var out []network.Port
+	for _, p := range list {
+		port := network.Port{Protocol: p.Protocol, HostPort: p.HostPort, ContainerPort: p.ContainerPort}
+		if port.Protocol == "" {
+			port.Protocol = "tcp"
+		}
+		if p.HostIP != "" && p.HostIP != "0.0.0.0" {
+			ip, err := netip.ParseAddr(p.HostIP)
+			if err != nil {
+				return nil, invalid("host address", p.HostIP, "it is no IP address")
+			}
+			port.HostIP = ip
+		}
+		if p.HostPort == 0 || p.ContainerPort == 0 {
+			return nil, invalid("port mapping", port.String(), "both ports have to be given")
+		}
+		out = append(out, port)
+	}
+	return out, nil
 }
 
 // SetAddresses makes a sandbox ready whose network the caller has plugged in.

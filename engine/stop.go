@@ -40,7 +40,7 @@ func (e *Engine) Stop(ctx context.Context, ref string, timeout time.Duration) er
 		if err != nil {
 			return err
 		}
-		if err := pod.Signal(ctx, c.ID, sig, false); err != nil && fault.ClassOf(err) != fault.NotFound {
+		if err := e.unlessGone(ctx, c.Sandbox, pod.Signal(ctx, c.ID, sig, false)); err != nil && fault.ClassOf(err) != fault.NotFound {
 			return in("stop container", short(c.ID), err)
 		}
 		grace, cancel := context.WithTimeout(ctx, timeout)
@@ -50,7 +50,7 @@ func (e *Engine) Stop(ctx context.Context, ref string, timeout time.Duration) er
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil && !over && fault.ClassOf(err) != fault.NotFound {
+		if err = e.unlessGone(ctx, c.Sandbox, err); err != nil && !over && fault.ClassOf(err) != fault.NotFound {
 			return in("stop container", short(c.ID), err)
 		}
 		if !over {
@@ -63,7 +63,7 @@ func (e *Engine) Stop(ctx context.Context, ref string, timeout time.Duration) er
 
 // kill ends every process of the container and waits for its end.
 func (e *Engine) kill(ctx context.Context, pod *runtime.Pod, c *Container) error {
-	if err := killAll(ctx, pod, c.ID); err != nil {
+	if err := e.killAll(ctx, pod, c); err != nil {
 		return err
 	}
 	_, err := e.observe(ctx, c.ID)
@@ -72,19 +72,21 @@ func (e *Engine) kill(ctx context.Context, pod *runtime.Pod, c *Container) error
 
 // killLocked is kill for a caller that holds the container's lock.
 func (e *Engine) killLocked(ctx context.Context, pod *runtime.Pod, c *Container) error {
-	if err := killAll(ctx, pod, c.ID); err != nil {
+	if err := e.killAll(ctx, pod, c); err != nil {
 		return err
 	}
 	_, err := e.observeLocked(ctx, *c)
 	return err
 }
 
-func killAll(ctx context.Context, pod *runtime.Pod, id string) error {
-	if err := pod.Signal(ctx, id, syscall.SIGKILL, true); err != nil && fault.ClassOf(err) != fault.NotFound {
-		return in("kill container", short(id), err)
+func (e *Engine) killAll(ctx context.Context, pod *runtime.Pod, c *Container) error {
+	err := e.unlessGone(ctx, c.Sandbox, pod.Signal(ctx, c.ID, syscall.SIGKILL, true))
+	if err != nil && fault.ClassOf(err) != fault.NotFound {
+		return in("kill container", short(c.ID), err)
 	}
-	if _, err := pod.Wait(ctx, id); err != nil && fault.ClassOf(err) != fault.NotFound {
-		return in("wait for container", short(id), err)
+	_, err = pod.Wait(ctx, c.ID)
+	if err = e.unlessGone(ctx, c.Sandbox, err); err != nil && fault.ClassOf(err) != fault.NotFound {
+		return in("wait for container", short(c.ID), err)
 	}
 	return nil
 }

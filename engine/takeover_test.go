@@ -92,6 +92,7 @@ func TestContainerIsTakenOverWhenItsStarterIsKilled(t *testing.T) {
 	if err != nil || got.ID != id || got.Status.Pid != pid || got.Status.State != engine.Running || startTime(t, pid) != began {
 		t.Errorf("taken over: got %s %+v, %v; want %s with pid %d since %s", got.ID, got.Status, err, id, pid, began)
 	}
+	ready(t, e, "boat")
 	if err := e.Stop(ctx, "boat", time.Minute); err != nil {
 		t.Fatal(err)
 	}

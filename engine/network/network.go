@@ -33,6 +33,7 @@ type Config struct {
 	Dir    string       // one file per address in use
 	Subnet netip.Prefix // default: one of 172.20.0.0/16 to 172.27.0.0/16, by Dir
 	MTU    int          // default 1500
+	Table  string       // of nftables, the engine's own; default by Dir
 }
 
 // Network hands out addresses and makes links. It is safe for concurrent use,
@@ -45,6 +46,7 @@ type Network struct {
 type Request struct {
 	ID    string
 	NetNS string
+	Ports []Port // of the host that lead to the container
 }
 
 // Result is what a container got.
@@ -71,6 +73,9 @@ func New(c Config) (*Network, error) {
 	c.Subnet = c.Subnet.Masked()
 	if c.MTU == 0 {
 		c.MTU = 1500
+	}
+	if c.Table == "" {
+		c.Table = fmt.Sprintf("sampan-%x-containers", sha256.Sum256([]byte(c.Dir)))[:26]
 	}
 	return &Network{config: c}, nil
 }
@@ -112,6 +117,12 @@ func (n *Network) Attach(ctx context.Context, r Request) (Result, error) {
 	if err == nil {
 		err = far(inside, res, near)
 	}
+	if err == nil {
+		err = n.openOutside(ctx, host)
+	}
+	if err == nil {
+		err = n.publish(ctx, r, res)
+	}
 	if err != nil {
 		// The link may be gone with its namespace, and the address is given
 		// back by Collect at the latest.
@@ -127,7 +138,7 @@ func (n *Network) Attach(ctx context.Context, r Request) (Result, error) {
 // back), and the route to the container. An address that somebody else routes
 // already is passed over.
 func (n *Network) near(ctx context.Context, host *netlink.Handle, index int, id string, res *Result) error {
-	if err := host.AddAddr(netlink.Addr{Link: index, Prefix: netip.PrefixFrom(Gateway, 32), Scope: netlink.OnLink}); err != nil {
+	if err := host.AddAddr(netlink.Addr{Link: index, Prefix: netip.PrefixFrom(Gateway, 32)}); err != nil {
 		return err
 	}
 	if err := host.SetUp(index); err != nil {
@@ -203,6 +214,9 @@ func (n *Network) Detach(ctx context.Context, id string) error {
 		return err
 	}
 	defer unlock()
+	if err := n.unpublishLocked(id); err != nil {
+		return err
+	}
 	held, err := n.held()
 	if err != nil {
 		return err
@@ -255,14 +269,20 @@ func (n *Network) Reset(ctx context.Context) error {
 			}
 		}
 	}
+	if err := n.closeOutside(); err != nil {
+		return err
+	}
 	return os.RemoveAll(n.config.Dir)
 }
+
+// linkPrefix begins the names of all containers' links.
+const linkPrefix = "sc"
 
 // linkName is the near end's: a name of at most 15 bytes that is the
 // container's own.
 func linkName(id string) string {
 	sum := sha256.Sum256([]byte(id))
-	return fmt.Sprintf("sc%x", sum[:6])
+	return fmt.Sprintf("%s%x", linkPrefix, sum[:6])
 }
 
 // mac is a locally administered address that stays the same for a container.
