@@ -53,6 +53,7 @@ type world struct {
 	stop   context.CancelFunc
 	ended  chan error
 	log    *bytes.Buffer
+	home   string // of kubectl, which keeps discovery there
 }
 
 func kinds() *kind.Table {
@@ -218,7 +219,10 @@ func (w *world) config(contentType string) *rest.Config {
 func (w *world) kubectl(stdin string, args ...string) (string, error) {
 	w.t.Helper()
 	cmd := exec.Command("kubectl", args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+w.kubeconfig(), "HOME="+w.t.(*testing.T).TempDir())
+	if w.home == "" {
+		w.home = filepath.Dir(w.kubeconfig())
+	}
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(w.home, "config"), "HOME="+w.home)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
