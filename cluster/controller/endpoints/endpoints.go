@@ -129,14 +129,11 @@ func (c *Controller) onPod(ctx context.Context, e client.Change[*corev1.Pod]) {
 
 func (c *Controller) onEndpoints(e client.Change[*corev1.Endpoints], started bool) {
 	key := types.NamespacedName{Namespace: e.Object.Namespace, Name: e.Object.Name}
-	ours := e.Object.Labels[managedBy] == manager
+	c.mirroring.Add(key)
 	// One of ours that somebody deleted comes back; one whose service went
 	// while nobody watched goes as well.
-	if ours && (e.Type == client.Deleted || !started) {
+	if e.Object.Labels[managedBy] == manager && (e.Type == client.Deleted || !started) {
 		c.collecting.Add(key)
-	}
-	if !ours || e.Old != nil && e.Old.Labels[managedBy] != manager {
-		c.mirroring.Add(key)
 	}
 }
 
