@@ -10,7 +10,11 @@ import (
 	"sampan/cluster/admission"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
+	"sampan/cluster/controller/deployment"
+	"sampan/cluster/controller/endpointslice"
 	"sampan/cluster/controller/furnish"
+	"sampan/cluster/controller/namespace"
+	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
 	"sampan/cluster/scheduler"
@@ -23,6 +27,10 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 	return []part{
 		{"scheduler", scheduler.New(scheduler.Config{
 			Client: r.verbs.As(auth.Component("kube-scheduler")), Log: r.log}).Run},
+		{"replicaset", replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Log: r.log}).Run},
+		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
+		{"endpointslice", endpointslice.New(endpointslice.Config{Client: as("endpointslice-controller"), Log: r.log}).Run},
+		{"namespace", namespace.New(namespace.Config{Client: as("namespace-controller"), Log: r.log}).Run},
 		{"serviceaccount", furnish.ServiceAccount(as("service-account-controller"), r.log).Run},
 		{"root-ca", furnish.RootCA(as("root-ca-cert-publisher"), r.log, string(r.pki.CAPEM)).Run},
 	}
