@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,6 +108,36 @@ func TestServiceRules(t *testing.T) {
 		t.Errorf("what the old type brought goes with it: %+v", dropped.Spec)
 	}
 	kindtest.Compare(t, k.Validate(dropped, node))
+}
+
+func TestServiceStatusAndWarnings(t *testing.T) {
+	k := core.Service()
+	status := func(typ, ingress string) *corev1.Service {
+		return kindtest.Read(t, k, `{spec: {type: `+typ+`}, status: {loadBalancer: {ingress: [`+ingress+`]}}}`).(*corev1.Service)
+	}
+	check := func(s *corev1.Service, want ...string) {
+		t.Helper()
+		kindtest.Compare(t, k.Parts["status"].Validate(s, s), want...)
+	}
+	check(status("LoadBalancer", "{ip: 1.2.3.4, ipMode: VIP},{hostname: a.b}"))
+	check(status("ClusterIP", "{ip: 1.2.3.4}"), "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'")
+	check(status("LoadBalancer", "{ip: 1.2.3.4}"), "status.loadBalancer.ingress[0].ipMode: Required value: must be specified when `ip` is set")
+	check(status("LoadBalancer", "{hostname: 1.2.3.4}"), `status.loadBalancer.ingress[0].hostname: Invalid value: "1.2.3.4": must be a DNS name, not an IP address`)
+
+	s := kindtest.Create(t, k, `spec: {clusterIP: None, sessionAffinity: ClientIP, externalIPs: [192.0.2.1], ports: [{port: 80}]}`)
+	want := []string{"spec.externalIPs is ignored for headless services", "spec.SessionAffinity is ignored for headless services"}
+	if got := k.Warn(s, nil); !slices.Equal(got, want) {
+		t.Errorf("warnings %q, want %q", got, want)
+	}
+	if got := core.Endpoints().Warn(&corev1.Endpoints{}, nil); len(got) != 1 || !strings.Contains(got[0], "deprecated in v1.33+") {
+		t.Errorf("warnings %q", got)
+	}
+	got := core.Pod().Warn(kindtest.Read(t, core.Pod(), `{metadata: {name: a.b}, spec: {nodeSelector: {beta.kubernetes.io/os: linux}, terminationGracePeriodSeconds: -1}}`), nil)
+	if len(got) != 3 || !strings.HasPrefix(got[0], "metadata.name: this is used in the Pod's hostname") ||
+		got[1] != `spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use "kubernetes.io/os" instead` ||
+		got[2] != "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1" {
+		t.Errorf("warnings %q", got)
+	}
 }
 
 func TestNodeRules(t *testing.T) {

@@ -205,10 +205,11 @@ func spread(all []corev1.TopologySpreadConstraint, path *field.Path) (errs field
 					"can only use minDomains if whenUnsatisfiable=%s, not %s", corev1.DoNotSchedule, c.WhenUnsatisfiable)))
 			}
 		}
-		for name, p := range map[string]*corev1.NodeInclusionPolicy{"nodeAffinityPolicy": c.NodeAffinityPolicy, "nodeTaintsPolicy": c.NodeTaintsPolicy} {
-			if p != nil {
-				errs = append(errs, kind.OneOf(*p, at.Child(name), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
-			}
+		if p := c.NodeAffinityPolicy; p != nil {
+			errs = append(errs, kind.OneOf(*p, at.Child("nodeAffinityPolicy"), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
+		}
+		if p := c.NodeTaintsPolicy; p != nil {
+			errs = append(errs, kind.OneOf(*p, at.Child("nodeTaintsPolicy"), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
 		}
 		errs = append(errs, labelKeys(c.MatchLabelKeys, c.LabelSelector != nil, at.Child("matchLabelKeys"))...)
 		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, at.Child("labelSelector"))...)

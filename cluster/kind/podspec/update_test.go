@@ -117,6 +117,7 @@ func TestQOSClass(t *testing.T) {
 		{corev1.PodQOSGuaranteed, `containers: [{name: a, image: a, resources: {limits: {cpu: 1, memory: 1Gi}}}]`},
 		{corev1.PodQOSBurstable, `containers: [{name: a, image: a, resources: {limits: {cpu: 1, memory: 1Gi}}},{name: b, image: a}]`},
 		{corev1.PodQOSBurstable, `{initContainers: [{name: i, image: a}], containers: [{name: a, image: a, resources: {limits: {cpu: 1, memory: 1Gi}}}]}`},
+		{corev1.PodQOSBurstable, `containers: [{name: a, image: a, resources: {limits: {cpu: 2, memory: 1Gi}, requests: {cpu: 1}}}]`},
 		{corev1.PodQOSGuaranteed, `{resources: {limits: {cpu: 1, memory: 1Gi}}}`},
 		{corev1.PodQOSBestEffort, `containers: [{name: a, image: a, resources: {limits: {example.com/gpu: 1}}}]`},
 	} {

@@ -2,6 +2,8 @@ package podspec
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -41,7 +43,7 @@ func warn(s *corev1.PodSpec, path *field.Path) (texts []string) {
 			say(at, "deprecated since v1.14; use %q instead", use)
 		}
 	}
-	for key := range s.NodeSelector {
+	for _, key := range slices.Sorted(maps.Keys(s.NodeSelector)) {
 		deprecatedLabel(key, path.Child("nodeSelector").Key(key))
 	}
 	hosts := map[string]bool{}
@@ -98,14 +100,14 @@ func warn(s *corev1.PodSpec, path *field.Path) (texts []string) {
 				}
 				seen[e.Name] = e.Value
 			}
-			for name, q := range c.Resources.Requests {
-				if name == corev1.ResourceMemory && q.MilliValue()%1000 != 0 {
-					say(at.Child("resources", "requests").Key(string(name)), "fractional byte value %q is invalid, must be an integer", q.String())
-				}
-			}
-			for name, q := range c.Resources.Limits {
-				if name == corev1.ResourceMemory && q.MilliValue()%1000 != 0 {
-					say(at.Child("resources", "limits").Key(string(name)), "fractional byte value %q is invalid, must be an integer", q.String())
+			for _, l := range []struct {
+				name string
+				list corev1.ResourceList
+			}{{"requests", c.Resources.Requests}, {"limits", c.Resources.Limits}} {
+				for _, name := range []corev1.ResourceName{corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
+					if q, ok := l.list[name]; ok && q.MilliValue()%1000 != 0 {
+						say(at.Child("resources", l.name).Key(string(name)), "fractional byte value %q is invalid, must be an integer", q.String())
+					}
 				}
 			}
 		}
