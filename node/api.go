@@ -216,7 +216,7 @@ func (l *lookup) Pod(namespace, name string, uid types.UID) (*corev1.Pod, error)
 		Err: errors.New("it is not on this node"), Fix: "see its node with: kubectl get pod -o wide"}
 }
 
-func (l *lookup) Ended(uid types.UID, containerID string) <-chan struct{} {
+func (l *lookup) Ended(ctx context.Context, uid types.UID, containerID string) <-chan struct{} {
 	a := (*Agent)(l)
 	a.mu.Lock()
 	w := a.workers[uid]
@@ -226,7 +226,7 @@ func (l *lookup) Ended(uid types.UID, containerID string) <-chan struct{} {
 		close(gone)
 		return gone
 	}
-	return w.Ended(containerID)
+	return w.Ended(ctx, containerID)
 }
 
 func (l *lookup) Explain(ctx context.Context, uid types.UID) []string {

@@ -180,6 +180,9 @@ func (t *task) mounts(c *corev1.Container, facts *Facts, host *Host) ([]*runtime
 		if !ok {
 			return nil, fmt.Errorf("cannot find volume %q to mount into container %q", m.Name, c.Name)
 		}
+		if len(m.BindMountOptions) > 0 {
+			return nil, fmt.Errorf("bindMountOptions are not supported by this node yet: container %s, volume %s", c.Name, m.Name)
+		}
 		sub := m.SubPath
 		if m.SubPathExpr != "" {
 			env, err := environment(t.pod, c, facts)

@@ -105,6 +105,9 @@ func (t *task) makeSandbox() func() {
 	if u := t.pod.Spec.HostUsers; u != nil && !*u {
 		return fail(&fault.Error{Class: fault.Invalid, Op: "make user namespace of", On: t.key(), Err: errors.New("this node cannot give pods user namespaces yet"), Fix: "leave out spec.hostUsers"})
 	}
+	if len(t.pod.Spec.ResourceClaims) > 0 {
+		return fail(&fault.Error{Class: fault.Invalid, Op: "prepare resource claim", On: t.pod.Spec.ResourceClaims[0].Name, Err: errors.New("this node has no dynamic resource allocation yet"), Fix: "leave out spec.resourceClaims"})
+	}
 	cfg, err := SandboxConfig(t.pod, t.Attempt, t.c.Host())
 	if err != nil {
 		return fail(err)

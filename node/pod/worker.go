@@ -82,7 +82,8 @@ type Worker struct {
 	known    Known
 	probers  map[string]*prober // by container ID
 	dirs     map[string]string  // of volumes
-	failures int                // observations or writes that failed in a row
+	failures int                // observations that failed in a row
+	refused  int                // status writes that failed in a row
 	retry    time.Time          // of these
 	forced   bool               // that the API has it no more was noticed
 	told     map[string]string  // last back-off told, by container
@@ -298,25 +299,6 @@ func (w *Worker) input(pod *corev1.Pod, gone bool) Input {
 		HostIPs: w.c.HostIPs(), Now: time.Now(), Message: w.message}
 }
 
-// Explain says in words what the worker sees and does. It returns nil when the
-// worker or ctx ends first.
-func (w *Worker) Explain(ctx context.Context) []string {
-	answer := make(chan []string, 1)
-	w.post(func() {
-		pod := w.Pod()
-		w.mu.Lock()
-		gone := !w.gone.IsZero()
-		w.mu.Unlock()
-		answer <- Explain(w.input(pod, gone))
-	})
-	select {
-	case lines := <-answer:
-		return lines
-	case <-ctx.Done():
-		return nil
-	}
-}
-
 // look observes the pod.
 func (w *Worker) look(ctx context.Context) (Observed, error) {
 	if !w.listed {
@@ -393,19 +375,21 @@ func (w *Worker) write(ctx context.Context, pod *corev1.Pod, status corev1.PodSt
 	ctx, cancel := context.WithCancel(ctx)
 	j := &job{cancel: cancel}
 	w.report = j
+	delay := min(time.Second<<min(w.refused, 5), 30*time.Second)
 	w.group.Go(func() {
 		defer cancel()
 		now, err := w.c.API.WriteStatus(ctx, pod, *status.DeepCopy())
 		if err != nil && ctx.Err() == nil && !notFound(err) {
 			w.c.Log.Warn("pod status not written", "key", w.key(), "err", err)
-			pause(ctx)
+			pauseFor(ctx, delay)
 		}
 		w.post(func() {
 			w.report = nil
 			if err != nil {
+				w.refused++
 				return
 			}
-			w.failures, w.sent, w.became = 0, &status, &now.Status
+			w.refused, w.sent, w.became = 0, &status, &now.Status
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if newer(now, w.pod) {
@@ -417,8 +401,10 @@ func (w *Worker) write(ctx context.Context, pod *corev1.Pod, status corev1.PodSt
 
 // pause waits before the end of a job that failed, so that it is not repeated
 // at once.
-func pause(ctx context.Context) {
-	t := time.NewTimer(time.Second)
+func pause(ctx context.Context) { pauseFor(ctx, time.Second) }
+
+func pauseFor(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

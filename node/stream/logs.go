@@ -99,7 +99,7 @@ func (s *server) logs(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	read := logfile.Options{Since: o.since, Tail: o.tail, Follow: o.follow && !o.previous}
 	if read.Follow {
-		read.Done = s.Pods.Ended(p.UID, id)
+		read.Done = s.Pods.Ended(ctx, p.UID, id)
 	}
 	w.Header().Set("Content-Type", "text/plain")
 	w.Header().Set("X-Content-Type-Options", "nosniff")

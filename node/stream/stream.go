@@ -5,12 +5,14 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,7 +32,7 @@ type Pods interface {
 	Pod(namespace, name string, uid types.UID) (*corev1.Pod, error)
 	// Ended returns a channel that closes when a container of the pod does not
 	// run any more, and at once if it does not.
-	Ended(uid types.UID, containerID string) <-chan struct{}
+	Ended(ctx context.Context, uid types.UID, containerID string) <-chan struct{}
 	// Explain says in words what the node does about a pod.
 	Explain(ctx context.Context, uid types.UID) []string
 }
@@ -101,6 +103,9 @@ func (s *server) pods(w http.ResponseWriter, r *http.Request) {
 	for _, p := range s.Pods.Pods() {
 		list.Items = append(list.Items, *p)
 	}
+	slices.SortFunc(list.Items, func(a, b corev1.Pod) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
 	answer(w, &list)
 }
 

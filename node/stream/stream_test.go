@@ -42,7 +42,7 @@ func (o *onePod) Pod(namespace, name string, uid types.UID) (*corev1.Pod, error)
 	return o.pod, nil
 }
 
-func (o *onePod) Ended(types.UID, string) <-chan struct{} { return o.ended }
+func (o *onePod) Ended(context.Context, types.UID, string) <-chan struct{} { return o.ended }
 
 func (o *onePod) Explain(context.Context, types.UID) []string {
 	return []string{"phase Running", "all is well"}
