@@ -390,7 +390,13 @@ func (g *globals) stay(ctx context.Context, e *engine.Engine, id string, c engin
 			}
 			defer restore()
 			streams.Stdout, streams.Resize = g.out, resize
-			if err := e.Attach(ctx, id, streams); err != nil && fault.ClassOf(err) != fault.Conflict {
+			err = e.Attach(ctx, id, streams)
+			switch fault.ClassOf(err) {
+			case fault.Conflict, fault.NotFound, fault.Unavailable:
+				// It ended before it could be attached to: the log has it all.
+				err = e.Logs(ctx, id, engine.LogOptions{Follow: true, Tail: -1}, g.out, g.out)
+			}
+			if err != nil {
 				return 0, err
 			}
 		} else {
