@@ -47,6 +47,17 @@ func TestAct(t *testing.T) {
 		_, err = s.act("pods/p/none", `{}`)
 		s.status(err, 405, "")
 	})
+	t.Run("evicts a pod as a delete does", func(t *testing.T) {
+		none := `{"metadata":{"name":"p"},"deleteOptions":{"preconditions":{"uid":"u"}}}`
+		_, err := s.act("pods/p/eviction", none)
+		s.status(err, 409, "the UID in the precondition (u) does not match")
+		if _, err := s.act("pods/p/eviction", `{"metadata":{"name":"p"}}`); err != nil {
+			t.Error(err)
+		}
+		if p, err := s.get("pods/p"); err != nil || p.GetDeletionTimestamp() == nil {
+			t.Errorf("got %s, %v", text(p), err)
+		}
+	})
 	t.Run("calls code from elsewhere with the object and the body", func(t *testing.T) {
 		s.mustCreate("serviceaccounts", `{"metadata":{"name":"sa"}}`)
 		_, err := s.act("serviceaccounts/sa/token", `{}`)

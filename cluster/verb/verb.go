@@ -9,6 +9,7 @@ package verb
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -42,7 +43,7 @@ type Config struct {
 	Authorizer Authorizer
 
 	// Actions are by "plural/subresource", with ".group" after the plural for
-	// groups other than core.
+	// groups other than core. "pods/eviction" is there by default.
 	Actions map[string]Action
 
 	Now func() time.Time // default: time.Now
@@ -75,11 +76,14 @@ func New(c Config) (*API, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &API{
+	a := &API{
 		Config: c,
 		codec:  object.Codec{Kinds: c.Kinds},
 		owners: object.NewOwners(c.Schemas.TypeConverter),
-	}, nil
+	}
+	a.Actions = map[string]Action{"pods/eviction": a.evict}
+	maps.Copy(a.Actions, c.Actions)
+	return a, nil
 }
 
 // Body is a request's body. MediaType is one of object's (without parameters).
