@@ -76,6 +76,11 @@ func (h *Handle) SetUp(index int) error {
 	return failed("bring link up", name(index), h.h.LinkSetUp(byIndex(index)))
 }
 
+// SetDown brings a link down, and takes its routes along.
+func (h *Handle) SetDown(index int) error {
+	return failed("bring link down", name(index), h.h.LinkSetDown(byIndex(index)))
+}
+
 // DeleteLink removes a link, and its peer with it. It takes 16 ms: where a
 // whole namespace goes, let the namespace go.
 func (h *Handle) DeleteLink(index int) error {

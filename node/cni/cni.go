@@ -211,6 +211,8 @@ func mac(id string, end byte) net.HardwareAddr {
 type changed struct {
 	Address netip.Addr        `json:"address,omitzero"` // put on lo
 	Sysctls map[string]string `json:"sysctls,omitempty"`
+
+	LoopbackWasDown bool `json:"loopbackWasDown,omitempty"`
 }
 
 func (n *Network) remembered() (c changed, err error) {

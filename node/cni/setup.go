@@ -37,8 +37,14 @@ func (n *Network) Setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.SetUp(lo.Index); err != nil {
-		return err
+	if !lo.Up {
+		c.LoopbackWasDown = true
+		if err := n.remember(c); err != nil {
+			return err
+		}
+		if err := h.SetUp(lo.Index); err != nil {
+			return err
+		}
 	}
 	if n.node, n.out, err = n.findNode(h, c); err != nil {
 		return err
@@ -172,8 +178,16 @@ func (n *Network) Reset(ctx context.Context) error {
 		r.Src = netip.Addr{}
 		err = errors.Join(err, h.DelRoute(r))
 	}
-	if c.Address.IsValid() {
-		err = errors.Join(err, h.DelAddr(netlink.Addr{Link: lo.Index, Prefix: netip.PrefixFrom(c.Address, 32)}))
+	addrs, e := h.Addrs()
+	err = errors.Join(err, e)
+	for _, a := range addrs {
+		// The node's own address, and those of services that the node serves.
+		if ip := a.Prefix.Addr(); a.Link == lo.Index && (ip == c.Address || n.cfg.Services.Contains(ip)) {
+			err = errors.Join(err, h.DelAddr(a))
+		}
+	}
+	if c.LoopbackWasDown {
+		err = errors.Join(err, h.SetDown(lo.Index))
 	}
 	for setting, was := range c.Sysctls {
 		if e := netlink.SetSysctl(setting, was); e != nil && fault.ClassOf(e) != fault.NotFound {

@@ -125,7 +125,7 @@ func (h *host) args(args ...string) []string {
 // command prepares a program on the host.
 func (h *host) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, name, args...)
-	c.Env = append(os.Environ(), "KUBECONFIG="+h.kubeconfig, "HOME="+filepath.Dir(h.state))
+	c.Env = append(os.Environ(), "KUBECONFIG="+h.kubeconfig, "HOME="+tools.dir)
 	return c
 }
 
