@@ -36,10 +36,7 @@ func SandboxConfig(pod *corev1.Pod, attempt uint32, h *Host) (*runtimeapi.PodSan
 		return nil, err
 	}
 	if pod.Spec.HostNetwork {
-		name = h.NodeName
-		if o := pod.Spec.HostnameOverride; o != nil {
-			name = ""
-		}
+		name = "" // the machine's own
 	}
 	cfg := &runtimeapi.PodSandboxConfig{
 		Metadata:     &runtimeapi.PodSandboxMetadata{Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID), Attempt: attempt},

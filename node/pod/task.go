@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -99,14 +100,8 @@ func (t *task) makeSandbox() func() {
 	if t.Attempt > 0 {
 		t.event(t.pod, "", corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
 	}
-	if c := t.pod.Spec.RuntimeClassName; c != nil && *c != "" {
-		return fail(&fault.Error{Class: fault.Invalid, Op: "find RuntimeClass", On: *c, Err: errors.New("this node knows no runtime classes yet"), Fix: "leave out spec.runtimeClassName"})
-	}
-	if u := t.pod.Spec.HostUsers; u != nil && !*u {
-		return fail(&fault.Error{Class: fault.Invalid, Op: "make user namespace of", On: t.key(), Err: errors.New("this node cannot give pods user namespaces yet"), Fix: "leave out spec.hostUsers"})
-	}
-	if len(t.pod.Spec.ResourceClaims) > 0 {
-		return fail(&fault.Error{Class: fault.Invalid, Op: "prepare resource claim", On: t.pod.Spec.ResourceClaims[0].Name, Err: errors.New("this node has no dynamic resource allocation yet"), Fix: "leave out spec.resourceClaims"})
+	if err := unsupported(t.pod); err != nil {
+		return fail(err)
 	}
 	cfg, err := SandboxConfig(t.pod, t.Attempt, t.c.Host())
 	if err != nil {
@@ -128,6 +123,31 @@ func (t *task) makeSandbox() func() {
 	return func() {
 		t.Worker.boxes, t.Worker.known.Failed = append(t.Worker.boxes, made.PodSandboxId), nil
 	}
+}
+
+// unsupported names the first thing that a pod asks for and this node does
+// not have yet. Nothing is left out silently.
+func unsupported(pod *corev1.Pod) error {
+	no := func(what, why, field string) error {
+		return &fault.Error{Class: fault.Invalid, Op: "give the pod", On: what, Err: errors.New(why), Fix: "leave out " + field}
+	}
+	s := &pod.Spec
+	switch {
+	case s.RuntimeClassName != nil && *s.RuntimeClassName != "":
+		return no("RuntimeClass "+*s.RuntimeClassName, "this node knows no runtime classes yet", "spec.runtimeClassName")
+	case s.HostUsers != nil && !*s.HostUsers:
+		return no("a user namespace", "this node cannot make them yet", "spec.hostUsers")
+	case len(s.ResourceClaims) > 0:
+		return no("resource claim "+s.ResourceClaims[0].Name, "this node has no dynamic resource allocation yet", "spec.resourceClaims")
+	}
+	for _, c := range slices.Concat(s.InitContainers, s.Containers) {
+		for _, r := range c.RestartPolicyRules {
+			if r.Action != corev1.ContainerRestartRuleActionRestart {
+				return no("restart rule "+string(r.Action), "this node knows only Restart yet", "that rule of container "+c.Name)
+			}
+		}
+	}
+	return nil
 }
 
 func (t *task) stopSandbox() func() {
