@@ -18,16 +18,17 @@ import (
 // Pod is a group of containers that share a network and a fate.
 func Pod() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.Pod]{
-		GVK:        corev1.SchemeGroupVersion.WithKind("Pod"),
-		Plural:     "pods",
-		Short:      []string{"po"},
-		Categories: []string{"all"},
-		Default:    podspec.DefaultPod,
-		Prepare:    preparePod,
-		Validate:   podspec.ValidatePod,
-		Warn:       podspec.Warnings,
-		Spec:       countedSpec,
-		Grace:      gracePod,
+		GVK:           corev1.SchemeGroupVersion.WithKind("Pod"),
+		Plural:        "pods",
+		ReturnDeleted: true,
+		Short:         []string{"po"},
+		Categories:    []string{"all"},
+		Default:       podspec.DefaultPod,
+		Prepare:       preparePod,
+		Validate:      podspec.ValidatePod,
+		Warn:          podspec.Warnings,
+		Spec:          countedSpec,
+		Grace:         gracePod,
 		Parts: map[string]kind.Part[corev1.Pod]{
 			"status": {
 				Take:         func(dst, src *corev1.Pod) { dst.Status = src.Status },

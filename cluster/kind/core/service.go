@@ -22,6 +22,7 @@ func Service() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.Service]{
 		GVK:            corev1.SchemeGroupVersion.WithKind("Service"),
 		Plural:         "services",
+		ReturnDeleted:  true,
 		Short:          []string{"svc"},
 		Categories:     []string{"all"},
 		Prefix:         "services/specs",

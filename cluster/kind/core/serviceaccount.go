@@ -13,9 +13,10 @@ import (
 // ServiceAccount is who the processes of a pod are to the API.
 func ServiceAccount() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.ServiceAccount]{
-		GVK:    corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
-		Plural: "serviceaccounts",
-		Short:  []string{"sa"},
+		GVK:           corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
+		Plural:        "serviceaccounts",
+		ReturnDeleted: true,
+		Short:         []string{"sa"},
 		Actions: map[string]kind.Action[corev1.ServiceAccount]{
 			"token": {
 				GVK: authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"),
