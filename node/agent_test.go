@@ -262,6 +262,11 @@ func TestARestartOfTheAgentRestartsNothing(t *testing.T) {
 		id, calls := r.ID("app"), len(changing(r.Calls()))
 		w.stop()
 		w.api.Drop(client.KindOf[*corev1.Pod](w.api), "default", "gone")
+		for _, left := range []string{"/pods/long-gone", "/logs/pods/default_x_long-gone"} {
+			if err := os.MkdirAll(w.dir+left+"/sub", 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
 		w.start()
 		w.after(5 * time.Second)
 		after := w.pod("web")
@@ -275,6 +280,11 @@ func TestARestartOfTheAgentRestartsNothing(t *testing.T) {
 		}
 		if boxes, containers := r.Left(); boxes != 1 || containers != 1 {
 			t.Errorf("%d sandboxes and %d containers are left, want those of web only (was %s)", boxes, containers, id)
+		}
+		for _, dir := range []string{"/pods", "/logs/pods"} {
+			if left, err := os.ReadDir(w.dir + dir); err != nil || len(left) != 1 {
+				t.Errorf("%s has %v, want web's only; %v", dir, left, err)
+			}
 		}
 	})
 }

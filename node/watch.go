@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -196,27 +198,33 @@ func (a *Agent) orphan(ctx context.Context, uid types.UID, box *runtimeapi.PodSa
 	}
 }
 
-// sweep removes directories of pods that neither the API nor the runtime has.
+// sweep removes files and logs of pods that neither the API nor the runtime
+// has.
 func (a *Agent) sweep(ctx context.Context, present map[types.UID]bool) {
-	entries, err := os.ReadDir(a.c.PodsDir)
-	if err != nil {
-		a.c.Log.Warn("directory of pods not read", "dir", a.c.PodsDir, "err", err)
-		return
-	}
-	for _, e := range entries {
-		uid := types.UID(e.Name())
+	kept := func(uid types.UID) bool {
 		a.mu.Lock()
-		kept := present[uid] || a.workers[uid] != nil
-		a.mu.Unlock()
-		if kept || ctx.Err() != nil {
+		defer a.mu.Unlock()
+		return present[uid] || a.workers[uid] != nil
+	}
+	for _, dir := range []string{a.c.PodsDir, a.c.LogDir} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			a.c.Log.Warn("directory of pods not read", "dir", dir, "err", err)
 			continue
 		}
-		if err := a.volumes.Unmount(ctx, uid); err != nil {
-			a.c.Log.Warn("volumes of a pod that is gone not removed", "uid", uid, "err", err)
-			continue
-		}
-		if err := os.RemoveAll(a.c.PodsDir + "/" + e.Name()); err != nil {
-			a.c.Log.Warn("files of a pod that is gone not removed", "uid", uid, "err", err)
+		for _, e := range entries {
+			// A pod's directory is its UID, that of its logs ends in it.
+			uid := types.UID(e.Name()[strings.LastIndexByte(e.Name(), '_')+1:])
+			if kept(uid) || ctx.Err() != nil {
+				continue
+			}
+			if err := a.volumes.Unmount(ctx, uid); err != nil {
+				a.c.Log.Warn("volumes of a pod that is gone not removed", "uid", uid, "err", err)
+				continue
+			}
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				a.c.Log.Warn("files of a pod that is gone not removed", "uid", uid, "err", err)
+			}
 		}
 	}
 }

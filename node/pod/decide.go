@@ -119,6 +119,12 @@ func (p *planner) keep() {
 		}
 	}
 	spec := &p.Input.Pod.Spec
+	for i, old := range p.Seen.Sandboxes {
+		// One was made twice, by programs that were killed at the wrong moment.
+		if i > 0 && old.State == runtimeapi.PodSandboxState_SANDBOX_READY && !p.busy(old.Id) {
+			p.step(Step{Do: StopSandbox, Target: old.Id, ID: old.Id})
+		}
+	}
 	if !p.Seen.ready(spec.HostNetwork) {
 		p.sandbox()
 		return

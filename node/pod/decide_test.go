@@ -219,6 +219,11 @@ func TestDecisions(t *testing.T) {
 				m.in.Pod.DeletionGracePeriodSeconds = ptr(int64(30))
 			},
 			steps: []string{"stop container b", "stop container a", "stop container side", "stop sandbox", "unmount volumes", "delete the API object", "remove containers, sandbox and logs"}, phase: corev1.PodFailed},
+		{it: "stops a sandbox that was made twice", pod: podOf(corev1.RestartPolicyAlways, nil, "a"),
+			when: func(m *model) {
+				m.in.Seen.Sandboxes = append(m.in.Seen.Sandboxes, &runtimeapi.PodSandboxStatus{Id: "old", Metadata: &runtimeapi.PodSandboxMetadata{}})
+			},
+			steps: []string{"stop sandbox"}, phase: corev1.PodRunning},
 		{it: "renews a token in time", pod: podOf(corev1.RestartPolicyAlways, nil, "a"),
 			when:  func(m *model) { m.in.Known.Renew = start; m.in.Known.Refresh = true },
 			steps: []string{"mount volumes"}, phase: corev1.PodRunning},
