@@ -94,8 +94,9 @@ func TestDelete(t *testing.T) {
 		if got := grace(s.delete("pods/w", metav1.DeleteOptions{GracePeriodSeconds: &shorter})); got != 5 {
 			t.Errorf("%d seconds, want 5", got)
 		}
-		if _, done, err := s.delete("pods/w", metav1.DeleteOptions{GracePeriodSeconds: &none}); err != nil || !done {
-			t.Errorf("with 0 seconds: done %v, %v", done, err)
+		answer, done, err := s.delete("pods/w", metav1.DeleteOptions{GracePeriodSeconds: &none})
+		if _, isPod := answer.(*corev1.Pod); err != nil || !done || !isPod {
+			t.Errorf("with 0 seconds: answer %s, done %v, %v", text(answer), done, err)
 		}
 		s.mustCreate("pods", `{"metadata":{"name":"w"},"spec":{"containers":[{"name":"c","image":"i"}]}}`)
 		if _, done, err := s.delete("pods/w", metav1.DeleteOptions{}); err != nil || !done {

@@ -36,9 +36,7 @@ func key(r request.Request, name string) store.Key {
 // placed checks a new object against the URL and gives it its namespace.
 func placed(obj kind.Object, r request.Request) error {
 	if r.Kind.Cluster {
-		if obj.GetNamespace() != "" {
-			return apierrors.NewBadRequest("namespace is not allowed on this type")
-		}
+		obj.SetNamespace("") // not an error, as upstream
 		return nil
 	}
 	if r.Namespace == "" {
@@ -61,13 +59,15 @@ func named(obj kind.Object, r request.Request) error {
 		return apierrors.NewBadRequest(fmt.Sprintf(
 			"the name of the object (%s) does not match the name on the URL (%s)", name, r.Name))
 	}
+	if r.Kind.Cluster {
+		obj.SetNamespace("")
+		return nil
+	}
 	if ns := obj.GetNamespace(); ns != "" && ns != r.Namespace {
 		return apierrors.NewBadRequest(fmt.Sprintf(
 			"the namespace of the object (%s) does not match the namespace on the request (%s)", ns, r.Namespace))
 	}
-	if !r.Kind.Cluster {
-		obj.SetNamespace(r.Namespace)
-	}
+	obj.SetNamespace(r.Namespace)
 	return nil
 }
 

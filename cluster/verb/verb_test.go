@@ -203,6 +203,11 @@ func TestCreate(t *testing.T) {
 		_, err = s.create("configmaps", `{"metadata":{"name":"x","resourceVersion":"7"}}`)
 		s.status(err, 400, "resourceVersion should not be set on objects to be created")
 	})
+	t.Run("drops the namespace of what lives in none", func(t *testing.T) {
+		if obj := s.mustCreate("namespaces", `{"metadata":{"name":"n","namespace":"x"}}`); obj.GetNamespace() != "" {
+			t.Errorf("got %s", text(obj))
+		}
+	})
 	t.Run("begins at generation 1 and without a status", func(t *testing.T) {
 		obj := s.mustCreate("deployments", strings.Replace(deployment, `"spec":{"replicas"`, `"status":{"replicas":9},"spec":{"replicas"`, 1))
 		if obj.GetGeneration() != 1 || strings.Contains(text(obj), `"replicas":9`) {
