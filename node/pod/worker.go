@@ -282,6 +282,9 @@ func (w *Worker) turn(ctx context.Context, first *bool) (again time.Time, over b
 	if !current && !in.Gone && w.report == nil {
 		w.write(ctx, pod, plan.Status)
 	}
+	if in.Gone && w.report != nil {
+		w.report.cancel() // there is nobody to report to
+	}
 	for _, s := range plan.Steps {
 		if s.Do == Delete && (!current || w.report != nil) {
 			continue // the last status first; its write wakes us
@@ -379,8 +382,10 @@ func (w *Worker) write(ctx context.Context, pod *corev1.Pod, status corev1.PodSt
 	w.group.Go(func() {
 		defer cancel()
 		now, err := w.c.API.WriteStatus(ctx, pod, *status.DeepCopy())
-		if err != nil && ctx.Err() == nil && !notFound(err) {
-			w.c.Log.Warn("pod status not written", "key", w.key(), "err", err)
+		if err != nil && ctx.Err() == nil {
+			if !notFound(err) { // else the watch is about to say so
+				w.c.Log.Warn("pod status not written", "key", w.key(), "err", err)
+			}
 			pauseFor(ctx, delay)
 		}
 		w.post(func() {
