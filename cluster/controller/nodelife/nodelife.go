@@ -236,9 +236,7 @@ func (c *Controller) onPod(e client.Change[*corev1.Pod]) {
 	key := types.NamespacedName{Namespace: e.Object.Namespace, Name: e.Object.Name}
 	switch {
 	case e.Type == client.Deleted:
-		c.mu.Lock()
-		delete(c.waiting, key)
-		c.mu.Unlock()
+		c.forget(key)
 	case e.Object.Spec.NodeName == "":
 	case e.Old == nil || e.Old.Spec.NodeName == "" || e.Old.Generation != e.Object.Generation || !podReady(e.Old) && podReady(e.Object):
 		c.pods.Add(key)
@@ -326,11 +324,12 @@ func (c *Controller) keepTaints(ctx context.Context, node *corev1.Node, now time
 	}
 	next := node.DeepCopy()
 	next.Spec.Taints = taints
-	_, err = client.Update(ctx, c.cfg.Client, next)
-	if apierrors.IsNotFound(err) {
-		err = nil
+	if _, err = client.Update(ctx, c.cfg.Client, next); err != nil && drives {
+		c.mu.Lock()
+		c.zones.spared(node)
+		c.mu.Unlock()
 	}
-	return wait, err
+	return wait, ignoreGone(err)
 }
 
 // syncPod deletes a pod that may not stay where it is, and says of one on a
@@ -338,6 +337,7 @@ func (c *Controller) keepTaints(ctx context.Context, node *corev1.Node, now time
 func (c *Controller) syncPod(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 	pod, err := client.Get[*corev1.Pod](ctx, c.cfg.Client, key.Namespace, key.Name)
 	if apierrors.IsNotFound(err) {
+		c.forget(key)
 		return 0, nil
 	}
 	if err != nil || pod.Spec.NodeName == "" {
@@ -360,10 +360,7 @@ func (c *Controller) syncPod(ctx context.Context, key types.NamespacedName) (tim
 	}
 	stay, bounded := judge(pod, node.Spec.Taints)
 	if !bounded || pod.DeletionTimestamp != nil {
-		c.mu.Lock()
-		was, waited := c.waiting[key]
-		delete(c.waiting, key)
-		c.mu.Unlock()
+		was, waited := c.forget(key)
 		if waited && was.uid == pod.UID && !was.orphan && pod.DeletionTimestamp == nil {
 			c.taintEvents.Eventf(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Cancelling deletion of Pod %s", key)
 		}
@@ -387,6 +384,14 @@ func (c *Controller) await(pod *corev1.Pod, orphan bool, d time.Duration) time.D
 		c.waiting[key] = s
 	}
 	return time.Until(s.since.Add(d))
+}
+
+func (c *Controller) forget(key types.NamespacedName) (was sentence, waited bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was, waited = c.waiting[key]
+	delete(c.waiting, key)
+	return was, waited
 }
 
 // markNotReady returns the pod as written; nil if it is gone.

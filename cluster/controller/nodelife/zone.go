@@ -80,7 +80,7 @@ func (z *zones) put(name string, p place, there bool) (changed, risen bool) {
 			changed = true
 		}
 	}
-	return changed, was && !z.down() && len(z.nodes) > 0
+	return changed || was != z.down(), was && !z.down()
 }
 
 func (z *zones) add(p place, n int) {
@@ -148,5 +148,12 @@ func (z *zones) evicted(node *corev1.Node, now time.Time) {
 	if in := z.all[name]; in != nil {
 		_, pace := z.mode(name)
 		in.next = now.Add(pace)
+	}
+}
+
+// spared takes evicted back.
+func (z *zones) spared(node *corev1.Node) {
+	if in := z.all[topology.GetZoneKey(node)]; in != nil {
+		in.next = time.Time{}
 	}
 }
