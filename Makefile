@@ -15,7 +15,9 @@ help: ## list the commands
 
 build: ## build bin/sampan (offline too, once the module cache is filled)
 	@echo "building bin/sampan (the first time takes a few minutes)"
-	@$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(SAMPAN) ./cmd/sampan
+	@$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/.platform ./cmd/sampan
+	@$(GO) run ./cmd/sampan/pack bin/.platform cmd/sampan/platform.zst
+	@$(GO) build -tags split -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(SAMPAN) ./cmd/sampan
 
 hello:
 	@$(GO) build -trimpath -ldflags "-s -w" -o examples/hello/hello ./examples/hello

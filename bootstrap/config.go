@@ -36,6 +36,7 @@ type Config struct {
 	EtcdEndpoints []string // an etcd cluster to use instead of the embedded one
 	CheckShared   bool     // find writes to shared objects; costs time, for tests
 
+	Self    string // path of the program, for starting it again; default: what runs
 	Version string // of the program
 	Log     *slog.Logger
 	Ready   func(Ready) // called once, when the API answers and the node is registered
@@ -69,6 +70,12 @@ func (c Config) withDefaults() (Config, error) {
 			return c, &fault.Error{Op: "read host name", On: "of this machine", Err: err, Fix: "name the node with --node-name"}
 		}
 		c.NodeName = strings.ToLower(name)
+	}
+	if c.Self == "" {
+		c.Self = "/proc/self/exe"
+		if self, err := os.Executable(); err == nil {
+			c.Self = self
+		}
 	}
 	if c.Port == 0 {
 		c.Port = 6443

@@ -169,12 +169,8 @@ func (r *running) openMachine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	r.engine, err = engine.Open(ctx, engine.Config{State: r.cfg.State, Run: r.cfg.Run, Log: r.log,
-		Self: []string{self, "--state", r.cfg.State, "--run", r.cfg.Run}})
+		Self: []string{r.cfg.Self, "--state", r.cfg.State, "--run", r.cfg.Run}})
 	if err != nil {
 		return err
 	}

@@ -42,11 +42,7 @@ func (g *globals) addTo(root *cobra.Command) {
 
 // engine opens the engine in this process: commands need no daemon.
 func (g *globals) engine(ctx context.Context) (*engine.Engine, error) {
-	self, err := os.Executable()
-	if err != nil {
-		self = "/proc/self/exe"
-	}
-	return engine.Open(ctx, engine.Config{State: g.State, Run: g.Run, Self: []string{self, "--state", g.State, "--run", g.Run},
+	return engine.Open(ctx, engine.Config{State: g.State, Run: g.Run, Self: []string{executable(), "--state", g.State, "--run", g.Run},
 		Log: slog.New(slog.NewTextHandler(g.err, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 }
 
@@ -99,4 +95,19 @@ func each(args []string, fn func(string) error) error {
 
 func usage(format string, a ...any) error {
 	return exitCode{125, &fault.Error{Class: fault.Invalid, Op: "read flags", Err: fmt.Errorf(format, a...)}}
+}
+
+// selfVariable names the program that the user started, where that is not the
+// one that runs (see split.go).
+const selfVariable = "SAMPAN_SELF"
+
+// executable is this program, for starting it again.
+func executable() string {
+	if self := os.Getenv(selfVariable); self != "" {
+		return self
+	}
+	if self, err := os.Executable(); err == nil {
+		return self
+	}
+	return "/proc/self/exe"
 }

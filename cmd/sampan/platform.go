@@ -1,10 +1,11 @@
+//go:build !split
+
 package main
 
 import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,12 +66,4 @@ func newSteps(out io.Writer) *steps { return &steps{out, time.Now()} }
 
 func (p *steps) say(format string, args ...any) {
 	fmt.Fprintf(p.out, "%6.1fs  %s\n", time.Since(p.start).Seconds(), fmt.Sprintf(format, args...))
-}
-
-// executable is this program, for starting it again.
-func executable() string {
-	if self, err := os.Executable(); err == nil {
-		return self
-	}
-	return "/proc/self/exe"
 }

@@ -1,3 +1,5 @@
+//go:build !split
+
 package main
 
 import (
@@ -49,7 +51,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			if verbose {
 				level = slog.LevelDebug
 			}
-			cfg.State, cfg.Run, cfg.Version = g.State, g.Run, version
+			cfg.State, cfg.Run, cfg.Version, cfg.Self = g.State, g.Run, version, executable()
 			cfg.Log = slog.New(slog.NewTextHandler(g.err, &slog.HandlerOptions{Level: level}))
 			tell := notifier()
 			cfg.Ready = func(r bootstrap.Ready) {
