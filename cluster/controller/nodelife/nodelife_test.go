@@ -319,3 +319,20 @@ func TestWhenAllWereSilentNobodyIsBlamed(t *testing.T) {
 		w.podIs("a", "unready")
 	}, machine("n1", "ready"), machine("n2", "ready"), runs("a", "n2", corev1.Toleration{Key: "node.kubernetes.io/unreachable", Operator: corev1.TolerationOpExists}))
 }
+
+func TestWhoWasNotHeardWithAllOthersGetsItsTimeAnew(t *testing.T) {
+	with(t, func(w *world) {
+		w.renew("n2", 100)
+		w.after(80 * time.Second)
+		w.is("n1", "Unknown unreachable:NoSchedule")
+		w.is("n2", "False not-ready:NoSchedule")
+		back := machine("n1", "ready")
+		back.Status.Conditions[0].LastHeartbeatTime = metav1.Now()
+		w.Put(back)
+		w.renew("n1", 10000)
+		w.after(90 * time.Second)
+		w.is("n2", "False not-ready:NoExecute not-ready:NoSchedule")
+		w.after(20 * time.Second)
+		w.is("n2", "Unknown unreachable:NoExecute unreachable:NoSchedule")
+	}, machine("n1", "unready"), machine("n2", "unready"))
+}
