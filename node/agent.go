@@ -42,11 +42,12 @@ type Config struct {
 	Labels    map[string]string // of a Node that this agent creates, beside the well-known ones
 	Taints    []corev1.Taint    // of a Node that this agent creates
 
-	StateDir   string // default /var/lib/sampan/node
-	PodsDir    string // volumes and files of pods; default <StateDir>/pods
-	LogDir     string // container logs; default <StateDir>/logs/pods
-	CgroupRoot string // parent of the pods' cgroups, such as "/sampan-1f2e"; empty: the root
-	ResolvConf string // the machine's resolver settings; default /etc/resolv.conf
+	StateDir   string      // default /var/lib/sampan/node
+	PodsDir    string      // volumes and files of pods; default <StateDir>/pods
+	LogDir     string      // container logs; default <StateDir>/logs/pods
+	CgroupRoot string      // parent of the pods' cgroups, such as "/sampan-1f2e"; empty: the root
+	Cgroups    pod.Cgroups // default: the kernel's
+	ResolvConf string      // the machine's resolver settings; default /etc/resolv.conf
 
 	ClusterDNS    []string // name servers of pods with dnsPolicy ClusterFirst
 	ClusterDomain string   // default cluster.local
@@ -106,6 +107,9 @@ func New(c Config) (*Agent, error) {
 	c.StatusEvery = cmp.Or(c.StatusEvery, 5*time.Minute)
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	if c.Cgroups == nil {
+		c.Cgroups = &cgroups{log: c.Log}
 	}
 	a := &Agent{c: c, workers: map[types.UID]*pod.Worker{}, names: map[string]types.UID{}, admitted: map[types.UID]bool{}, changed: make(chan struct{}, 1)}
 	a.events = &event.Recorder{Client: c.Client, Component: "kubelet", Host: c.NodeName, Log: c.Log}

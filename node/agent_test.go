@@ -19,6 +19,7 @@ import (
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
 	"sampan/node/pod/podtest"
+	"sampan/node/resource"
 )
 
 // world is a node with its API and its runtime, in a bubble of fake time.
@@ -27,7 +28,29 @@ type world struct {
 	api     *clienttest.Fake
 	runtime *podtest.Runtime
 	dir     string
+	cgroups groups
 	stop    func()
+}
+
+// groups are control groups by name.
+type groups map[string]resource.Limits
+
+var groupsLock sync.Mutex
+
+func (g groups) Make(path string, l resource.Limits) error {
+	groupsLock.Lock()
+	defer groupsLock.Unlock()
+	g[path] = l
+	return nil
+}
+
+func (g groups) Remove(_ context.Context, paths ...string) error {
+	groupsLock.Lock()
+	defer groupsLock.Unlock()
+	for _, p := range paths {
+		delete(g, p)
+	}
+	return nil
 }
 
 // start runs an agent; calling it again after stop is a restart of the program.
@@ -35,7 +58,7 @@ func (w *world) start() {
 	w.t.Helper()
 	a, err := New(Config{Client: w.api, Runtime: w.runtime, NodeName: "n1", StateDir: w.dir,
 		Addresses:  []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.168.1.1"}},
-		ClusterDNS: []string{"10.96.0.10"}, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))})
+		ClusterDNS: []string{"10.96.0.10"}, Cgroups: w.cgroups, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -57,7 +80,7 @@ func inWorld(t *testing.T, r *podtest.Runtime, test func(w *world)) {
 		if r.Images == nil {
 			r.Images = []string{"app:1"}
 		}
-		w := &world{t: t, api: clienttest.New(t, clienttest.Kinds()), runtime: r, dir: dir}
+		w := &world{t: t, api: clienttest.New(t, clienttest.Kinds()), runtime: r, dir: dir, cgroups: groups{}}
 		w.start()
 		test(w)
 		w.stop()
@@ -303,6 +326,9 @@ func TestADeletedPodStopsInOrderAndGoes(t *testing.T) {
 			t.Fatalf("running: %v; %+v", got, w.pod("web").Status)
 		}
 		calls := len(r.Calls())
+		if len(w.cgroups) != 1 {
+			t.Errorf("control groups: %v", w.cgroups)
+		}
 		w.delete("web", 30)
 		w.after(time.Second)
 		if p := w.pod("web"); p == nil || p.Status.Phase != corev1.PodRunning {
@@ -331,6 +357,9 @@ func TestADeletedPodStopsInOrderAndGoes(t *testing.T) {
 			if left, _ := os.ReadDir(w.dir + "/" + sub); len(left) > 0 {
 				t.Errorf("%s is left in %s", left[0].Name(), sub)
 			}
+		}
+		if len(w.cgroups) != 0 {
+			t.Errorf("control groups are left: %v", w.cgroups)
 		}
 		w.said("Killing: Stopping container app")
 	})

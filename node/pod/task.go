@@ -17,6 +17,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"sampan/internal/fault"
+	"sampan/node/resource"
 )
 
 // task is one step being done, in a goroutine of its own. It reads what the
@@ -110,6 +111,11 @@ func (t *task) makeSandbox() func() {
 	if err := os.MkdirAll(cfg.LogDirectory, 0o755); err != nil {
 		return fail(err)
 	}
+	if t.c.Cgroups != nil {
+		if err := t.c.Cgroups.Make(cfg.Linux.CgroupParent, resource.Pod(t.pod)); err != nil {
+			return fail(err)
+		}
+	}
 	made, err := t.c.Runtime.RunPodSandbox(t.ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg})
 	if err != nil {
 		note := fail(err)
@@ -162,12 +168,16 @@ func (t *task) stopSandbox() func() {
 
 // clean removes what only a running pod needs.
 func (t *task) clean() func() {
-	if err := t.c.Volumes.Unmount(t.ctx, t.pod.UID); err != nil {
+	err := t.c.Volumes.Unmount(t.ctx, t.pod.UID)
+	if err == nil && t.c.Cgroups != nil {
+		err = t.c.Cgroups.Remove(t.ctx, resource.CgroupParents(t.c.Host().CgroupRoot, string(t.pod.UID))...)
+	}
+	if err != nil {
 		if t.ctx.Err() != nil {
 			return nil
 		}
-		t.c.Log.Warn("volumes not removed", "key", t.key(), "err", err)
-		return t.later("FailedUnmount", err, time.Second)
+		t.c.Log.Warn("what a pod used not removed", "key", t.key(), "err", err)
+		return t.later("FailedCleanup", err, time.Second)
 	}
 	return func() {
 		w := t.Worker

@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"sampan/node/resource"
 )
 
 // API is what a pod needs of the cluster.
@@ -39,6 +41,13 @@ type Volumes interface {
 	Unmount(ctx context.Context, uid types.UID) error
 }
 
+// Cgroups makes the control groups that hold pods.
+type Cgroups interface {
+	Make(path string, l resource.Limits) error
+	// Remove removes groups that may not exist.
+	Remove(ctx context.Context, paths ...string) error
+}
+
 // Events tells people. cluster/client/event.Recorder is one.
 type Events interface {
 	EventAbout(ref corev1.ObjectReference, eventType, reason, format string, args ...any)
@@ -51,6 +60,7 @@ type Config struct {
 	API         API
 	Volumes     Volumes
 	Events      Events
+	Cgroups     Cgroups         // nil: the runtime makes them as it needs them
 	Host        func() *Host    // read when a pod is started
 	HostIPs     func() []string // of the node
 	Dir         string          // a directory per pod UID in it

@@ -94,3 +94,10 @@ func CgroupParent(root string, pod *corev1.Pod) string {
 	}
 	return path.Join(dir, "pod"+string(pod.UID))
 }
+
+// CgroupParents are all places where the cgroup of a pod may be, for a pod of
+// which only the UID is known.
+func CgroupParents(root string, uid string) []string {
+	dir := path.Join("/", root, "kubepods")
+	return []string{path.Join(dir, "pod"+uid), path.Join(dir, "burstable", "pod"+uid), path.Join(dir, "besteffort", "pod"+uid)}
+}
