@@ -3,6 +3,7 @@ package endpoints
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -21,8 +22,9 @@ import (
 // world is the API with the controller running on it.
 type world struct {
 	*clienttest.Fake
-	t   *testing.T
-	ctx context.Context
+	t      *testing.T
+	ctx    context.Context
+	before atomic.Value // what Fake.Before calls: func(clienttest.Action) error
 }
 
 func with(t *testing.T, test func(*world), objs ...kind.Object) {
@@ -30,6 +32,13 @@ func with(t *testing.T, test func(*world), objs ...kind.Object) {
 		fake := clienttest.New(t, kind.NewTable(core.Kinds(), discovery.Kinds()), objs...)
 		fake.Validate = true
 		ctx, stop := context.WithCancel(t.Context())
+		w := &world{Fake: fake, t: t, ctx: ctx}
+		fake.Before = func(a clienttest.Action) error {
+			if before, ok := w.before.Load().(func(clienttest.Action) error); ok {
+				return before(a)
+			}
+			return nil
+		}
 		over := make(chan error, 1)
 		go func() { over <- New(Config{Client: fake, Log: slog.New(slog.DiscardHandler)}).Run(ctx) }()
 		defer func() {
@@ -39,7 +48,7 @@ func with(t *testing.T, test func(*world), objs ...kind.Object) {
 			}
 		}()
 		synctest.Wait()
-		test(&world{Fake: fake, t: t, ctx: ctx})
+		test(w)
 	})
 }
 
@@ -180,14 +189,14 @@ func TestAServiceThatGetsASelectorNeedsNoMirror(t *testing.T) {
 
 func TestATerminatingNamespaceGetsNothing(t *testing.T) {
 	with(t, func(w *world) {
-		w.Before = func(a clienttest.Action) error {
+		w.before.Store(func(a clienttest.Action) error {
 			if a.Verb != "create" || a.Kind.Plural != "endpoints" {
 				return nil
 			}
 			refusal := apierrors.NewForbidden(a.Kind.GroupResource(), a.Name, nil)
 			refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
 			return refusal
-		}
+		})
 		w.Put(service(""))
 		w.is(w.endpoints("web"), "none")
 		if n := len(w.Actions()); n != 1 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,14 +26,22 @@ import (
 // world is the API with the controller running on it.
 type world struct {
 	*clienttest.Fake
-	t   *testing.T
-	ctx context.Context
+	t      *testing.T
+	ctx    context.Context
+	before atomic.Value // what Fake.Before calls: func(clienttest.Action) error
 }
 
 func with(t *testing.T, test func(*world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), append(objs, space("shop"), space("bank"))...)
 		ctx, stop := context.WithCancel(t.Context())
+		w := &world{Fake: fake, t: t, ctx: ctx}
+		fake.Before = func(a clienttest.Action) error {
+			if before, ok := w.before.Load().(func(clienttest.Action) error); ok {
+				return before(a)
+			}
+			return nil
+		}
 		over := make(chan error, 1)
 		go func() {
 			over <- namespace.New(namespace.Config{Client: fake, Log: slog.New(slog.DiscardHandler)}).Run(ctx)
@@ -44,7 +53,7 @@ func with(t *testing.T, test func(*world), objs ...kind.Object) {
 			}
 		}()
 		synctest.Wait()
-		test(&world{Fake: fake, t: t, ctx: ctx})
+		test(w)
 	})
 }
 
@@ -194,19 +203,20 @@ func TestAPodThatDoesNotStopIsReportedAfterItsGrace(t *testing.T) {
 
 func TestAFailureIsReportedAndTriedAgain(t *testing.T) {
 	with(t, func(w *world) {
-		broken := true
-		w.Before = func(a clienttest.Action) error {
-			if broken && a.Verb == "delete" && a.Kind.Plural == "secrets" {
+		var broken atomic.Bool
+		broken.Store(true)
+		w.before.Store(func(a clienttest.Action) error {
+			if broken.Load() && a.Verb == "delete" && a.Kind.Plural == "secrets" {
 				return apierrors.NewInternalError(errors.New("no"))
 			}
 			return nil
-		}
+		})
 		w.end("shop")
 		w.expect("shop", "namespace secrets/a")
 		if got := w.condition("shop", corev1.NamespaceDeletionContentFailure); !strings.HasPrefix(got, "True ContentDeletionFailed: Failed to delete all resource types, ") {
 			t.Error(got)
 		}
-		broken = false
+		broken.Store(false)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		w.expect("shop", "")
@@ -231,12 +241,12 @@ func TestOtherFinalizersOfTheNamespaceStay(t *testing.T) {
 
 func TestWhatCameTooLateIsSweptAway(t *testing.T) {
 	with(t, func(w *world) {
-		w.Before = func(a clienttest.Action) error {
+		w.before.Store(func(a clienttest.Action) error {
 			if a.Sub == "finalize" {
 				w.Put(&corev1.ConfigMap{ObjectMeta: in("shop", "late")}) // admitted before the deletion began
 			}
 			return nil
-		}
+		})
 		w.end("shop")
 		w.expect("shop", "")
 	})
