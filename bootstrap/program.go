@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -211,6 +212,7 @@ func (r *running) openCluster() (err error) {
 	r.api, err = api.New(api.Config{
 		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may,
 		Objects: r.reader, Dialer: r.pipe, Tokens: tokens, Log: r.log,
+		Debug: map[string]http.HandlerFunc{whyPath: r.why},
 		Checks: []api.Check{{Name: "etcd", Live: true, Run: func(ctx context.Context) error {
 			_, err := r.store.Sync(ctx)
 			return err

@@ -197,3 +197,9 @@ func wait(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	}
 }
+
+// Explain says in words what this node sees of a pod and does about it; none
+// if the pod is not here.
+func (a *Agent) Explain(ctx context.Context, uid types.UID) []string {
+	return (*lookup)(a).Explain(ctx, uid)
+}

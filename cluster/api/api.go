@@ -65,9 +65,10 @@ type Config struct {
 
 	Version version.Info // zero: GitVersion "v1.37.2+sampan"
 	Checks  []Check
-	Metrics func(w io.Writer) // appends to /metrics; may be nil
-	Log     *slog.Logger      // default: slog.Default
-	Now     func() time.Time  // default: time.Now
+	Metrics func(w io.Writer)           // appends to /metrics; may be nil
+	Debug   map[string]http.HandlerFunc // further paths below /debug/, for system:masters alone
+	Log     *slog.Logger                // default: slog.Default
+	Now     func() time.Time            // default: time.Now
 
 	// MaxInFlight bounds requests other than watches and streams that are
 	// worked on at once; more are answered with 429. Default: 1000.

@@ -182,6 +182,9 @@ func (c *call) debug(path string) {
 	if h == nil && strings.HasPrefix(path, "/debug/pprof") {
 		h = pprof.Index
 	}
+	if more := c.s.cfg.Debug[path]; more != nil {
+		h = more
+	}
 	if h == nil {
 		c.notFound()
 		return

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"sampan/bootstrap"
+	"sampan/engine"
 	"sampan/internal/fault"
 )
 
@@ -54,11 +56,13 @@ Exit codes: 0 it is stopped (or was not running), 1 an error.`,
 			if err != nil {
 				return err
 			}
-			for i, s := range list {
-				p.say("stopping pod %d of %d: %s", i+1, len(list), s.Config.Name)
-				if err := e.StopSandbox(cmd.Context(), s.ID); err != nil {
-					return err
-				}
+			p.say("stopping %d pods", len(list))
+			var all errgroup.Group
+			for _, s := range list {
+				all.Go(func() error { return stopGently(cmd.Context(), e, s) })
+			}
+			if err := all.Wait(); err != nil {
+				return err
 			}
 			fmt.Fprintf(g.out, "%d pods are stopped\n", len(list))
 			return nil
@@ -66,4 +70,21 @@ Exit codes: 0 it is stopped (or was not running), 1 an error.`,
 	}
 	cmd.Flags().BoolVar(&stopPods, "stop-pods", false, "stop all containers as well")
 	return cmd
+}
+
+// stopGently asks the containers of a pod to end, and kills those that do not
+// within their time.
+func stopGently(ctx context.Context, e *engine.Engine, s engine.Sandbox) error {
+	list, err := e.ContainersOf(ctx, s.ID)
+	if err != nil {
+		return err
+	}
+	var all errgroup.Group
+	for _, c := range list {
+		all.Go(func() error { return e.Stop(ctx, c.ID, -1) })
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	return e.StopSandbox(ctx, s.ID)
 }
