@@ -11,9 +11,12 @@ import (
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/controller/deployment"
+	"sampan/cluster/controller/endpoints"
 	"sampan/cluster/controller/endpointslice"
 	"sampan/cluster/controller/furnish"
+	"sampan/cluster/controller/garbage"
 	"sampan/cluster/controller/namespace"
+	"sampan/cluster/controller/nodelife"
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
@@ -30,6 +33,9 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"replicaset", replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Log: r.log}).Run},
 		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
 		{"endpointslice", endpointslice.New(endpointslice.Config{Client: as("endpointslice-controller"), Log: r.log}).Run},
+		{"endpoints", endpoints.New(endpoints.Config{Client: as("endpoint-controller"), Log: r.log}).Run},
+		{"garbage", garbage.New(garbage.Config{Client: as("generic-garbage-collector"), Log: r.log}).Run},
+		{"nodelife", nodelife.New(nodelife.Config{Client: as("node-controller"), Log: r.log}).Run},
 		{"namespace", namespace.New(namespace.Config{Client: as("namespace-controller"), Log: r.log}).Run},
 		{"serviceaccount", furnish.ServiceAccount(as("service-account-controller"), r.log).Run},
 		{"root-ca", furnish.RootCA(as("root-ca-cert-publisher"), r.log, string(r.pki.CAPEM)).Run},
