@@ -132,8 +132,7 @@ func (c *Controller) empty(ctx context.Context, name string) (remain []content, 
 			}
 			if err != nil {
 				errs = append(errs, err)
-			}
-			if len(left.objects) > 0 {
+			} else if len(left.objects) > 0 {
 				remain = append(remain, left)
 			}
 		}

@@ -213,7 +213,7 @@ func TestAFailureIsReportedAndTriedAgain(t *testing.T) {
 		})
 		w.end("shop")
 		w.expect("shop", "namespace secrets/a")
-		if got := w.condition("shop", corev1.NamespaceDeletionContentFailure); !strings.HasPrefix(got, "True ContentDeletionFailed: Failed to delete all resource types, ") {
+		if got := w.condition("shop", corev1.NamespaceDeletionContentFailure); got != "True ContentDeletionFailed: Failed to delete all resource types, 1 remaining: Internal error occurred: no" {
 			t.Error(got)
 		}
 		broken.Store(false)
