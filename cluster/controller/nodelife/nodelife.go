@@ -169,14 +169,15 @@ func (c *Controller) running() bool {
 	return c.started
 }
 
-// heartbeat is when a node last wrote its status.
-func heartbeat(n *corev1.Node) time.Time {
+// heartbeat is when a node last wrote its status, in seconds: the API has no
+// more, and an object that was patched by somebody else has lost the rest.
+func heartbeat(n *corev1.Node) int64 {
 	for _, cond := range n.Status.Conditions {
 		if cond.Type == corev1.NodeReady {
-			return cond.LastHeartbeatTime.Time
+			return cond.LastHeartbeatTime.Unix()
 		}
 	}
-	return time.Time{}
+	return 0
 }
 
 // drivesDifferently says whether a node's change matters to its pods.

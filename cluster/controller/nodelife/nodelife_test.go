@@ -336,3 +336,17 @@ func TestWhoWasNotHeardWithAllOthersGetsItsTimeAnew(t *testing.T) {
 		w.is("n2", "Unknown unreachable:NoExecute unreachable:NoSchedule")
 	}, machine("n1", "unready"), machine("n2", "unready"))
 }
+
+func TestALabelIsNoSignOfLife(t *testing.T) {
+	exact := machine("n1", "ready")
+	exact.Status.Conditions[0].LastHeartbeatTime = metav1.NewTime(noon.Add(123456789))
+	with(t, func(w *world) {
+		w.after(40 * time.Second)
+		labelled := exact.DeepCopy()
+		labelled.Labels = map[string]string{"a": "b"}
+		labelled.Status.Conditions[0].LastHeartbeatTime = metav1.NewTime(noon) // as it is in JSON
+		w.Put(labelled)
+		w.after(11 * time.Second)
+		w.is("n1", "Unknown unreachable:NoSchedule")
+	}, exact)
+}
