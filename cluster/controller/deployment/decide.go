@@ -134,10 +134,13 @@ func (p *plan) roll() {
 	p.follow()
 	if p.newest == nil {
 		p.found()
-	} else {
-		p.resize(p.newest, p.newestSize())
 	}
-	p.shrink()
+	for moved := true; moved; { // what shrinks makes room for what grows
+		p.resize(p.newest, p.newestSize())
+		before := p.total()
+		p.shrink()
+		moved = p.total() != before
+	}
 }
 
 // newestSize is how far the newest set may go now. Sizes count, not pods: a
@@ -167,14 +170,14 @@ func (p *plan) shrink() {
 	pending := p.newest.replicas - availableOf(p.newest)
 	room := p.total() - least - pending
 	for _, s := range p.old {
-		sick := s.replicas - availableOf(s)
-		if n := min(room, sick); n > 0 {
+		if !observed(s) {
+			continue // nobody knows which of its pods are well
+		}
+		if n := min(room, s.replicas-availableOf(s)); n > 0 {
 			p.resize(s, s.replicas-n)
 			room -= n
 		}
 	}
-	// A status may be older than the size beside it: no set has more available
-	// pods than it was told to keep.
 	available := availableOf(p.newest)
 	for _, s := range p.old {
 		available += availableOf(s)
@@ -362,13 +365,18 @@ func (p *plan) total() int32 { return sum(p.all(), planned) }
 
 func planned(s *set) int32 { return s.replicas }
 
-// availableOf is what a set has available, and will keep as planned.
+// availableOf is what a set has available for sure, and will keep as planned.
+// A status that is older than the size beside it may count pods that are being
+// stopped for the size before; upstream believes it.
 func availableOf(s *set) int32 {
-	if s.fresh {
+	if s.fresh || !observed(s) {
 		return 0
 	}
-	return min(s.live.Status.AvailableReplicas, s.replicas)
+	return min(s.live.Status.AvailableReplicas, valueOr(s.live.Spec.Replicas, 1), s.replicas)
 }
+
+// observed is true if a set's status is of its present size.
+func observed(s *set) bool { return s.live.Status.ObservedGeneration >= s.live.Generation }
 
 func sum(sets []*set, of func(*set) int32) (n int32) {
 	for _, s := range sets {
