@@ -181,8 +181,10 @@ func (n *Network) Reset(ctx context.Context) error {
 	addrs, e := h.Addrs()
 	err = errors.Join(err, e)
 	for _, a := range addrs {
-		// The node's own address, and those of services that the node serves.
-		if ip := a.Prefix.Addr(); a.Link == lo.Index && (ip == c.Address || n.cfg.Services.Contains(ip)) {
+		// The node's own address, those of services that the node serves, and
+		// what the kernel gave lo when it came up.
+		ip := a.Prefix.Addr()
+		if a.Link == lo.Index && (ip == c.Address || n.cfg.Services.Contains(ip) || c.LoopbackWasDown && ip.IsLoopback()) {
 			err = errors.Join(err, h.DelAddr(a))
 		}
 	}

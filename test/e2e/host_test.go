@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+
+	"sampan/internal/netlink"
 )
 
 // tools are the programs under test, built once.
@@ -77,6 +79,14 @@ func newHost(t *testing.T) *host {
 		t.Fatal("these tests need root: ", err)
 	}
 	t.Cleanup(func() { leash.Close(); hold.Wait() })
+	up, err := netlink.OpenAt(fmt.Sprintf("/proc/%d/ns/net", hold.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	if err := up.SetUp(1); err != nil { // lo, as on any machine
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	h := &host{T: t, ns: fmt.Sprintf("/proc/%d/ns/net", hold.Process.Pid),
 		state: filepath.Join(dir, "state"), run: filepath.Join(dir, "run"), kubeconfig: filepath.Join(dir, "etc", "kubeconfig")}

@@ -29,16 +29,16 @@ func (h *host) status() (s bootstrap.Status) {
 func (h *host) machine() (all []string) {
 	h.Helper()
 	h.inside(func() {
-		for _, file := range []string{"/proc/net/dev", "/proc/net/route", "/proc/net/ipv6_route", "/proc/net/fib_trie"} {
-			data, _ := os.ReadFile(file)
+		for _, file := range []string{"dev", "route", "ipv6_route", "fib_trie"} {
+			data, _ := os.ReadFile("/proc/thread-self/net/" + file)
 			for i, line := range strings.Split(string(data), "\n") {
-				if file == "/proc/net/dev" { // without the counters
+				if file == "dev" { // without the counters
 					line, _, _ = strings.Cut(line, ":")
 				}
-				if file == "/proc/net/ipv6_route" && len(line) > 120 { // without use counts
+				if file == "ipv6_route" && len(line) > 120 { // without use counts
 					line = line[:64] + line[140:]
 				}
-				if i > 0 || file != "/proc/net/route" {
+				if i > 0 || file != "route" {
 					all = append(all, file+" "+line)
 				}
 			}

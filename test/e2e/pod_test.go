@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -204,4 +205,28 @@ func (h *host) kill9() {
 		}
 		return nil
 	})
+}
+
+// Wherever in its work the program is killed, the next one carries it to the
+// end, and makes nothing twice.
+func TestKilledAtAnyMoment(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	h.images()
+	for round := range 6 {
+		name := fmt.Sprintf("web%d", round)
+		manifest := strings.NewReplacer("name: web", "name: "+name, "app: web", "app: "+name, "nodePort: 30080", fmt.Sprintf("nodePort: %d", 30080+round)).Replace(web)
+		h.apply(manifest)
+		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond) // the moment is what is tested
+		h.kill9()
+		h.up()
+		h.says("3/3", "get", "deployment", name)
+		if out := h.kubectl("get", "pods", "-l", "app="+name, "-o", "name"); strings.Count(out, "pod/") != 3 {
+			t.Errorf("round %d: pods\n%s", round, out)
+		}
+	}
+	running := strings.Fields(h.sampan("ps", "-q"))
+	if len(running) != 18 {
+		t.Errorf("%d containers run for 18 pods", len(running))
+	}
 }
