@@ -68,7 +68,7 @@ func (m *Machine) Run(ctx context.Context, suites []Suite) ([]Result, error) {
 		return nil, err
 	}
 	console := filepath.Join(m.Work, "console")
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "q35,accel=tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(m.Memory),
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(m.Memory),
 		"-kernel", m.Kernel.Image, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
 		"-drive", "file="+image+",format=raw,if=virtio,cache=unsafe", "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none",
 		"-serial", "file:"+console, "-serial", "stdio")
