@@ -48,7 +48,8 @@ tools: ## install what the tests need
 
 test: tools ## run all tests (as root)
 	$(GO) vet ./...
-	CGO_ENABLED=0 $(GO) test -timeout 20m ./...
+	CGO_ENABLED=0 $(GO) test -timeout 15m $$($(GO) list ./... | grep -v /test/e2e)
+	CGO_ENABLED=0 $(GO) test -timeout 20m ./test/e2e
 
 race: tools ## run the tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
