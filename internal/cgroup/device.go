@@ -88,6 +88,11 @@ func deviceProgram(rules []DeviceRule) []byte {
 		}
 		ins(movImm, 0, 0, 0, verdict)
 		ins(exit, 0, 0, 0, 0)
+		if len(checks) == 0 && !partial {
+			// It matches all: nothing comes after it. Kernels before 6.16 refuse
+			// a program with instructions that are never reached.
+			return p
+		}
 	}
 	ins(movImm, 0, 0, 0, 0)
 	ins(exit, 0, 0, 0, 0)

@@ -27,8 +27,11 @@ func MountOverlay(o Overlay, target string) error {
 			err = overlayFolder(fs, key, fd)
 		}
 	}
-	for _, fd := range o.Lower {
+	for i, fd := range o.Lower {
 		set("lowerdir+", fd)
+		if i == 0 && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) && mountOverlay(o, target) == nil {
+			return nil // before Linux 6.8 layers could not be added one by one
+		}
 	}
 	if o.Upper != 0 {
 		set("upperdir", o.Upper)
@@ -59,6 +62,26 @@ func MountOverlay(o Overlay, target string) error {
 	}
 	defer unix.Close(mnt)
 	return callError("move_mount", target, unix.MoveMount(mnt, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH))
+}
+
+// mountOverlay is MountOverlay by mount(2), whose page of options has room for
+// about 230 layers under their short names in /proc.
+func mountOverlay(o Overlay, target string) error {
+	name := func(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+	opts := "redirect_dir=off,metacopy=off,index=off,lowerdir="
+	for i, fd := range o.Lower {
+		if i > 0 {
+			opts += ":"
+		}
+		opts += name(fd)
+	}
+	if o.Upper != 0 {
+		opts += ",upperdir=" + name(o.Upper) + ",workdir=" + name(o.Work)
+		if o.Volatile {
+			opts += ",volatile"
+		}
+	}
+	return callError("mount", target, unix.Mount("overlay", target, "overlay", 0, opts))
 }
 
 // overlayFolder hands a folder over by descriptor, and before Linux 6.13 by the
