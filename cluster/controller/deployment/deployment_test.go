@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,12 +32,25 @@ import (
 type world struct {
 	*testing.T
 	*clienttest.Fake
+	before *atomic.Pointer[func(clienttest.Action) error] // what the server says first
 }
+
+func answer(before *atomic.Pointer[func(clienttest.Action) error]) func(clienttest.Action) error {
+	return func(a clienttest.Action) error {
+		if f := before.Load(); f != nil {
+			return (*f)(a)
+		}
+		return nil
+	}
+}
+
+// refuse has the server ask f before each write and read.
+func (w world) refuse(f func(clienttest.Action) error) { w.before.Store(&f) }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)}
-		w.Validate = true
+		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...), &atomic.Pointer[func(clienttest.Action) error]{}}
+		w.Validate, w.Before = true, answer(w.before)
 		ctx, stop := context.WithCancel(context.Background())
 		over := make(chan error, 2)
 		log := slog.New(slog.DiscardHandler)
@@ -389,16 +403,16 @@ func TestAnOrphanedSetIsTaken(t *testing.T) {
 
 func TestWhatForbidsASetIsSaid(t *testing.T) {
 	run(t, func(w world) {
-		w.Before = func(a clienttest.Action) error {
+		w.refuse(func(a clienttest.Action) error {
 			if a.Verb == "create" && a.Kind.Plural == "replicasets" {
 				return apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "replicasets"}, "", errors.New("exceeded quota"))
 			}
 			return nil
-		}
+		})
 		w.Put(web(1))
 		synctest.Wait()
 		w.wantCondition(appsv1.DeploymentProgressing, "False ReplicaSetCreateError")
-		w.Before = nil
+		w.before.Store(nil)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		w.wantSets("web:1=0/1")
@@ -407,16 +421,16 @@ func TestWhatForbidsASetIsSaid(t *testing.T) {
 
 func TestWhatForbidsPodsIsShown(t *testing.T) {
 	run(t, func(w world) {
-		w.Before = func(a clienttest.Action) error {
+		w.refuse(func(a clienttest.Action) error {
 			if a.Verb == "create" && a.Kind.Plural == "pods" {
 				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota"))
 			}
 			return nil
-		}
+		})
 		w.Put(web(1))
 		synctest.Wait()
 		w.wantCondition(appsv1.DeploymentReplicaFailure, "True FailedCreate")
-		w.Before = nil
+		w.before.Store(nil)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		w.wantCondition(appsv1.DeploymentReplicaFailure, "none")

@@ -63,7 +63,9 @@ func TestWhatAServiceSays(t *testing.T) {
 			pods: []*corev1.Pod{pod(0, "ready")},
 			want: []string{"IPv4 10.0.0.1+"}},
 		{it: "each family in slices of its own",
-			svc:  func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol} },
+			svc: func(s *corev1.Service) {
+				s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
+			},
 			pods: []*corev1.Pod{pod(0, "ready also=fd00::1"), pod(1, "ready")},
 			want: []string{"IPv4 http:8080 10.0.0.1+ 10.0.0.2+", "IPv6 http:8080 fd00::1+"}},
 		{it: "the family of its address, if it does not say",

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,13 +30,28 @@ import (
 type world struct {
 	*testing.T
 	*clienttest.Fake
+	before    *atomic.Pointer[func(clienttest.Action) error] // what the server says first
 	collector *Controller
 }
+
+func answer(before *atomic.Pointer[func(clienttest.Action) error]) func(clienttest.Action) error {
+	return func(a clienttest.Action) error {
+		if f := before.Load(); f != nil {
+			return (*f)(a)
+		}
+		return nil
+	}
+}
+
+// refuse has the server ask f before each write and read.
+func (w world) refuse(f func(clienttest.Action) error) { w.before.Store(&f) }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)
-		w := world{t, fake, New(Config{Client: fake, Log: slog.New(slog.DiscardHandler)})}
+		before := &atomic.Pointer[func(clienttest.Action) error]{}
+		w := world{t, fake, before, New(Config{Client: fake, Log: slog.New(slog.DiscardHandler)})}
+		fake.Before = answer(before)
 		ctx, stop := context.WithCancel(context.Background())
 		over := make(chan struct{})
 		go func() {
@@ -211,13 +227,13 @@ func TestPodsOfADeletedSetLeaveGracefully(t *testing.T) {
 func TestAFasterWriterIsNotOverruled(t *testing.T) {
 	run(t, func(w world) {
 		first := true
-		w.Before = func(a clienttest.Action) error {
+		w.refuse(func(a clienttest.Action) error {
 			if a.Verb == "delete" && a.Name == "part" && first {
 				first = false
 				w.Put(obj("part", "new-owner")) // adopted, just now
 			}
 			return nil
-		}
+		})
 		w.Drop(client.KindOf[*corev1.ConfigMap](w), "default", "old-owner")
 		time.Sleep(time.Second)
 		w.want("new-owner", "part<new-owner")
@@ -259,13 +275,13 @@ func TestManyDependentsAreFewWrites(t *testing.T) {
 func TestAFailureIsTriedAgain(t *testing.T) {
 	run(t, func(w world) {
 		fail := 3
-		w.Before = func(a clienttest.Action) error {
+		w.refuse(func(a clienttest.Action) error {
 			if a.Verb == "delete" && a.Name == "part" && fail > 0 {
 				fail--
 				return apierrors.NewInternalError(fmt.Errorf("no leader"))
 			}
 			return nil
-		}
+		})
 		w.Drop(client.KindOf[*corev1.ConfigMap](w), "default", "owner")
 		time.Sleep(time.Minute)
 		w.want()

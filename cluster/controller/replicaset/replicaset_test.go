@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,12 +28,25 @@ import (
 type world struct {
 	*testing.T
 	*clienttest.Fake
+	before *atomic.Pointer[func(clienttest.Action) error] // what the server says first
 }
+
+func answer(before *atomic.Pointer[func(clienttest.Action) error]) func(clienttest.Action) error {
+	return func(a clienttest.Action) error {
+		if f := before.Load(); f != nil {
+			return (*f)(a)
+		}
+		return nil
+	}
+}
+
+// refuse has the server ask f before each write and read.
+func (w world) refuse(f func(clienttest.Action) error) { w.before.Store(&f) }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)}
-		w.Validate = true
+		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...), &atomic.Pointer[func(clienttest.Action) error]{}}
+		w.Validate, w.Before = true, answer(w.before)
 		ctx, stop := context.WithCancel(context.Background())
 		over := make(chan struct{})
 		go func() {
@@ -241,27 +255,29 @@ func TestAPodIsAvailableAfterMinReadySeconds(t *testing.T) {
 
 func TestWhatForbidsPodsIsSaidOnceAndTriedAgain(t *testing.T) {
 	run(t, func(w world) {
-		full, tries := true, 0
-		w.Before = func(a clienttest.Action) error {
+		var full atomic.Bool
+		var tries atomic.Int32
+		full.Store(true)
+		w.refuse(func(a clienttest.Action) error {
 			if a.Verb != "create" || a.Kind.Plural != "pods" {
 				return nil
 			}
-			tries++
-			if full {
+			tries.Add(1)
+			if full.Load() {
 				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota"))
 			}
 			return nil
-		}
+		})
 		w.Put(web(100))
 		synctest.Wait()
-		if tries != 1 {
-			w.Errorf("%d tries at once, want 1: they would all fail alike", tries)
+		if n := tries.Load(); n != 1 {
+			w.Errorf("%d tries at once, want 1: they would all fail alike", n)
 		}
 		c := w.set().Status.Conditions
 		if len(c) != 1 || c[0].Type != appsv1.ReplicaSetReplicaFailure || c[0].Reason != "FailedCreate" || !strings.Contains(c[0].Message, "exceeded quota") {
 			w.Errorf("conditions %+v", c)
 		}
-		full = false
+		full.Store(false)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		w.wantCounts("100 100 0 0 0")
