@@ -3,6 +3,9 @@ SHELL := /bin/bash
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SAMPAN := bin/sampan
+# The version of the kubectl library is not in the library: it is set as upstream's build does.
+K8S := k8s.io/component-base/version
+LDFLAGS := -s -w -X main.version=$(VERSION) -X $(K8S).gitVersion=v1.37.2 -X $(K8S).gitMajor=1 -X $(K8S).gitMinor=37
 KUBECTL := $(SAMPAN) kubectl
 build: export CGO_ENABLED := 0
 hello: export CGO_ENABLED := 0
@@ -15,9 +18,9 @@ help: ## list the commands
 
 build: ## build bin/sampan (offline too, once the module cache is filled)
 	@echo "building bin/sampan (the first time takes a few minutes)"
-	@$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/.platform ./cmd/sampan
+	@$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/.platform ./cmd/sampan
 	@$(GO) run ./cmd/sampan/pack bin/.platform cmd/sampan/platform.zst
-	@$(GO) build -tags split -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(SAMPAN) ./cmd/sampan
+	@$(GO) build -tags split -trimpath -ldflags "$(LDFLAGS)" -o $(SAMPAN) ./cmd/sampan
 
 hello:
 	@$(GO) build -trimpath -ldflags "-s -w" -o examples/hello/hello ./examples/hello

@@ -266,6 +266,8 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
+	case <-r.store.Done():
+		err = r.store.Err() // what is not in the cache can't be served
 	}
 	stopParts()
 	stopAPI()

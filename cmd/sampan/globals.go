@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,26 @@ func newGlobals() *globals {
 func (g *globals) addTo(root *cobra.Command) {
 	root.PersistentFlags().StringVar(&g.State, "state", g.State, "directory of what survives a reboot (SAMPAN_STATE)")
 	root.PersistentFlags().StringVar(&g.Run, "run", g.Run, "directory of sockets and mounts (SAMPAN_RUN)")
+}
+
+// leading takes the program's own flags off the front of the arguments of a
+// command that parses its flags itself, and heeds them.
+func (g *globals) leading(args []string) []string {
+	for len(args) > 0 {
+		name, value, joined := strings.Cut(args[0], "=")
+		to := map[string]*string{"--state": &g.State, "--run": &g.Run}[name]
+		switch {
+		case to == nil:
+			return args
+		case joined:
+			*to, args = value, args[1:]
+		case len(args) > 1:
+			*to, args = args[1], args[2:]
+		default:
+			return args
+		}
+	}
+	return args
 }
 
 // engine opens the engine in this process: commands need no daemon.

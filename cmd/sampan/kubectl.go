@@ -21,6 +21,7 @@ func newKubectlCommand(g *globals) *cobra.Command {
 		Example:            "  sampan kubectl get pods -A",
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args = g.leading(args)
 			flags := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50)
 			if os.Getenv("KUBECONFIG") == "" {
 				path := "/etc/sampan/kubeconfig"
@@ -37,7 +38,10 @@ func newKubectlCommand(g *globals) *cobra.Command {
 				IOStreams:   genericiooptions.IOStreams{In: g.in, Out: g.out, ErrOut: g.err},
 			})
 			k.SetArgs(args)
-			return k.ExecuteContext(cmd.Context())
+			if k.ExecuteContext(cmd.Context()) != nil {
+				return exitCode{code: 1} // it has said why
+			}
+			return nil
 		},
 	}
 }

@@ -41,7 +41,10 @@ func platformCommands(g *globals) []*cobra.Command {
 		{"why", "What the deciders say about an object that is not as wanted"},
 	} {
 		all = append(all, &cobra.Command{Use: c[0], Short: c[1], DisableFlagParsing: true,
-			RunE: func(*cobra.Command, []string) error { return handOver(stateDir(g.State, os.Args[1:])) }})
+			RunE: func(_ *cobra.Command, args []string) error {
+				g.leading(args)
+				return handOver(c[0], stateDir(g.State, args))
+			}})
 	}
 	return all
 }
@@ -50,9 +53,6 @@ func platformCommands(g *globals) []*cobra.Command {
 // command that is handed over.
 func stateDir(state string, args []string) string {
 	for i, a := range args {
-		if a == "--" || a == "kubectl" {
-			break
-		}
 		if v, ok := strings.CutPrefix(a, "--state="); ok {
 			state = v
 		}
@@ -65,7 +65,10 @@ func stateDir(state string, args []string) string {
 
 // handOver replaces this process by the whole program, unpacked once below the
 // state directory, or where that can't be written in the user's cache.
-func handOver(state string) error {
+func handOver(command, state string) error {
+	if command != "kubectl" && command != "why" && os.Geteuid() != 0 {
+		return &fault.Error{Class: fault.Forbidden, Op: command, On: state, Err: errors.New("it needs root"), Fix: "run it with sudo"}
+	}
 	path, err := unpacked(filepath.Join(state, "bin"))
 	if errors.Is(err, os.ErrPermission) {
 		var cache string
