@@ -337,13 +337,13 @@ func TestExplain(t *testing.T) {
 	for i, c := range []struct{ got, want []string }{
 		{first, []string{
 			"generation 2 was not looked at yet, the latest that was is 1",
-			"replica set " + name + " for the present template will be made, with 1 pods",
-			"0 of 4 pods have the present template",
-			"4 pods of earlier templates are left",
+			"replica set " + name + " for the present template will be made, with 1 pod",
+			"with the present template: 0 of 4 pods",
+			"left of earlier templates: 4 pods",
 		}},
 		{second, []string{
-			"0 of 4 pods have the present template",
-			"4 pods of earlier templates are left",
+			"with the present template: 0 of 4 pods",
+			"left of earlier templates: 4 pods",
 		}},
 	} {
 		if !slices.Equal(c.got, c.want) {

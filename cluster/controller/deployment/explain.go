@@ -7,6 +7,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"sampan/cluster/controller/pods"
 )
 
 // Explain says what keeps a Deployment from being as wanted, and what is done
@@ -29,7 +31,7 @@ func Explain(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, running map[types.
 		say("generation %d was not looked at yet, the latest that was is %d", d.Generation, d.Status.ObservedGeneration)
 	}
 	if plan.create != nil {
-		say("replica set %s for the present template will be made, with %d pods", plan.create.Name, *plan.create.Spec.Replicas)
+		say("replica set %s for the present template will be made, with %s", plan.create.Name, pods.Count(*plan.create.Spec.Replicas))
 	}
 	for _, u := range plan.update {
 		if from, to := valueOr(u.from.Spec.Replicas, 1), *u.to.Spec.Replicas; from != to {
@@ -37,14 +39,14 @@ func Explain(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, running map[types.
 		}
 	}
 	if n := size - s.UpdatedReplicas; n > 0 {
-		say("%d of %d pods have the present template", s.UpdatedReplicas, size)
+		say("with the present template: %d of %s", s.UpdatedReplicas, pods.Count(size))
 	}
 	if n := s.Replicas - s.UpdatedReplicas; n > 0 {
-		say("%d pods of earlier templates are left", n)
+		say("left of earlier templates: %s", pods.Count(n))
 	}
 	if s.AvailableReplicas < size {
 		surge, missing := bounds(d)
-		say("%d of %d pods are available; at least %d have to be, and at most %d may exist", s.AvailableReplicas, size, size-missing, size+surge)
+		say("available: %d of %s; at least %d have to be, and at most %d may exist", s.AvailableReplicas, pods.Count(size), size-missing, size+surge)
 	}
 	for _, c := range s.Conditions {
 		switch {

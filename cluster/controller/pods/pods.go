@@ -5,6 +5,7 @@
 package pods
 
 import (
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -61,4 +62,12 @@ func Condition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
 		}
 	}
 	return nil
+}
+
+// Count is n in words, for explanations: "1 pod", "3 pods".
+func Count(n int32) string {
+	if n == 1 {
+		return "1 pod"
+	}
+	return fmt.Sprintf("%d pods", n)
 }

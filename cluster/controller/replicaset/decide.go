@@ -111,7 +111,7 @@ func Explain(rs *appsv1.ReplicaSet, owned []*corev1.Pod, now time.Time) (why []s
 	d, want := decide(rs, owned, owned, now), replicas(rs)
 	s, again := status(rs, owned, nil, now)
 	if d.create > 0 {
-		say("%d of %d pods are missing", want-s.Replicas, want)
+		say("missing: %d of %s", want-s.Replicas, pods.Count(want))
 	}
 	for _, p := range d.remove {
 		say("pod %s is one too many and will be deleted", p.Name)
@@ -122,13 +122,13 @@ func Explain(rs *appsv1.ReplicaSet, owned []*corev1.Pod, now time.Time) (why []s
 		}
 	}
 	if n := s.Replicas - s.ReadyReplicas; n > 0 {
-		say("%d of %d pods are not ready", n, s.Replicas)
+		say("not ready: %d of %s", n, pods.Count(s.Replicas))
 	}
 	if n := s.ReadyReplicas - s.AvailableReplicas; n > 0 {
-		say("%d pods are ready, but not yet for minReadySeconds=%d; the next one will be in %s", n, rs.Spec.MinReadySeconds, again.Round(time.Second))
+		say("ready, but not yet for minReadySeconds=%[2]d: %[1]s; the next one will be in %[3]s", pods.Count(n), rs.Spec.MinReadySeconds, again.Round(time.Second))
 	}
 	if n := *s.TerminatingReplicas; n > 0 {
-		say("%d pods are terminating and count no more", n)
+		say("terminating, and counting no more: %s", pods.Count(n))
 	}
 	return why
 }

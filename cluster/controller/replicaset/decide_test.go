@@ -220,11 +220,11 @@ func TestExplain(t *testing.T) {
 	rs.Status.Conditions = []appsv1.ReplicaSetCondition{{Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate", Message: "exceeded quota"}}
 	got := Explain(rs, []*corev1.Pod{pod("a", "since=20s"), pod("b", "starting"), pod("c", "leaving")}, noon)
 	want := []string{
-		"1 of 3 pods are missing",
+		"missing: 1 of 3 pods",
 		"ReplicaFailure: FailedCreate: exceeded quota",
-		"1 of 2 pods are not ready",
-		"1 pods are ready, but not yet for minReadySeconds=60; the next one will be in 40s",
-		"1 pods are terminating and count no more",
+		"not ready: 1 of 2 pods",
+		"ready, but not yet for minReadySeconds=60: 1 pod; the next one will be in 40s",
+		"terminating, and counting no more: 1 pod",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
