@@ -24,6 +24,9 @@ type buildRunner struct{ e *Engine }
 func (b buildRunner) Run(ctx context.Context, r build.RunRequest) (code int, err error) {
 	e := b.e
 	id := "build-" + newID()[:16]
+	if err := e.live(ctx); err != nil {
+		return 0, err
+	}
 	dir, err := os.MkdirTemp(e.run(), "build-")
 	if err != nil {
 		return 0, failed("make directory in", e.run(), err)

@@ -36,7 +36,7 @@ func (e *Engine) CreateStandalone(ctx context.Context, sc SandboxConfig, c Conta
 		return Container{}, err
 	}
 	id := newID()
-	s, err := e.createSandbox(ctx, id, sc, true)
+	s, err := e.createSandbox(ctx, id, sc, &c)
 	if err != nil {
 		return Container{}, err
 	}
@@ -72,7 +72,7 @@ func (e *Engine) create(ctx context.Context, id string, s *sandboxRecord, c Cont
 	}
 	out := Container{ID: id, Sandbox: s.ID, Image: string(img.ID), Config: c, Created: time.Now(), Status: Status{State: Created}}
 	if out.Config.LogPath == "" && out.Config.LogFormat != "none" {
-		out.Config.LogPath = e.path("containers", id, id+"-json.log")
+		out.Config.LogPath = e.logPath(id)
 		if out.Config.LogFormat == "" {
 			out.Config.LogFormat = "json-file"
 		}
@@ -81,7 +81,7 @@ func (e *Engine) create(ctx context.Context, id string, s *sandboxRecord, c Cont
 	if _, err := compile(specInput{container: &out, sandbox: &s.Sandbox, image: img.Config.Config.ImageConfig, volumes: volumesAsked(&c)}); err != nil {
 		return Container{}, err
 	}
-	dir, commit, undo, err := e.begin(ctx, "containers", id)
+	dir, commit, undo, err := e.begin(ctx, "containers", id, s.Volatile)
 	if err != nil {
 		return Container{}, err
 	}
@@ -92,7 +92,7 @@ func (e *Engine) create(ctx context.Context, id string, s *sandboxRecord, c Cont
 		undo()
 		return Container{}, err
 	}
-	if err := e.reserve(ctx, "c", c.Name, id); err != nil {
+	if err := e.reserve(ctx, "c", c.Name, id, s.Volatile); err != nil {
 		return fail(err)
 	}
 	if err := e.Snapshots.Prepare(ctx, id, img.Chain); err != nil {
@@ -125,10 +125,10 @@ func (e *Engine) container(id string) (Container, error) {
 	if id == "" || strings.ContainsAny(id, "/.") {
 		return Container{}, noContainer(id)
 	}
-	r, err := load[containerRecord](&e.records, e.path("containers", id, "config.json"))
+	r, err := load[containerRecord](&e.records, e.place("containers", id, "config.json"))
 	if err == nil {
 		var st *Status
-		if st, err = load[Status](&e.records, e.path("containers", id, "status.json")); err == nil {
+		if st, err = load[Status](&e.records, e.place("containers", id, "status.json")); err == nil {
 			c := r.Container
 			c.Status = *st
 			return c, nil
@@ -144,7 +144,7 @@ func (e *Engine) lockContainer(ctx context.Context, id string) (unlock func(), _
 	if _, err := e.container(id); err != nil {
 		return nil, Container{}, err
 	}
-	unlock, err = lock(ctx, e.path("containers", id, "lock"))
+	unlock, err = lock(ctx, e.place("containers", id, "lock"))
 	if fault.ClassOf(err) == fault.NotFound {
 		return nil, Container{}, noContainer(id)
 	}
@@ -160,5 +160,5 @@ func (e *Engine) lockContainer(ctx context.Context, id string) (unlock func(), _
 }
 
 func (e *Engine) saveStatus(c *Container) error {
-	return save(e.path("containers", c.ID, "status.json"), &c.Status)
+	return save(e.place("containers", c.ID, "status.json"), &c.Status)
 }

@@ -56,6 +56,7 @@ type Engine struct {
 
 	mu     sync.Mutex // guards all below
 	closed bool
+	alive  bool // live has done its work
 }
 
 // Instance is a name for what the kernel shares between all engines of a
@@ -85,7 +86,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 			Err: errors.New("containers need root"), Fix: "run it with sudo"}
 	}
 	e := &Engine{config: c, log: c.Log}
-	for _, dir := range []string{e.path("containers"), e.path("sandboxes"), e.path("names"), e.path("volumes"), e.path("network"), e.run("rootfs")} {
+	for _, dir := range []string{e.path("containers"), e.path("sandboxes"), e.path("names"), e.path("volumes"), e.path("logs")} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, &fault.Error{Op: "make directory", On: dir, Err: err, Fix: "see whether the file system is full or read-only"}
 		}
@@ -100,7 +101,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if e.Runtime, err = runtime.New(runtime.Config{Dir: e.run("pods"), MonitorCgroup: e.CgroupRoot() + "/monitors", Log: c.Log}); err != nil {
 		return nil, err
 	}
-	if e.network, err = network.New(network.Config{Dir: e.path("network")}); err != nil {
+	if e.network, err = network.New(network.Config{Dir: e.run("network")}); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -131,7 +132,7 @@ func (e *Engine) path(elem ...string) string {
 }
 
 func (e *Engine) run(elem ...string) string {
-	return filepath.Join(append([]string{e.config.Run}, elem...)...)
+	return filepath.Join(append([]string{e.config.Run, "engine"}, elem...)...)
 }
 
 // newID is 32 random bytes in hexadecimal, as Docker's IDs are.

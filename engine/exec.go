@@ -162,7 +162,7 @@ func (e *Engine) Update(ctx context.Context, id string, r Resources) error {
 		}
 	}
 	c.Config.Resources = c.Config.Resources.with(r)
-	return save(e.path("containers", id, "config.json"), &containerRecord{Container: c})
+	return save(e.place("containers", id, "config.json"), &containerRecord{Container: c})
 }
 
 // with is r changed by the fields of u that are set.

@@ -99,7 +99,7 @@ func withoutLoopback(conf string) string {
 // initLayer is where the files of a container go. Targets that the container's
 // own mounts cover are covered by compile.
 func (e *Engine) initLayer(s *sandboxRecord, c *Container) []Mount {
-	dir := e.path("sandboxes", s.ID)
+	dir := e.place("sandboxes", s.ID)
 	ro := c.Config.ReadOnlyRootFS
 	out := make([]Mount, 0, 3)
 	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {

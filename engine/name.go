@@ -14,7 +14,7 @@ import (
 
 // reserve makes name, of a kind ("c" for containers, "s" for sandboxes), lead
 // to id. A name that leads to something that is no more is free.
-func (e *Engine) reserve(ctx context.Context, kind, name, id string) error {
+func (e *Engine) reserve(ctx context.Context, kind, name, id string, volatile bool) error {
 	if name == "" {
 		return nil
 	}
@@ -23,32 +23,40 @@ func (e *Engine) reserve(ctx context.Context, kind, name, id string) error {
 		return err
 	}
 	defer unlock()
-	file := e.path("names", kind+"."+name)
-	owner, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return failed("read name", name, err)
+	file := kind + "." + name
+	for _, dir := range e.places("names") {
+		owner, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return failed("read name", name, err)
+		}
+		if err == nil && string(owner) != id && e.exists(kind, string(owner)) {
+			return &fault.Error{Class: fault.Exists, Op: "use name", On: name,
+				Err: errors.New("it is already in use by " + what[kind] + " " + short(string(owner))),
+				Fix: "remove or rename that one, or take another name"}
+		}
 	}
-	if err == nil && string(owner) != id && e.exists(kind, string(owner)) {
-		return &fault.Error{Class: fault.Exists, Op: "use name", On: name,
-			Err: errors.New("it is already in use by " + what[kind] + " " + short(string(owner))),
-			Fix: "remove or rename that one, or take another name"}
+	path := e.path("names", file)
+	if volatile {
+		path = e.run("names", file)
 	}
-	if err := os.WriteFile(file+".new", []byte(id), 0o600); err != nil {
+	if err := os.WriteFile(path+".new", []byte(id), 0o600); err != nil {
 		return failed("write name", name, err)
 	}
-	return failed("write name", name, os.Rename(file+".new", file))
+	return failed("write name", name, os.Rename(path+".new", path))
 }
 
 var what = map[string]string{"c": "container", "s": "sandbox"}
 
 func (e *Engine) exists(kind, id string) bool {
-	dir := e.path("containers")
+	dirs := e.places("containers")
 	if kind == "s" {
-		dir = e.path("sandboxes")
+		dirs = e.places("sandboxes")
 	}
-	for _, p := range []string{id, halfMade + id} {
-		if _, err := os.Stat(filepath.Join(dir, p)); err == nil {
-			return true
+	for _, dir := range dirs {
+		for _, p := range []string{id, halfMade + id} {
+			if _, err := os.Stat(filepath.Join(dir, p)); err == nil {
+				return true
+			}
 		}
 	}
 	return false
@@ -59,10 +67,12 @@ func (e *Engine) release(kind, name, id string) {
 	if name == "" {
 		return
 	}
-	file := e.path("names", kind+"."+name)
-	if owner, err := os.ReadFile(file); err == nil && string(owner) == id {
-		// A name left behind counts as free, so a failure here does not matter.
-		_ = os.Remove(file)
+	for _, dir := range e.places("names") {
+		file := filepath.Join(dir, kind+"."+name)
+		if owner, err := os.ReadFile(file); err == nil && string(owner) == id {
+			// A name left behind counts as free, so a failure here does not matter.
+			_ = os.Remove(file)
+		}
 	}
 }
 
@@ -101,8 +111,13 @@ func someName() string {
 func (e *Engine) Resolve(ref string) (string, error) {
 	ref = strings.TrimPrefix(ref, "/")
 	if ref != "" && !strings.ContainsAny(ref, "/\x00") {
-		if owner, err := os.ReadFile(e.path("names", "c."+ref)); err == nil && e.exists("c", string(owner)) {
-			return string(owner), nil
+		if isID(ref) && e.exists("c", ref) {
+			return ref, nil
+		}
+		for _, dir := range e.places("names") {
+			if owner, err := os.ReadFile(filepath.Join(dir, "c."+ref)); err == nil && e.exists("c", string(owner)) {
+				return string(owner), nil
+			}
 		}
 	}
 	ids, err := e.ids("containers")
@@ -136,16 +151,18 @@ func noContainer(ref string) error {
 // halfMade begins the name of a directory whose maker is not done yet.
 const halfMade = ".new-"
 
-// ids lists what is complete in one of the state directories.
+// ids lists what is complete of a kind.
 func (e *Engine) ids(kind string) ([]string, error) {
-	entries, err := os.ReadDir(e.path(kind))
-	if err != nil {
-		return nil, failed("list", kind, err)
-	}
-	ids := make([]string, 0, len(entries))
-	for _, d := range entries {
-		if d.IsDir() && d.Name()[0] != '.' {
-			ids = append(ids, d.Name())
+	var ids []string
+	for _, dir := range e.places(kind) {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, failed("list", kind, err)
+		}
+		for _, d := range entries {
+			if d.IsDir() && d.Name()[0] != '.' {
+				ids = append(ids, d.Name())
+			}
 		}
 	}
 	return ids, nil

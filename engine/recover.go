@@ -39,6 +39,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 	}
 	sweep("pods without a sandbox", e.endStrayPods(ctx))
 	sweep("root file systems without a container", e.unmountStray(ctx))
+	sweep("logs without a container", e.removeStrayLogs())
 	sweep("addresses", e.network.Collect(ctx, func(id string) bool { return e.exists("s", id) }))
 	return errors.Join(errs...)
 }
@@ -54,33 +55,35 @@ func free(dir string) bool {
 }
 
 func (e *Engine) undoHalfMade(ctx context.Context, kind string) error {
-	entries, err := os.ReadDir(e.path(kind))
-	if err != nil {
-		return err
-	}
-	for _, d := range entries {
-		id, ok := strings.CutPrefix(d.Name(), halfMade)
-		dir := e.path(kind, d.Name())
-		if !ok || !free(dir) {
-			continue
-		}
-		if kind == "sandboxes" {
-			err = e.endSandbox(ctx, &sandboxRecord{Sandbox: Sandbox{ID: id, Config: SandboxConfig{Network: NetworkDefault}}})
-		} else {
-			err = errors.Join(e.unmountRoot(ctx, id), e.Snapshots.Remove(ctx, id))
-		}
-		if err == nil {
-			err = os.RemoveAll(dir)
-		}
-		if err != nil {
+	for _, base := range e.places(kind) {
+		entries, err := os.ReadDir(base)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
+		}
+		for _, d := range entries {
+			id, ok := strings.CutPrefix(d.Name(), halfMade)
+			dir := filepath.Join(base, d.Name())
+			if !ok || !free(dir) {
+				continue
+			}
+			if kind == "sandboxes" {
+				err = e.endSandbox(ctx, &sandboxRecord{Sandbox: Sandbox{ID: id, Config: SandboxConfig{Network: NetworkDefault}}})
+			} else {
+				err = errors.Join(e.unmountRoot(ctx, id), e.Snapshots.Remove(ctx, id))
+			}
+			if err == nil {
+				err = os.RemoveAll(dir)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
 func (e *Engine) recoverSandbox(ctx context.Context, id string) error {
-	dir := e.path("sandboxes", id)
+	dir := e.place("sandboxes", id)
 	s, err := e.sandbox(id)
 	if fault.ClassOf(err) == fault.NotFound {
 		if !free(dir) {
@@ -116,7 +119,7 @@ func (e *Engine) recoverSandbox(ctx context.Context, id string) error {
 }
 
 func (e *Engine) recoverContainer(ctx context.Context, id string) error {
-	dir := e.path("containers", id)
+	dir := e.place("containers", id)
 	c, err := e.container(id)
 	if fault.ClassOf(err) == fault.NotFound {
 		if !free(dir) {
@@ -183,6 +186,22 @@ func (e *Engine) unmountStray(ctx context.Context) error {
 		// Only the engine's own IDs: a build under way has others.
 		if isID(s.ID) && !e.exists("c", s.ID) {
 			if err := e.Snapshots.Remove(ctx, s.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeStrayLogs removes logs whose container a reboot has taken.
+func (e *Engine) removeStrayLogs() error {
+	entries, err := os.ReadDir(e.path("logs"))
+	if err != nil {
+		return err
+	}
+	for _, d := range entries {
+		if id, _, _ := strings.Cut(d.Name(), "-"); !e.exists("c", id) {
+			if err := os.Remove(e.path("logs", d.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}

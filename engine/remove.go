@@ -71,7 +71,7 @@ func (e *Engine) remove(ctx context.Context, id string) error {
 		return in("remove container", short(id), err)
 	}
 	e.release("c", c.Config.Name, id)
-	dir := e.path("containers", id)
+	dir := e.place("containers", id)
 	if err := os.Remove(filepath.Join(dir, "config.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed("remove container", short(id), err)
 	}
@@ -79,6 +79,25 @@ func (e *Engine) remove(ctx context.Context, id string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return failed("remove container", short(id), err)
 	}
+	if err := e.removeLog(&c.Config, id); err != nil {
+		return err
+	}
 	e.events.emit(Event{Type: EventDeleted, Sandbox: c.Sandbox, Container: id, At: time.Now()})
+	return nil
+}
+
+// removeLog removes the log of a container that keeps it where the engine said.
+func (e *Engine) removeLog(c *ContainerConfig, id string) error {
+	path := e.logPath(id)
+	if c.LogPath != path {
+		return nil
+	}
+	err := os.Remove(path)
+	for n := 1; c.LogMaxBytes > 0 && n <= max(c.LogMaxFiles, 1) && (err == nil || errors.Is(err, fs.ErrNotExist)); n++ {
+		err = os.Remove(path + "." + itoa(int64(n)))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("remove log", path, err)
+	}
 	return nil
 }

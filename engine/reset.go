@@ -5,8 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
+
+	"sampan/internal/linux"
 )
 
 // Reset removes all that the engine with this configuration ever made: its
@@ -42,49 +42,18 @@ func Reset(ctx context.Context, c Config) error {
 		try("monitor of "+short(id), e.endPod(ctx, id))
 	}
 	try("network", e.network.Reset(ctx))
-	try("mounts", unmountBelow(e.config.Run, e.path()))
+	try("mounts", errors.Join(linux.UnmountBelow(e.config.Run), linux.UnmountBelow(e.path())))
 	try("control groups", e.Runtime.Cgroups().Group(e.CgroupRoot()).Destroy(ctx))
 	if len(errs) > 0 {
 		// With something still alive the directories are what says so.
 		return errors.Join(errs...)
 	}
-	for _, dir := range []string{e.path(), e.run("pods"), e.run("rootfs"), e.run("shm")} {
+	for _, dir := range []string{e.path(), e.run(), filepath.Join(e.config.Run, ".engine.lock")} {
 		try("directory "+dir, os.RemoveAll(dir))
 	}
 	// These are others' too: they go if they are empty.
 	for _, dir := range []string{e.config.State, e.config.Run} {
 		_ = os.Remove(dir)
-	}
-	return errors.Join(errs...)
-}
-
-func detachMount(dir string) error {
-	err := syscall.Unmount(dir, syscall.MNT_DETACH|umountNoFollow)
-	if err == syscall.EINVAL || err == syscall.ENOENT {
-		return nil
-	}
-	return failed("unmount", dir, err)
-}
-
-// unmountBelow unmounts all that is mounted below the directories, the deepest
-// first.
-func unmountBelow(dirs ...string) error {
-	table, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return failed("read", "/proc/self/mountinfo", err)
-	}
-	lines := strings.Split(string(table), "\n")
-	var errs []error
-	for i := len(lines) - 1; i >= 0; i-- { // later mounts lie on earlier ones
-		f := strings.Fields(lines[i])
-		if len(f) < 5 {
-			continue
-		}
-		for _, dir := range dirs {
-			if strings.HasPrefix(f[4], filepath.Clean(dir)+"/") {
-				errs = append(errs, detachMount(f[4]))
-			}
-		}
 	}
 	return errors.Join(errs...)
 }

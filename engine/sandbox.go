@@ -22,16 +22,23 @@ type sandboxRecord struct {
 	Sandbox
 	Stopped bool // network and monitor are given back
 	Removed bool // removal has begun and is to be finished
+	// Volatile says that its place, and its container's, is below Run.
+	Volatile bool `json:",omitempty"`
 }
 
 // CreateSandbox makes the namespaces and the monitor. The sandbox is not ready
 // before SetAddresses was called, unless the engine itself connects it
 // (NetworkDefault, NetworkHost).
 func (e *Engine) CreateSandbox(ctx context.Context, c SandboxConfig) (Sandbox, error) {
-	return e.createSandbox(ctx, newID(), c, false)
+	return e.createSandbox(ctx, newID(), c, nil)
 }
 
-func (e *Engine) createSandbox(ctx context.Context, id string, c SandboxConfig, standalone bool) (Sandbox, error) {
+// createSandbox makes a sandbox, for one container only if that is given.
+func (e *Engine) createSandbox(ctx context.Context, id string, c SandboxConfig, only *ContainerConfig) (Sandbox, error) {
+	if err := e.live(ctx); err != nil {
+		return Sandbox{}, err
+	}
+	standalone := only != nil
 	if c.Network == "" {
 		c.Network = NetworkDefault
 	}
@@ -41,16 +48,18 @@ func (e *Engine) createSandbox(ctx context.Context, id string, c SandboxConfig, 
 	if c.CgroupParent == "" {
 		c.CgroupParent = e.CgroupRoot() + "/containers"
 	}
-	s := sandboxRecord{Sandbox: Sandbox{ID: id, Config: c, State: SandboxNotReady, Created: time.Now(), Standalone: standalone}}
-	dir, commit, undo, err := e.begin(ctx, "sandboxes", id)
+	s := sandboxRecord{Sandbox: Sandbox{ID: id, Config: c, State: SandboxNotReady, Created: time.Now(), Standalone: standalone}, Volatile: standalone && only.AutoRemove}
+	dir, commit, undo, err := e.begin(ctx, "sandboxes", id, s.Volatile)
 	if err != nil {
 		return Sandbox{}, err
 	}
-	if err := e.reserve(ctx, "s", c.Name, id); err != nil {
+	if err := e.reserve(ctx, "s", c.Name, id, s.Volatile); err != nil {
 		undo()
 		return Sandbox{}, err
 	}
-	if !standalone { // its namespaces come and go with the container's process
+	if standalone { // its namespaces come and go with the container's process
+		err = e.writeFiles(dir, &s)
+	} else {
 		err = e.startSandbox(ctx, dir, &s)
 	}
 	if err == nil {
@@ -84,39 +93,38 @@ func (e *Engine) startSandbox(ctx context.Context, dir string, s *sandboxRecord)
 			return err
 		}
 	}
-	pod, err := e.Runtime.StartPod(ctx, runtime.PodConfig{
-		ID: s.ID, Hostname: c.Hostname, Sysctls: c.Sysctls, CgroupParent: c.CgroupParent,
-		HostNetwork: c.Network == NetworkHost, HostIPC: c.HostIPC, HostUTS: c.Network == NetworkHost && c.Hostname == "",
-		HostPID: c.HostPID, SharePID: c.SharePID,
-	})
-	if err != nil {
-		return err
-	}
-	s.NetNS = pod.NetNS()
 	s.IPs = nil
-	switch c.Network {
-	case NetworkDefault:
+	cfg := podConfig(s)
+	if c.Network == NetworkDefault {
 		ports, err := hostPorts(c.Ports)
 		if err != nil {
 			return err
 		}
-		res, err := e.network.Attach(ctx, network.Request{ID: s.ID, NetNS: s.NetNS, Ports: ports})
-		if err != nil {
-			return err
-		}
-		s.IPs = []netip.Addr{res.IP}
-		s.State = SandboxReady
-	case NetworkHost:
-		s.State = SandboxReady
-	case NetworkNone:
-		if err := network.Loopback(s.NetNS); err != nil {
+		cfg.Connect = func(netns string) error {
+			res, err := e.network.Attach(ctx, network.Request{ID: s.ID, NetNS: netns, Ports: ports})
+			s.IPs = []netip.Addr{res.IP}
 			return err
 		}
 	}
-	if s.Standalone {
+	pod, err := e.Runtime.StartPod(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	s.NetNS = pod.NetNS()
+	if c.Network != NetworkNone || s.Standalone {
 		s.State = SandboxReady
 	}
 	return e.writeFiles(dir, s)
+}
+
+// podConfig is the sandbox in the runtime's terms.
+func podConfig(s *sandboxRecord) runtime.PodConfig {
+	c := &s.Config
+	return runtime.PodConfig{
+		ID: s.ID, Hostname: c.Hostname, Sysctls: c.Sysctls, CgroupParent: c.CgroupParent,
+		HostNetwork: c.Network == NetworkHost, HostIPC: c.HostIPC, HostUTS: c.Network == NetworkHost && c.Hostname == "",
+		HostPID: c.HostPID, SharePID: c.SharePID,
+	}
 }
 
 // hostPorts are the ports to publish in the network's terms.
@@ -150,10 +158,10 @@ func (e *Engine) SetAddresses(ctx context.Context, id string, ips []netip.Addr) 
 	}
 	defer unlock()
 	s.IPs, s.State = ips, SandboxReady
-	if err := e.writeFiles(e.path("sandboxes", id), s); err != nil {
+	if err := e.writeFiles(e.place("sandboxes", id), s); err != nil {
 		return Sandbox{}, err
 	}
-	if err := save(e.path("sandboxes", id, "sandbox.json"), s); err != nil {
+	if err := save(e.place("sandboxes", id, "sandbox.json"), s); err != nil {
 		return Sandbox{}, err
 	}
 	e.events.emit(Event{Type: EventStarted, Sandbox: id, At: time.Now()})
@@ -222,7 +230,7 @@ func (e *Engine) stopSandboxLocked(ctx context.Context, s *sandboxRecord) error 
 	}
 	was := s.State
 	s.State, s.Stopped = SandboxNotReady, true
-	if err := save(e.path("sandboxes", s.ID, "sandbox.json"), s); err != nil {
+	if err := save(e.place("sandboxes", s.ID, "sandbox.json"), s); err != nil {
 		return err
 	}
 	if was == SandboxReady && !s.Standalone {
@@ -243,7 +251,7 @@ func (e *Engine) RemoveSandbox(ctx context.Context, id string) error {
 	}
 	defer unlock()
 	s.Removed = true
-	if err := save(e.path("sandboxes", id, "sandbox.json"), s); err != nil {
+	if err := save(e.place("sandboxes", id, "sandbox.json"), s); err != nil {
 		return err
 	}
 	if err := e.stopSandboxLocked(ctx, s); err != nil {
@@ -269,7 +277,7 @@ func (e *Engine) RemoveSandbox(ctx context.Context, id string) error {
 
 // dropSandbox removes the record of a sandbox that is stopped and empty.
 func (e *Engine) dropSandbox(s *sandboxRecord) error {
-	dir := e.path("sandboxes", s.ID)
+	dir := e.place("sandboxes", s.ID)
 	e.release("s", s.Config.Name, s.ID)
 	// The record goes first: a directory without one is finished by Recover.
 	if err := os.Remove(filepath.Join(dir, "sandbox.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -307,7 +315,7 @@ func (e *Engine) sandbox(id string) (*sandboxRecord, error) {
 	if id == "" || strings.ContainsAny(id, "/.") {
 		return nil, noSandbox(id)
 	}
-	r, err := load[sandboxRecord](&e.records, e.path("sandboxes", id, "sandbox.json"))
+	r, err := load[sandboxRecord](&e.records, e.place("sandboxes", id, "sandbox.json"))
 	if fault.ClassOf(err) == fault.NotFound {
 		return nil, noSandbox(id)
 	}
@@ -319,7 +327,7 @@ func (e *Engine) lockSandbox(ctx context.Context, id string) (unlock func(), _ *
 	if _, err := e.sandbox(id); err != nil {
 		return nil, nil, err
 	}
-	unlock, err = lock(ctx, e.path("sandboxes", id, "lock"))
+	unlock, err = lock(ctx, e.place("sandboxes", id, "lock"))
 	if fault.ClassOf(err) == fault.NotFound {
 		return nil, nil, noSandbox(id)
 	}
@@ -341,8 +349,12 @@ func noSandbox(id string) error {
 
 // begin makes a directory for something new, locked, that nobody counts before
 // commit; undo removes it.
-func (e *Engine) begin(ctx context.Context, kind, id string) (dir string, commit func() error, undo func(), err error) {
-	dir = e.path(kind, halfMade+id)
+func (e *Engine) begin(ctx context.Context, kind, id string, volatile bool) (dir string, commit func() error, undo func(), err error) {
+	base := e.path(kind)
+	if volatile {
+		base = e.run(kind)
+	}
+	dir = filepath.Join(base, halfMade+id)
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return "", nil, nil, failed("make directory", dir, err)
 	}
@@ -351,11 +363,11 @@ func (e *Engine) begin(ctx context.Context, kind, id string) (dir string, commit
 		return "", nil, nil, err
 	}
 	commit = func() error {
-		err := os.Rename(dir, e.path(kind, id))
+		err := os.Rename(dir, filepath.Join(base, id))
 		if err == nil {
 			unlock()
 		}
-		return failed("make directory", e.path(kind, id), err)
+		return failed("make directory", filepath.Join(base, id), err)
 	}
 	undo = func() {
 		// What cannot be removed now is half-made still, and Recover's.

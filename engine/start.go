@@ -89,19 +89,28 @@ func startCode(err error) int {
 }
 
 // launch takes all steps from a record to a process. The monitor and network
-// of a stand-alone container are made while its root is mounted.
+// of a stand-alone container are made while its root is mounted and its program
+// compiled.
 func (e *Engine) launch(ctx context.Context, s *sandboxRecord, c *Container) (runtime.State, error) {
+	again := c.Status.State != Created
 	podReady := make(chan error, 1)
-	go func() {
-		if s.Standalone {
-			podReady <- e.restartSandbox(ctx, s)
-			return
-		}
+	up := *s // s is read meanwhile
+	if s.Standalone {
+		go func() { podReady <- e.restartSandbox(ctx, &up) }()
+	} else {
 		podReady <- nil
-	}()
-	spec, rootfs, err := e.prepare(ctx, s, c)
+	}
+	var ready *runtime.Prepared
+	cfg, err := e.prepare(ctx, s, c)
+	if err == nil && !again {
+		ready, err = e.Runtime.Prepare(ctx, podConfig(s), cfg)
+	}
 	if perr := <-podReady; perr != nil {
-		return runtime.State{}, perr
+		err = perr
+	}
+	*s = up
+	if ready != nil {
+		defer ready.Close()
 	}
 	if err != nil {
 		return runtime.State{}, err
@@ -110,22 +119,15 @@ func (e *Engine) launch(ctx context.Context, s *sandboxRecord, c *Container) (ru
 	if err != nil {
 		return runtime.State{}, err
 	}
-	if c.Status.State != Created {
-		// The monitor keeps what it knows of the last run until told to forget.
+	if again {
+		// The monitor keeps what it knows of the last run, and its control
+		// group is there, until told to forget.
 		if err := pod.Remove(ctx, c.ID); err != nil {
 			return runtime.State{}, err
 		}
+		return pod.Start(ctx, cfg)
 	}
-	cfg := runtime.ContainerConfig{ID: c.ID, Spec: spec, RootFS: rootfs, Cgroup: spec.Linux.CgroupsPath,
-		NewPID: c.Config.PID == "private", Stdin: c.Config.Stdin, StdinOnce: c.Config.StdinOnce, TTY: c.Config.TTY,
-		LogPath: c.Config.LogPath, LogFormat: c.Config.LogFormat, LogMaxSize: c.Config.LogMaxBytes, LogMaxFiles: c.Config.LogMaxFiles}
-	if target, ok := strings.CutPrefix(c.Config.PID, "container:"); ok {
-		cfg.TargetPID = target
-	}
-	if s.Standalone && c.Config.Detached && len(e.config.Self) > 0 {
-		cfg.OnExit = append(append([]string{}, e.config.Self...), "settle", c.ID)
-	}
-	return pod.Start(ctx, cfg)
+	return pod.StartPrepared(ctx, ready)
 }
 
 // restartSandbox brings a stand-alone container's sandbox up, anew if a run
@@ -137,7 +139,7 @@ func (e *Engine) restartSandbox(ctx context.Context, s *sandboxRecord) error {
 		}
 	}
 	s.Stopped = false
-	dir := e.path("sandboxes", s.ID)
+	dir := e.place("sandboxes", s.ID)
 	if err := e.startSandbox(ctx, dir, s); err != nil {
 		return err
 	}
@@ -145,7 +147,24 @@ func (e *Engine) restartSandbox(ctx context.Context, s *sandboxRecord) error {
 }
 
 // prepare mounts the root file system and compiles the configuration.
-func (e *Engine) prepare(ctx context.Context, s *sandboxRecord, c *Container) (*specs.Spec, string, error) {
+func (e *Engine) prepare(ctx context.Context, s *sandboxRecord, c *Container) (runtime.ContainerConfig, error) {
+	spec, rootfs, err := e.specOf(ctx, s, c)
+	if err != nil {
+		return runtime.ContainerConfig{}, err
+	}
+	cfg := runtime.ContainerConfig{ID: c.ID, Spec: spec, RootFS: rootfs, Cgroup: spec.Linux.CgroupsPath,
+		NewPID: c.Config.PID == "private", Stdin: c.Config.Stdin, StdinOnce: c.Config.StdinOnce, TTY: c.Config.TTY,
+		LogPath: c.Config.LogPath, LogFormat: c.Config.LogFormat, LogMaxSize: c.Config.LogMaxBytes, LogMaxFiles: c.Config.LogMaxFiles}
+	if target, ok := strings.CutPrefix(c.Config.PID, "container:"); ok {
+		cfg.TargetPID = target
+	}
+	if s.Standalone && c.Config.Detached && len(e.config.Self) > 0 {
+		cfg.OnExit = append(append([]string{}, e.config.Self...), "settle", c.ID)
+	}
+	return cfg, nil
+}
+
+func (e *Engine) specOf(ctx context.Context, s *sandboxRecord, c *Container) (*specs.Spec, string, error) {
 	img, err := e.Images.Get(ctx, c.Image)
 	if err != nil {
 		return nil, "", err
@@ -273,7 +292,7 @@ func (e *Engine) giveBack(ctx context.Context, s *sandboxRecord, c *Container) e
 		return err
 	}
 	s.State, s.Stopped, s.NetNS = SandboxNotReady, false, ""
-	return join(e.unmountRoot(ctx, c.ID), save(e.path("sandboxes", s.ID, "sandbox.json"), s))
+	return join(e.unmountRoot(ctx, c.ID), save(e.place("sandboxes", s.ID, "sandbox.json"), s))
 }
 
 func (e *Engine) unmountRoot(ctx context.Context, id string) error {

@@ -80,7 +80,7 @@ func BenchmarkCompile(b *testing.B) {
 	p := newPod(b, r)
 	cfg := container(b, p, "c", "exit", "0")
 	for b.Loop() {
-		f, err := p.gather(&cfg)
+		f, err := r.gather(p.cfg, &cfg)
 		if err != nil {
 			b.Fatal(err)
 		}

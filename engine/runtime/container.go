@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"sampan/engine/monitor/wire"
 	"sampan/internal/cgroup"
@@ -26,156 +25,6 @@ type CommandError struct {
 }
 
 func (e *CommandError) Error() string { return e.Text }
-
-// Start runs a container's process: from clone3 to execve in one go.
-func (p *Pod) Start(ctx context.Context, in ContainerConfig) (State, error) {
-	cfg := &in
-	fail := func(class fault.Class, fix string, err error) (State, error) {
-		return State{}, &fault.Error{Class: class, Op: "start container", On: cfg.ID, Err: err, Fix: fix}
-	}
-	if !validID(cfg.ID) {
-		return fail(fault.Invalid, "use letters, digits, '-', '_' and '.', at most 128", nil)
-	}
-	if cfg.Spec == nil {
-		return fail(fault.Invalid, "give a specification", nil)
-	}
-	normalize(cfg)
-	f, err := p.gather(cfg)
-	if err != nil {
-		return fail(fault.Unknown, "", err)
-	}
-	var opened []*os.File
-	defer func() {
-		for _, o := range opened {
-			o.Close()
-		}
-	}()
-	req := wire.Request{Header: wire.Header{Type: wire.Start}, ID: cfg.ID, Start: wire.StartRequest{
-		LogFormat: cfg.LogFormat, LogPath: cfg.LogPath, LogMaxSize: cfg.LogMaxSize, LogMaxFiles: uint32(cfg.LogMaxFiles), OnExit: cfg.OnExit}}
-	if cfg.LogMaxSize > 0 {
-		req.Start.LogMaxFiles = uint32(max(cfg.LogMaxFiles, 1)) + 1 // the monitor counts the current one
-	}
-	for flag, on := range map[uint16]bool{wire.Stdin: cfg.Stdin, wire.StdinOnce: cfg.StdinOnce, wire.TTY: cfg.Spec.Process != nil && cfg.Spec.Process.Terminal} {
-		if on {
-			req.Start.Flags |= flag
-		}
-	}
-	fds := []int{-1} // the program, made last
-	pidns, err := p.pidNamespace(ctx, cfg)
-	if err != nil {
-		return fail(fault.Unknown, "", err)
-	}
-	switch {
-	case pidns != nil:
-		opened = append(opened, pidns)
-		fds = append(fds, int(pidns.Fd()))
-		req.Start.Flags |= wire.PIDNamespace
-	case !p.cfg.HostPID || cfg.NewPID:
-		f.newPID = true
-	}
-	var group *cgroup.Group
-	var warnings []string
-	started := false
-	if cfg.Cgroup != "" {
-		group = p.r.cgs.Group(cfg.Cgroup)
-		fresh := !group.Exists()
-		if err := group.Create(); err != nil {
-			return fail(fault.Unknown, "", err)
-		}
-		defer func() {
-			if !started && fresh {
-				if err := group.Destroy(context.WithoutCancel(ctx)); err != nil {
-					p.r.log.Warn("remove control group", "key", cfg.Cgroup, "err", err)
-				}
-			}
-		}()
-		if cfg.Spec.Linux != nil {
-			res, lacking := resources(cfg.Spec.Linux.Resources)
-			w, err := group.Apply(res)
-			warnings = append(append(warnings, lacking...), w...)
-			if err != nil {
-				return fail(fault.Unknown, "", err)
-			}
-		}
-		tasks, unified, err := group.Join()
-		if err != nil {
-			return fail(fault.Unknown, "", err)
-		}
-		opened = append(opened, tasks...)
-		f.tasks = len(tasks)
-		if unified != nil {
-			opened = append(opened, unified)
-			fds = append(fds, int(unified.Fd()))
-			req.Start.Flags |= wire.Cgroup
-		}
-		for _, t := range tasks {
-			fds = append(fds, int(t.Fd()))
-		}
-	}
-	if err := openJoins(cfg.Spec, &f, &opened, &fds); err != nil {
-		return fail(fault.Unknown, "", err)
-	}
-	prog, err := compile(cfg.Spec, f)
-	if err != nil {
-		return fail(fault.Unknown, "", err)
-	}
-	warnings = append(warnings, prog.warnings...)
-	mem, err := linux.MemFD("program", prog.Encode())
-	if err != nil {
-		return fail(fault.Unavailable, "", err)
-	}
-	defer syscall.Close(mem)
-	fds[0] = mem
-
-	pr := &proc{cfg: cfg, done: make(chan struct{})}
-	p.mu.Lock()
-	_, taken := p.procs[cfg.ID]
-	if !taken {
-		p.procs[cfg.ID] = pr
-	}
-	p.mu.Unlock()
-	if taken {
-		return fail(fault.Exists, "remove it first", nil)
-	}
-	forget := func() {
-		p.mu.Lock()
-		delete(p.procs, cfg.ID)
-		p.mu.Unlock()
-		_ = os.Remove(p.configPath(cfg.ID))
-	}
-	// On disk before it runs: a daemon that finds it running finds its group.
-	if err := writeJSON(p.configPath(cfg.ID), cfg); err != nil {
-		forget()
-		return fail(fault.Unknown, "", err)
-	}
-	reply, err := p.conn().Call(ctx, req, fds...)
-	if err != nil {
-		// Whether it runs is not known: its record stays for the take-over.
-		p.mu.Lock()
-		delete(p.procs, cfg.ID)
-		p.mu.Unlock()
-		started = true
-		return fail(fault.Unavailable, "", err)
-	}
-	if reply.Type == wire.Failed {
-		forget()
-		return fail(fault.Unknown, "", prog.failure(cfg.Spec.Process, reply))
-	}
-	started = true
-	warnings = append(warnings, prog.notes(reply.Notes)...)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	pr.state.ID, pr.state.Cgroup, pr.state.Warnings = cfg.ID, cfg.Cgroup, warnings
-	pr.state.StartTime, pr.state.StartedAt = reply.StartTime, time.Unix(0, reply.StartedAt)
-	select {
-	case <-pr.done: // ended already
-	default:
-		pr.state.Status, pr.state.Pid = Running, int(reply.Pid)
-	}
-	st := pr.state
-	st.Pid = int(reply.Pid)
-	return st, nil
-}
 
 // normalize copies what is changed below and lets the explicit fields win.
 func normalize(cfg *ContainerConfig) {
@@ -196,8 +45,7 @@ func normalize(cfg *ContainerConfig) {
 	cfg.Spec = &s
 }
 
-// pidNamespace opens the process namespace the container is to be in, nil for
-// a new one or the machine's.
+// pidNamespace opens the process namespace that the container joins (joinsPID).
 func (p *Pod) pidNamespace(ctx context.Context, cfg *ContainerConfig) (*os.File, error) {
 	pid := 0
 	switch {
@@ -207,8 +55,6 @@ func (p *Pod) pidNamespace(ctx context.Context, cfg *ContainerConfig) (*os.File,
 			return nil, err
 		}
 		pid = st.Pid
-	case cfg.NewPID:
-		return nil, nil
 	case p.cfg.SharePID:
 		p.mu.Lock()
 		if r := p.procs[reaperID]; r != nil {
@@ -216,18 +62,12 @@ func (p *Pod) pidNamespace(ctx context.Context, cfg *ContainerConfig) (*os.File,
 		}
 		p.mu.Unlock()
 	default:
-		if cfg.Spec.Linux != nil {
-			for _, n := range cfg.Spec.Linux.Namespaces {
-				if n.Type == specs.PIDNamespace && n.Path != "" {
-					f, err := os.Open(n.Path)
-					if err != nil {
-						return nil, &fault.Error{Class: fault.NotFound, Op: "open process namespace", On: n.Path, Err: err}
-					}
-					return f, nil
-				}
-			}
+		path := pidPath(cfg)
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, &fault.Error{Class: fault.NotFound, Op: "open process namespace", On: path, Err: err}
 		}
-		return nil, nil
+		return f, nil
 	}
 	if pid == 0 {
 		return nil, &fault.Error{Class: fault.Conflict, Op: "join process namespace", On: cfg.ID, Fix: "the process that holds it has ended: start the pod anew"}
@@ -240,7 +80,7 @@ func (p *Pod) pidNamespace(ctx context.Context, cfg *ContainerConfig) (*os.File,
 }
 
 // openJoins opens the namespaces the specification gives by path.
-func openJoins(s *specs.Spec, f *facts, opened *[]*os.File, fds *[]int) error {
+func openJoins(s *specs.Spec, f *facts, opened *closers, fds *[]int) error {
 	if s.Linux == nil {
 		return nil
 	}
@@ -257,7 +97,7 @@ func openJoins(s *specs.Spec, f *facts, opened *[]*os.File, fds *[]int) error {
 		if err != nil {
 			return &fault.Error{Class: fault.NotFound, Op: "join namespace", On: n.Path, Err: err}
 		}
-		*opened = append(*opened, file)
+		opened.add(file)
 		*fds = append(*fds, int(file.Fd()))
 		f.joins = append(f.joins, join{kind: kind, name: string(n.Type)})
 	}
@@ -525,7 +365,7 @@ func (p *Pod) Explain(ctx context.Context, id string) (string, error) {
 	if cfg == nil {
 		return "", &fault.Error{Class: fault.NotFound, Op: "explain", On: id, Fix: "its configuration is gone"}
 	}
-	f, err := p.gather(cfg)
+	f, err := p.r.gather(p.cfg, cfg)
 	if err != nil {
 		return "", err
 	}

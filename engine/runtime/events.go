@@ -134,7 +134,7 @@ func (p *Pod) reconnect() bool {
 	if !wanted {
 		return false
 	}
-	return p.connect(context.Background()) == nil
+	return p.connect(context.Background(), false) == nil
 }
 
 // ended records the end of a process and tells whoever waits.

@@ -17,9 +17,9 @@ import (
 )
 
 // gather looks at the machine for what compile has to know.
-func (p *Pod) gather(cfg *ContainerConfig) (facts, error) {
+func (r *Runtime) gather(pod PodConfig, cfg *ContainerConfig) (facts, error) {
 	s := cfg.Spec
-	f := facts{seccomp: p.r.filters.compile, rootfs: cfg.RootFS, dirs: make([]bool, len(s.Mounts))}
+	f := facts{seccomp: r.filters.compile, rootfs: cfg.RootFS, dirs: make([]bool, len(s.Mounts))}
 	var err error
 	if f.rootfs, err = filepath.EvalSymlinks(cfg.RootFS); err != nil {
 		return f, &fault.Error{Class: fault.NotFound, Op: "find root file system", On: cfg.RootFS, Err: err}
@@ -39,9 +39,9 @@ func (p *Pod) gather(cfg *ContainerConfig) (facts, error) {
 		f.dirs[i] = st.IsDir()
 	}
 	if slices.ContainsFunc(s.Mounts, isCgroup) {
-		f.view = viewOf(p.r.cgs, cfg.Cgroup)
+		f.view = viewOf(r.cgs, cfg.Cgroup)
 	}
-	f.newUTS = s.Hostname != "" && s.Hostname != p.cfg.Hostname || s.Domainname != ""
+	f.newUTS = s.Hostname != "" && s.Hostname != pod.Hostname || s.Domainname != ""
 	return f, f.self(s.Process)
 }
 

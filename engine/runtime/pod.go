@@ -44,6 +44,9 @@ func (r *Runtime) StartPod(ctx context.Context, cfg PodConfig) (*Pod, error) {
 	if err := checkSysctls(cfg); err != nil {
 		return nil, err
 	}
+	if err := os.MkdirAll(r.cfg.Dir, 0o711); err != nil {
+		return nil, &fault.Error{Class: fault.Unavailable, Op: "make runtime directory", On: r.cfg.Dir, Err: err}
+	}
 	bin, err := monitor.Install(r.cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -74,13 +77,37 @@ func (r *Runtime) StartPod(ctx context.Context, cfg PodConfig) (*Pod, error) {
 	if err := writeJSON(filepath.Join(dir, podFile), cfg); err != nil {
 		return undo(err)
 	}
-	// The thread is in other namespaces afterwards, and ends.
-	if err := linux.OnThread(func() (err error) { pid, err = p.spawn(bin); return err }); err != nil {
-		return undo(err)
+	plugged := make(chan error, 1)
+	plug := func() {
+		if cfg.Connect == nil || cfg.HostNetwork {
+			plugged <- nil
+			return
+		}
+		go func() { plugged <- cfg.Connect(p.NetNS()) }()
 	}
-	p.child = pid
-	if err := p.connect(ctx); err != nil {
+	// The thread is in other namespaces afterwards, and ends.
+	pinned := false
+	err = linux.OnThread(func() (err error) {
+		pid, err = p.spawn(bin, func() { pinned = true; plug() })
+		return err
+	})
+	if err == nil {
+		p.child = pid
+		err = p.connect(ctx, true)
+	}
+	if pinned {
+		if perr := <-plugged; err == nil && perr != nil {
+			p.mu.Lock()
+			p.closed, p.child = true, 0
+			p.mu.Unlock()
+			p.conn().Close()
+			err = perr
+		}
+	}
+	if err != nil {
+		p.mu.Lock()
 		p.child = 0
+		p.mu.Unlock()
 		return undo(err)
 	}
 	if cfg.SharePID {
@@ -98,8 +125,9 @@ func (r *Runtime) StartPod(ctx context.Context, cfg PodConfig) (*Pod, error) {
 	return p, nil
 }
 
-// spawn runs on a thread of its own: what it enters, the monitor inherits.
-func (p *Pod) spawn(bin string) (int, error) {
+// spawn runs on a thread of its own: what it enters, the monitor inherits. It
+// calls pinned once the namespaces have their places.
+func (p *Pod) spawn(bin string, pinned func()) (int, error) {
 	cfg := p.cfg
 	fail := func(op string, err error) (int, error) {
 		return 0, &fault.Error{Class: fault.Unavailable, Op: op, On: "pod " + cfg.ID, Err: err}
@@ -174,6 +202,7 @@ func (p *Pod) spawn(bin string) (int, error) {
 			return fail("pin namespace on "+pin, err)
 		}
 	}
+	pinned()
 	return monitor.Start(start)
 }
 
@@ -224,15 +253,18 @@ func validID(id string) bool {
 	})
 }
 
-// connect dials the monitor and learns what it knows.
-func (p *Pod) connect(ctx context.Context) error {
+// connect dials the monitor and learns what it knows, which is nothing if it is
+// fresh.
+func (p *Pod) connect(ctx context.Context, fresh bool) error {
 	c, err := monitor.Dial(ctx, p.dir, p.pushed)
 	if err != nil {
 		return err
 	}
-	if err := p.learn(ctx, c); err != nil {
-		c.Close()
-		return err
+	if !fresh {
+		if err := p.learn(ctx, c); err != nil {
+			c.Close()
+			return err
+		}
 	}
 	p.mu.Lock()
 	p.client = c
@@ -255,7 +287,7 @@ func (r *Runtime) OpenPod(ctx context.Context, id string) (*Pod, error) {
 	if err := readJSON(filepath.Join(p.dir, podFile), &p.cfg); err != nil {
 		return nil, &fault.Error{Class: fault.NotFound, Op: "open pod", On: id, Err: err}
 	}
-	if err := p.connect(ctx); err != nil {
+	if err := p.connect(ctx, false); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -271,6 +303,9 @@ func (r *Runtime) OpenPod(ctx context.Context, id string) (*Pod, error) {
 // Pods lists the pods that have a directory, running or not.
 func (r *Runtime) Pods(ctx context.Context) ([]string, error) {
 	entries, err := os.ReadDir(r.cfg.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, &fault.Error{Class: fault.Unavailable, Op: "list pods", On: r.cfg.Dir, Err: err}
 	}

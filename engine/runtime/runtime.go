@@ -10,7 +10,6 @@ package runtime
 
 import (
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -27,7 +26,7 @@ type Config struct {
 	// Dir holds, for each pod, its monitor's socket, pinned namespaces, exit
 	// files and the configurations of its containers. It has to be on a file
 	// system that a reboot clears (/run/sampan/pods): its content describes
-	// processes.
+	// processes. It is made with the first pod.
 	Dir string
 
 	// MonitorCgroup is where monitors sit, outside every container's group:
@@ -57,13 +56,10 @@ type Runtime struct {
 	subs map[*subscriber]struct{}
 }
 
-// New checks cfg and makes its directory. It starts nothing.
+// New checks cfg. It starts nothing.
 func New(cfg Config) (*Runtime, error) {
 	if cfg.Dir == "" || !filepath.IsAbs(cfg.Dir) {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "open runtime directory", On: cfg.Dir, Fix: "give an absolute path"}
-	}
-	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
-		return nil, &fault.Error{Class: fault.Unavailable, Op: "make runtime directory", On: cfg.Dir, Err: err}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -93,9 +89,12 @@ type PodConfig struct {
 	// namespace for the pod with a reaper as process 1. With neither, each
 	// container has its own.
 	HostNetwork, HostIPC, HostUTS, HostPID, SharePID bool
-	NetNS                                            string            // path of a network namespace to join instead of a new one
-	Labels                                           map[string]string // kept, not interpreted
-	CgroupParent                                     string            // kept; where SharePID's reaper sits
+	NetNS                                            string // path of a network namespace to join instead of a new one
+	// Connect, if not nil, is called with the path of the pod's pinned network
+	// namespace while its monitor starts, which takes about as long.
+	Connect      func(netns string) error `json:"-"`
+	Labels       map[string]string        // kept, not interpreted
+	CgroupParent string                   // kept; where SharePID's reaper sits
 }
 
 // ContainerConfig is one container. Spec's namespaces of type network, ipc,
