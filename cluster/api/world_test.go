@@ -35,6 +35,7 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/rbac"
 	"sampan/cluster/request"
 	"sampan/cluster/schema"
 	"sampan/cluster/verb"
@@ -57,7 +58,7 @@ type world struct {
 }
 
 func kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), discovery.Kinds(), coordination.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), discovery.Kinds(), coordination.Kinds(), rbac.Kinds())
 }
 
 // newWorld starts a server; change may adapt its configuration.

@@ -19,10 +19,11 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/rbac"
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds()).All()
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -236,6 +237,8 @@ func TestNamesAreUpstreams(t *testing.T) {
 		"services": "services/specs svc", "serviceaccounts": "serviceaccounts sa",
 		"controllerrevisions.apps": "controllerrevisions ", "deployments.apps": "deployments deploy", "replicasets.apps": "replicasets rs",
 		"leases.coordination.k8s.io": "leases ", "endpointslices.discovery.k8s.io": "endpointslices ",
+		"roles.rbac.authorization.k8s.io": "roles ", "rolebindings.rbac.authorization.k8s.io": "rolebindings ",
+		"clusterroles.rbac.authorization.k8s.io": "clusterroles ", "clusterrolebindings.rbac.authorization.k8s.io": "clusterrolebindings ",
 	}
 	for _, k := range all() {
 		short := ""

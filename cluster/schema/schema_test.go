@@ -16,11 +16,12 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/rbac"
 	"sampan/cluster/schema"
 )
 
 func all() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds())
 }
 
 // document is what the tests read of an OpenAPI v3 document.
