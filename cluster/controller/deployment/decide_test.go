@@ -355,3 +355,55 @@ func TestExplain(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestRoundingLosesNoPod(t *testing.T) {
+	for _, c := range []struct {
+		it   string
+		have []int32 // youngest last; all of them were told of a maximum of their sum
+		size int32
+		want []int32
+	}{
+		{it: "what rounding leaves goes to the youngest of the largest", have: []int32{1, 1, 1}, size: 4, want: []int32{1, 1, 2}},
+		{it: "and to the largest", have: []int32{1, 3, 1}, size: 6, want: []int32{1, 4, 1}},
+		{it: "what is taken comes from the oldest of the largest", have: []int32{1, 1, 1}, size: 2, want: []int32{0, 1, 1}},
+		{it: "shares are kept", have: []int32{5, 10}, size: 30, want: []int32{10, 20}},
+		{it: "nobody is left at 0", have: []int32{5, 10}, size: 0, want: []int32{0, 0}},
+	} {
+		t.Run(c.it, func(t *testing.T) {
+			p := &plan{d: web(c.size), size: c.size}
+			total := int32(0)
+			for _, n := range c.have {
+				total += n
+			}
+			var all []*set
+			for i, n := range c.have {
+				rs := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint(i), CreationTimestamp: metav1.NewTime(noon.Add(time.Duration(i) * time.Hour))}}
+				all = append(all, &set{live: rs, replicas: n, annotations: map[string]string{maximumAnnotation: fmt.Sprint(total)}})
+			}
+			p.share(slices.Clone(all))
+			var got []int32
+			for _, s := range all {
+				got = append(got, s.replicas)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAConditionKeepsItsTimes(t *testing.T) {
+	const available = appsv1.DeploymentAvailable
+	first := say(nil, available, "True", "Enough", "a", noon)
+	if same := say(first, available, "True", "Enough", "b", noon.Add(time.Hour)); same[0] != first[0] {
+		t.Errorf("%+v, want it as it was", same[0])
+	}
+	c := say(first, available, "True", "Other", "b", noon.Add(time.Hour))[0]
+	if !c.LastTransitionTime.Time.Equal(noon) || !c.LastUpdateTime.Time.Equal(noon.Add(time.Hour)) {
+		t.Errorf("another reason: transition %v, update %v", c.LastTransitionTime, c.LastUpdateTime)
+	}
+	c = say(first, available, "False", "Other", "b", noon.Add(time.Hour))[0]
+	if !c.LastTransitionTime.Time.Equal(noon.Add(time.Hour)) || first[0].Status != "True" {
+		t.Errorf("another status: transition %v; the list given has %+v", c.LastTransitionTime, first[0])
+	}
+}

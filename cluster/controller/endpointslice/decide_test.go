@@ -219,3 +219,14 @@ func TestAnyPodsAreWrittenDownOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestOneEmptySliceIsEnough(t *testing.T) {
+	s := state{service: service(), node: nodes("node-1")}
+	n := 0
+	for range 3 {
+		s.slices = carryOut(s.slices, decision{create: decide(state{service: s.service, node: s.node}).create}, &n)
+	}
+	if d := decide(s); len(d.remove) != 2 || len(d.create)+len(d.update) > 0 {
+		t.Errorf("create %q, update %q, remove %q; want two removed", text(d.create), text(d.update), text(d.remove))
+	}
+}
