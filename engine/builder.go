@@ -27,9 +27,10 @@ func (b buildRunner) Run(ctx context.Context, r build.RunRequest) (code int, err
 	if err := e.live(ctx); err != nil {
 		return 0, err
 	}
-	dir, err := os.MkdirTemp(e.run(), "build-")
+	// Not with what lives in memory: it has the log.
+	dir, err := os.MkdirTemp(e.config.Run, "build-")
 	if err != nil {
-		return 0, failed("make directory in", e.run(), err)
+		return 0, failed("make directory in", e.config.Run, err)
 	}
 	defer os.RemoveAll(dir)
 	s := &sandboxRecord{Sandbox: Sandbox{ID: id, Config: SandboxConfig{Network: NetworkHost}}}

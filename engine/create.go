@@ -72,7 +72,10 @@ func (e *Engine) create(ctx context.Context, id string, s *sandboxRecord, c Cont
 	}
 	out := Container{ID: id, Sandbox: s.ID, Image: string(img.ID), Config: c, Created: time.Now(), Status: Status{State: Created}}
 	if out.Config.LogPath == "" && out.Config.LogFormat != "none" {
-		out.Config.LogPath = e.logPath(id)
+		out.Config.LogPath = e.path("containers", id, id+"-json.log")
+		if s.Volatile { // its place is in memory, which is none for a log
+			out.Config.LogPath = e.logPath(id)
+		}
 		if out.Config.LogFormat == "" {
 			out.Config.LogFormat = "json-file"
 		}

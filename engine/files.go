@@ -102,10 +102,13 @@ func (e *Engine) initLayer(s *sandboxRecord, c *Container) []Mount {
 	dir := e.place("sandboxes", s.ID)
 	ro := c.Config.ReadOnlyRootFS
 	out := make([]Mount, 0, 3)
-	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+	for _, name := range initFiles {
 		out = append(out, Mount{Type: "bind", Source: filepath.Join(dir, name), Target: "/etc/" + name, ReadOnly: ro})
 	}
 	return out
 }
+
+// initFiles are the files in /etc that the engine writes.
+var initFiles = []string{"hosts", "hostname", "resolv.conf"}
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

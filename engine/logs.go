@@ -64,5 +64,5 @@ func (e *Engine) Logs(ctx context.Context, ref string, o LogOptions, stdout, std
 	return err
 }
 
-// logPath is where the log of a container is that names no place for it.
+// logPath is where the log of a container is whose own place is below Run.
 func (e *Engine) logPath(id string) string { return e.path("logs", id+"-json.log") }

@@ -86,7 +86,7 @@ func (e *Engine) remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// removeLog removes the log of a container that keeps it where the engine said.
+// removeLog removes the log of a container that does not have it in its place.
 func (e *Engine) removeLog(c *ContainerConfig, id string) error {
 	path := e.logPath(id)
 	if c.LogPath != path {

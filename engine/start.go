@@ -154,7 +154,7 @@ func (e *Engine) prepare(ctx context.Context, s *sandboxRecord, c *Container) (r
 	}
 	cfg := runtime.ContainerConfig{ID: c.ID, Spec: spec, RootFS: rootfs, Cgroup: spec.Linux.CgroupsPath,
 		NewPID: c.Config.PID == "private", Stdin: c.Config.Stdin, StdinOnce: c.Config.StdinOnce, TTY: c.Config.TTY,
-		LogPath: c.Config.LogPath, LogFormat: c.Config.LogFormat, LogMaxSize: c.Config.LogMaxBytes, LogMaxFiles: c.Config.LogMaxFiles}
+		LogPath: c.Config.LogPath, LateLog: c.Config.LogPath == e.logPath(c.ID), LogFormat: c.Config.LogFormat, LogMaxSize: c.Config.LogMaxBytes, LogMaxFiles: c.Config.LogMaxFiles}
 	if target, ok := strings.CutPrefix(c.Config.PID, "container:"); ok {
 		cfg.TargetPID = target
 	}
@@ -218,7 +218,11 @@ func (e *Engine) mountRoot(ctx context.Context, id, rootfs string, volatile bool
 	if err := os.MkdirAll(rootfs, 0o711); err != nil {
 		return failed("make mount point", rootfs, err)
 	}
-	return e.Snapshots.Mount(ctx, id, rootfs, snapshot.MountOptions{Volatile: volatile})
+	base, err := e.skeleton()
+	if err != nil {
+		return err
+	}
+	return e.Snapshots.Mount(ctx, id, rootfs, snapshot.MountOptions{Volatile: volatile, Base: base})
 }
 
 // mounted says whether something is mounted at dir, by its device number being

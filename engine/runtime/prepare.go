@@ -77,7 +77,7 @@ func (r *Runtime) Prepare(ctx context.Context, pod PodConfig, in ContainerConfig
 		c.req.Start.LogMaxFiles = uint32(max(cfg.LogMaxFiles, 1)) + 1 // the monitor counts the current one
 	}
 	for flag, on := range map[uint16]bool{wire.Stdin: cfg.Stdin, wire.StdinOnce: cfg.StdinOnce, wire.TTY: cfg.Spec.Process != nil && cfg.Spec.Process.Terminal,
-		wire.PIDNamespace: joinsPID(pod, cfg)} {
+		wire.PIDNamespace: joinsPID(pod, cfg), wire.LateLog: cfg.LateLog} {
 		if on {
 			c.req.Start.Flags |= flag
 		}

@@ -113,6 +113,7 @@ type ContainerConfig struct {
 
 	Stdin, StdinOnce, TTY bool
 	LogPath               string // empty keeps no log
+	LateLog               bool   // the log's file is made with the first thing written
 	LogFormat             string // "cri" (default) or "json-file"
 	LogMaxSize            int64  // bytes before rotation; 0 never
 	LogMaxFiles           int    // rotated files kept beside the current one; 0 means 1 with LogMaxSize

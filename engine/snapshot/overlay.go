@@ -133,6 +133,13 @@ func (o *Overlay) mount(id string, below []string, target string, opt MountOptio
 		}
 		ov.Lower = append(ov.Lower, fd)
 	}
+	if opt.Base != "" && len(below) < maxLower {
+		fd, err := folder(opt.Base)
+		if err != nil {
+			return err
+		}
+		ov.Lower = append(ov.Lower, fd)
+	}
 	if ov.Upper, err = folder(dir + "/upper"); err != nil {
 		return err
 	}

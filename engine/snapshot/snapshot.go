@@ -94,6 +94,10 @@ type MountOptions struct {
 	// was written is not to be relied on after a loss of power (kernel.org,
 	// overlayfs.rst, "Volatile mount"): for pods, build steps, and run --rm.
 	Volatile bool
+	// Base is a directory that shows below all layers, for mount points and such.
+	// It is no part of the snapshot: Changes, Diff and Commit do not know it. A
+	// driver that cannot show one, or has no room for it, leaves it out.
+	Base string
 }
 
 // Usage is what something takes on disk.

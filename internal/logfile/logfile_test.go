@@ -2,10 +2,12 @@ package logfile
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -185,4 +187,47 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q became %q", e.Line, again.Line)
 		}
 	})
+}
+
+func TestALateLogIsMadeWithItsFirstEntry(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	for _, text := range []string{"", "a\n"} {
+		w := open(t, Config{Path: path, Late: true})
+		if text != "" {
+			write(t, w, Stdout, text)
+		}
+		if err := w.Close(noon); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); (err == nil) != (text != "") {
+			t.Errorf("after %q: %v", text, err)
+		}
+	}
+	if got := read(t, path, Options{Tail: -1}); got != "out:a\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestOtherFilesOfTheDirectoryWakeNobody(t *testing.T) {
+	event := func(mask uint32, name string) []byte {
+		b := make([]byte, 32)
+		binary.NativeEndian.PutUint32(b[4:], mask)
+		binary.NativeEndian.PutUint32(b[12:], 16)
+		copy(b[16:], name)
+		return b
+	}
+	for _, c := range []struct {
+		it     string
+		events []byte
+		want   bool
+	}{
+		{"another file", event(syscall.IN_MODIFY, "log.1"), false},
+		{"the log", event(syscall.IN_MODIFY, "log"), true},
+		{"the log after another file", append(event(syscall.IN_CREATE, "x"), event(syscall.IN_MOVED_TO, "log")...), true},
+		{"events that were lost", event(syscall.IN_Q_OVERFLOW, ""), true},
+	} {
+		if got := about(c.events, "log"); got != c.want {
+			t.Errorf("%s: got %v", c.it, got)
+		}
+	}
 }

@@ -1,7 +1,9 @@
 package logfile
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -14,6 +16,7 @@ var errDone = errors.New("the writer is done")
 // watch on the directory sees writes to the file, and its replacement.
 type watcher struct {
 	f      *os.File
+	name   string // of the log; what happens to others in the directory wakes nobody
 	events chan error
 	done   chan struct{}
 }
@@ -31,7 +34,7 @@ func watch(path string) (*watcher, error) {
 		syscall.Close(fd)
 		return nil, &os.PathError{Op: "follow log", Path: path, Err: err}
 	}
-	w := &watcher{f: os.NewFile(uintptr(fd), "inotify"), events: make(chan error, 1), done: make(chan struct{})}
+	w := &watcher{f: os.NewFile(uintptr(fd), "inotify"), name: filepath.Base(path), events: make(chan error, 1), done: make(chan struct{})}
 	w.events <- nil // what was written before the watch is to be read
 	go w.run()
 	return w, nil
@@ -42,7 +45,10 @@ func (w *watcher) run() {
 	defer close(w.done)
 	buf := make([]byte, 4096)
 	for {
-		_, err := w.f.Read(buf)
+		n, err := w.f.Read(buf)
+		if err == nil && !about(buf[:n], w.name) {
+			continue
+		}
 		select {
 		case w.events <- err:
 		default:
@@ -51,6 +57,24 @@ func (w *watcher) run() {
 			return
 		}
 	}
+}
+
+// about says whether one of the events, as inotify(7) writes them, is about the
+// file of that name or may be: the kernel has lost some.
+func about(events []byte, name string) bool {
+	const head = 16 // wd, mask, cookie, length of the name with its zeros
+	for len(events) >= head {
+		mask := binary.NativeEndian.Uint32(events[4:])
+		end := head + int(binary.NativeEndian.Uint32(events[12:]))
+		if end > len(events) {
+			return true
+		}
+		if mask&syscall.IN_Q_OVERFLOW != 0 || string(bytes.TrimRight(events[head:end], "\x00")) == name {
+			return true
+		}
+		events = events[end:]
+	}
+	return false
 }
 
 // wait returns when something happened, with errDone if done was closed.

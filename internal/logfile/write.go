@@ -54,6 +54,7 @@ type Config struct {
 	Format   Format // default CRI
 	MaxSize  int64  // bytes after which the file is rotated; 0: never
 	MaxFiles int    // files kept, the current one included; default 2 if MaxSize is set
+	Late     bool   // the file is made with the first entry, and not if there is none
 }
 
 // Writer appends entries to one log. It is not safe for concurrent use.
@@ -77,6 +78,9 @@ func Open(c Config) (*Writer, error) {
 		c.MaxFiles = 2
 	}
 	w := &Writer{config: c, fd: -1}
+	if c.Late {
+		return w, nil
+	}
 	return w, w.Reopen()
 }
 
@@ -135,6 +139,9 @@ func (w *Writer) Close(now time.Time) error {
 		}
 	}
 	err := w.flush()
+	if w.fd < 0 {
+		return err
+	}
 	return errors.Join(err, syscall.Close(w.fd))
 }
 
@@ -155,6 +162,11 @@ func lineEnd(p []byte, room int) (end int, whole bool) {
 func (w *Writer) flush() error {
 	if len(w.out) == 0 {
 		return nil
+	}
+	if w.fd < 0 {
+		if err := w.Reopen(); err != nil {
+			return err
+		}
 	}
 	if w.config.MaxSize > 0 && w.size > 0 && w.size+int64(len(w.out)) > w.config.MaxSize {
 		// A log that cannot be rotated is better than one that ends.

@@ -117,7 +117,7 @@ func (m *monitor) start(req *wire.Request, fds []int, reply *wire.Reply) {
 		ours = append(ours, pair[0], pair[1])
 	}
 	if s.LogPath != "" {
-		log, err := logfile.Open(logfile.Config{Path: s.LogPath, Format: logfile.Format(s.LogFormat), MaxSize: s.LogMaxSize, MaxFiles: int(s.LogMaxFiles)})
+		log, err := logfile.Open(logfile.Config{Path: s.LogPath, Format: logfile.Format(s.LogFormat), MaxSize: s.LogMaxSize, MaxFiles: int(s.LogMaxFiles), Late: s.Flags&wire.LateLog != 0})
 		if err != nil {
 			refuse("open log "+s.LogPath, err)
 			return

@@ -95,6 +95,7 @@ const (
 	StdinOnce                       // and close it after the first
 	TTY                             // the program sends a terminal's master through descriptor TerminalFD
 	Forget                          // an exec: no exit file, no record after its end
+	LateLog                         // make the log's file with its first entry; an older monitor makes it at once
 )
 
 // Indexes that FD arguments of a program may use.
