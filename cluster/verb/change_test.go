@@ -264,3 +264,23 @@ func TestFieldsKeepTheirOwnersAcrossVersions(t *testing.T) {
 	_, _, err = s.apply("events/e", "third", `{apiVersion: v1, kind: Event, metadata: {name: e}, involvedObject: {kind: Pod, name: p}, message: other}`, false)
 	s.status(err, 409, "Apply failed with 2 conflicts: conflicts with \"newer\" using events.k8s.io/v1:\n- .note\n- .regarding")
 }
+
+// The same object is right in one version and wrong in the stricter other.
+func TestAVersionMayAskForMore(t *testing.T) {
+	s := serve(t)
+	newer := s.ask("create", "events")
+	newer.GVK = eventsv1.SchemeGroupVersion.WithKind("Event")
+	_, err := s.api.Create(t.Context(), newer, asJSON(`{"metadata":{"name":"e"},"type":"Normal","deprecatedCount":2,"regarding":{"namespace":"default"}}`))
+	s.status(err, 422, `Event.events.k8s.io "e" is invalid: [eventTime: Required value, count: Invalid value: "": needs to be unset]`)
+	older, err := s.create("events", `{"metadata":{"name":"e"},"type":"Normal","count":2,"involvedObject":{"namespace":"default"}}`)
+	if err != nil {
+		t.Fatalf("core/v1 asks for less: %v", err)
+	}
+	newer = s.ask("update", "events/e")
+	newer.GVK = eventsv1.SchemeGroupVersion.WithKind("Event")
+	_, _, err = s.api.Update(t.Context(), newer, asJSON(`{"metadata":{"name":"e"},"type":"Normal","note":"n","deprecatedCount":2,"regarding":{"namespace":"default"}}`))
+	s.status(err, 422, `Event.events.k8s.io "e" is invalid: message: Invalid value: "n": field is immutable`)
+	if _, err = s.update("events/e", `{"metadata":{"name":"e"},"type":"Normal","message":"n","count":2,"involvedObject":{"namespace":"default"}}`); err != nil {
+		t.Errorf("%s may change: %v", older.GetName(), err)
+	}
+}

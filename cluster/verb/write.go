@@ -177,7 +177,7 @@ func (a *API) settle(ctx context.Context, r request.Request, c change, attempt *
 			return err
 		}
 		counted(k, next, old)
-		errs = append(validChange(next, old, r), k.Validate(next, old)...)
+		errs = append(validChange(next, old, r), k.ValidateAs(r.GVK, next, old)...)
 		advise(r, next, old)
 	}
 	if len(errs) > 0 {
