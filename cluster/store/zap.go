@@ -9,12 +9,19 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// zapTo returns a logger for etcd that writes warnings and errors to log.
+// zapTo returns a logger for etcd that writes warnings and errors to log, and
+// at debug those of a new directory: etcd warns that it has no schema version
+// yet, then that it cannot change it, and then writes it.
 func zapTo(log *slog.Logger) *zap.Logger { return zap.New(slogCore{log: log}) }
 
 // onePort begins a warning about how clients are served, which is also given
 // when nothing listens.
 const onePort = "Running http and grpc server on single port"
+
+// ofNew are what etcd says of every new directory.
+func ofNew(message string) bool {
+	return message == "Failed to detect schema version" || message == "failed to update storage version"
+}
 
 // slogCore is a zapcore.Core on slog.
 type slogCore struct{ log *slog.Logger }
@@ -35,7 +42,11 @@ func (c slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 }
 
 func (c slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.log.Log(context.Background(), level(e.Level), "etcd: "+e.Message, args(fields)...)
+	at := level(e.Level)
+	if ofNew(e.Message) {
+		at = slog.LevelDebug
+	}
+	c.log.Log(context.Background(), at, "etcd: "+e.Message, args(fields)...)
 	return nil
 }
 
