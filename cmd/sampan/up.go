@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 
 	"sampan/bootstrap"
 	"sampan/internal/fault"
@@ -53,6 +54,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			}
 			cfg.State, cfg.Run, cfg.Version, cfg.Self = g.State, g.Run, version, executable()
 			cfg.Log = slog.New(slog.NewTextHandler(g.err, &slog.HandlerOptions{Level: level}))
+			klog.SetSlogLogger(slog.New(debugOnly{cfg.Log.Handler()}))
 			tell := notifier()
 			cfg.Ready = func(r bootstrap.Ready) {
 				tell(notice{Ready: &r})
