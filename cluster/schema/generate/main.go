@@ -52,7 +52,7 @@ func run(out string) error {
 	if err := os.WriteFile(header, nil, 0o644); err != nil {
 		return err
 	}
-	args := []string{"run", "k8s.io/kube-openapi/cmd/openapi-gen",
+	args := []string{"tool", "openapi-gen",
 		"--output-dir", dir, "--output-pkg", "definitions", "--output-file", "definitions_gen.go",
 		"--go-header-file", header, "--report-filename", filepath.Join(dir, "violations.txt"),
 		"--output-model-name-file", "zz_generated.model_name.go"}
