@@ -10,7 +10,7 @@ KUBECTL := $(SAMPAN) kubectl
 build: export CGO_ENABLED := 0
 hello: export CGO_ENABLED := 0
 
-.PHONY: help build hello up down reset test race fuzz bench lint tools
+.PHONY: help build hello up down reset test race fuzz bench conformance lint tools
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -64,6 +64,10 @@ fuzz: ## fuzz every parser of foreign bytes for a short while each
 
 bench: build ## print the figures of the platform on this machine (as root)
 	$(GO) run ./test/bench -sampan $(SAMPAN)
+
+conformance: ## run upstream's conformance suite (as root): FOCUS='…' SIG=node PROCS=2 LAST_FAILED=1 SPECS=FILE UPDATE=1
+	@cd test/conformance && $(GO) run . -focus '$(FOCUS)' -sig '$(SIG)' -procs '$(or $(PROCS),2)' -specs '$(abspath $(SPECS))' \
+	$(if $(LAST_FAILED),-last-failed) $(if $(UPDATE),-update)
 
 lint: ## what machines can see of the house rules
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

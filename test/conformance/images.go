@@ -46,6 +46,8 @@ func (c *cache) images() (string, error) {
 			func() error {
 				return c.debian(filepath.Join(work, "debian"), "libc-bin", "curl", "netcat-openbsd", "bind9-dnsutils", "iproute2", "libc6")
 			},
+			// The script of Debian's package would make this link.
+			func() error { return os.Symlink("nc.openbsd", filepath.Join(work, "debian/bin/nc")) },
 			func() error { return c.debian(filepath.Join(work, "nginx"), "nginx-light") },
 			func() error { return agnhostFiles(filepath.Join(work, "agnhost"), sources) },
 			func() error {
