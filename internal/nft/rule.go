@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -110,13 +111,34 @@ func In(set string, fields ...Field) Step {
 	return Step{text + " @" + set, append(all, &expr.Lookup{SourceRegister: keyReg, SetName: set})}
 }
 
+// Pick takes the address and port that the map (of IPv4 and Port) has for the
+// key; where it has none, the next rule follows. Remember and Send work on
+// what was picked.
+func Pick(m string, fields ...Field) Step {
+	text, all := key(fields)
+	return Step{text + " map @" + m, append(all,
+		&expr.Lookup{SourceRegister: keyReg, DestRegister: dataReg, IsDestRegSet: true, SetName: m})}
+}
+
+// Send sends the connection to the address and port picked.
+func Send() Step {
+	return Step{"dnat to it", []expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: 2,
+		RegAddrMin: dataReg, RegProtoMin: dataReg + 1, Specified: true}}}
+}
+
+// Remember puts the address and port picked into the map, which Learns, for a
+// time; again when it has it.
+func Remember(m string, d time.Duration, fields ...Field) Step {
+	text, all := key(fields)
+	return Step{"update @" + m + " { " + text + " timeout " + d.String() + " : it }", append(all,
+		&expr.Dynset{SrcRegKey: keyReg, SrcRegData: dataReg, SetName: m, Operation: 1 /* NFT_DYNSET_OP_UPDATE */, Timeout: d})}
+}
+
 // DNAT sends the connection to the address and port that the map (of IPv4 and
 // Port) has for the key.
 func DNAT(m string, fields ...Field) Step {
-	text, all := key(fields)
-	return Step{"dnat to " + text + " map @" + m, append(all,
-		&expr.Lookup{SourceRegister: keyReg, DestRegister: dataReg, IsDestRegSet: true, SetName: m},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: 2, RegAddrMin: dataReg, RegProtoMin: dataReg + 1, Specified: true})}
+	pick, send := Pick(m, fields...), Send()
+	return Step{"dnat to " + pick.text, append(pick.exprs, send.exprs...)}
 }
 
 // To holds for packets to p.

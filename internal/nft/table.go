@@ -33,6 +33,10 @@ type Map struct {
 	Key   []Type
 	Value []Type // empty: a set
 	Jump  bool   // the value is a chain to go to
+
+	// Learns is true for a map that rules add to (see Remember), up to so many
+	// elements. Each has a time after which it is forgotten.
+	Learns int
 }
 
 // Type is the type of a field of a key or value.
@@ -90,6 +94,7 @@ var points = [...]*lib.ChainHook{
 // Change adds to, or takes from, one map. What is deleted goes first.
 type Change struct {
 	Map    string
+	Empty  bool // all elements go first, also those that rules added
 	Delete []Element
 	Add    []Element
 }
@@ -147,6 +152,9 @@ func Update(t Table, chains []Chain, changes []Change) error {
 			return &fault.Error{Op: "change nftables map", On: ch.Map, Err: fmt.Errorf("table %s does not declare it", t.Name)}
 		}
 		set := t.set(table, m)
+		if ch.Empty {
+			c.FlushSet(set)
+		}
 		for part := range chunks(ch.Delete) {
 			if err := c.SetDeleteElements(set, kernel(part)); err != nil {
 				return failed("take from map "+ch.Map+" in", t.Name, err)
@@ -231,6 +239,9 @@ func (t Table) set(table *lib.Table, m Map) *lib.Set {
 		s.IsMap, s.DataType = true, lib.TypeVerdict
 	case len(m.Value) > 0:
 		s.IsMap, s.DataType = true, join(m.Value)
+	}
+	if m.Learns > 0 {
+		s.Dynamic, s.HasTimeout, s.Size = true, true, uint32(m.Learns)
 	}
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -18,13 +19,8 @@ import (
 type Rules struct {
 	Elements map[string][]nft.Element // by map
 	Chains   []Chain
+	sticky   time.Duration
 	flows    []flow // UDP only: what a connection may be bound to
-}
-
-// Chain names a chain by what it does and how many endpoints it chooses from.
-type Chain struct {
-	Kind string
-	N    int
 }
 
 // flow is a UDP address of the service and an endpoint behind it.
@@ -45,6 +41,12 @@ func Compile(svc *corev1.Service, slices []*discoveryv1.EndpointSlice, node stri
 	r := Rules{Elements: map[string][]nft.Element{}}
 	if svc.Spec.Type == corev1.ServiceTypeExternalName || svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return r
+	}
+	if svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		r.sticky = time.Duration(corev1.DefaultClientIPServiceAffinitySeconds) * time.Second
+		if c := svc.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
+			r.sticky = time.Duration(*c.ClientIP.TimeoutSeconds) * time.Second
+		}
 	}
 	addresses := addressesOf(svc)
 	for _, port := range svc.Spec.Ports {
@@ -138,10 +140,11 @@ func (r *Rules) add(m string, e nft.Element) {
 }
 
 func (r *Rules) chain(kind string, n int) string {
-	if c := (Chain{kind, n}); !slices.Contains(r.Chains, c) {
+	c := Chain{kind, n, r.sticky}
+	if !slices.Contains(r.Chains, c) {
 		r.Chains = append(r.Chains, c)
 	}
-	return chainName(kind, n)
+	return c.Name()
 }
 
 // backends are the endpoints that serve a port: the ready ones, or if there

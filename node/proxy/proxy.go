@@ -181,7 +181,7 @@ func (p *Proxy) replace(ctx context.Context) error {
 		for _, c := range r.Chains {
 			if !p.chains[c] {
 				p.chains[c] = true
-				t.Chains = append(t.Chains, chain(c.Kind, c.N))
+				t.Chains = append(t.Chains, c.rules())
 			}
 		}
 	}
@@ -207,6 +207,11 @@ func (p *Proxy) update(ctx context.Context) error {
 		old := p.applied[name]
 		for _, m := range []string{services, nodePorts, endpoints, dead, hairpin} {
 			gone, come := differ(old.Elements[m], r.Elements[m])
+			if m == endpoints && len(gone) > 0 && old.sticky > 0 {
+				// A client may be bound to what has gone. Which one is not
+				// known here: all clients choose anew.
+				change(affinity).Empty = true
+			}
 			if len(gone) > 0 {
 				change(m).Delete = append(change(m).Delete, p.release(name, m, gone)...)
 			}
@@ -217,7 +222,7 @@ func (p *Proxy) update(ctx context.Context) error {
 		for _, c := range r.Chains {
 			if !p.chains[c] {
 				p.chains[c] = true
-				chains = append(chains, chain(c.Kind, c.N))
+				chains = append(chains, c.rules())
 			}
 		}
 		for _, f := range old.flows {
@@ -234,7 +239,7 @@ func (p *Proxy) update(ctx context.Context) error {
 	}
 	var list []nft.Change
 	for _, c := range changes {
-		if len(c.Add)+len(c.Delete) > 0 {
+		if len(c.Add)+len(c.Delete) > 0 || c.Empty {
 			list = append(list, *c)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"sampan/internal/nft"
 )
@@ -16,6 +17,7 @@ const (
 	nodePorts = "nodeports" // protocol, port → chain "node-N" or "local-N"
 	endpoints = "endpoints" // address, protocol, port, number below N → endpoint's address and port; node ports have address 0.0.0.0
 	dead      = "dead"      // protocol, port: node ports without an endpoint
+	affinity  = "affinity"  // client, address, protocol, port → the endpoint that the client had; kept by the kernel
 	hairpin   = "hairpin"   // address, address: an endpoint that reaches itself through its service
 )
 
@@ -37,6 +39,7 @@ func table(name string, serviceRange netip.Prefix) nft.Table {
 			{Name: nodePorts, Key: []nft.Type{nft.Proto, nft.Port}, Jump: true},
 			{Name: endpoints, Key: []nft.Type{nft.IPv4, nft.Proto, nft.Port, nft.Number}, Value: []nft.Type{nft.IPv4, nft.Port}},
 			{Name: dead, Key: []nft.Type{nft.Proto, nft.Port}},
+			{Name: affinity, Key: []nft.Type{nft.IPv4, nft.IPv4, nft.Proto, nft.Port}, Value: []nft.Type{nft.IPv4, nft.Port}, Learns: 1 << 18},
 			{Name: hairpin, Key: []nft.Type{nft.IPv4, nft.IPv4}},
 		},
 		Chains: []nft.Chain{
@@ -65,23 +68,40 @@ func table(name string, serviceRange netip.Prefix) nft.Table {
 
 var loopback = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
 
-// chain is a chain that chooses one of n endpoints: "pick-3" for an address of
-// the service, "node-3" for a node port, "local-3" for a node port whose
-// clients keep their address.
-func chain(kind string, n int) nft.Chain {
-	proto, port, number := nft.Protocol(), nft.DstPort(), nft.Random(uint32(n))
-	c := nft.Chain{Name: chainName(kind, n)}
-	switch kind {
-	case "pick":
-		c.Rules = []nft.Rule{{nft.DNAT(endpoints, nft.DstAddr(), proto, port, number)}}
-	case "node":
-		c.Rules = []nft.Rule{{nft.Mark(masqueradeMark)}, {nft.DNAT(endpoints, nft.Const(anyAddress), proto, port, number)}}
-	case "local":
-		c.Rules = []nft.Rule{{nft.DNAT(endpoints, nft.Const(anyAddress), proto, port, number)}}
-	}
-	return c
+// Chain names a chain that chooses one of N endpoints.
+type Chain struct {
+	Kind   string        // "pick" for an address of the service, "node" for a node port, "local" for one whose clients keep their address
+	N      int           // endpoints
+	Sticky time.Duration // a client gets the same endpoint again within this time; 0: any
 }
 
-func chainName(kind string, n int) string { return fmt.Sprintf("%s-%d", kind, n) }
+// Name is "pick-3", or with affinity "pick-3-10800s".
+func (c Chain) Name() string {
+	if c.Sticky == 0 {
+		return fmt.Sprintf("%s-%d", c.Kind, c.N)
+	}
+	return fmt.Sprintf("%s-%d-%.0fs", c.Kind, c.N, c.Sticky.Seconds())
+}
+
+func (c Chain) rules() nft.Chain {
+	proto, port, number := nft.Protocol(), nft.DstPort(), nft.Random(uint32(c.N))
+	to := nft.DstAddr()
+	if c.Kind != "pick" {
+		to = nft.Const(anyAddress)
+	}
+	chain := nft.Chain{Name: c.Name()}
+	if c.Kind == "node" {
+		chain.Rules = append(chain.Rules, nft.Rule{nft.Mark(masqueradeMark)})
+	}
+	if c.Sticky == 0 {
+		chain.Rules = append(chain.Rules, nft.Rule{nft.DNAT(endpoints, to, proto, port, number)})
+		return chain
+	}
+	remember := nft.Remember(affinity, c.Sticky, nft.SrcAddr(), to, proto, port)
+	chain.Rules = append(chain.Rules,
+		nft.Rule{nft.Pick(affinity, nft.SrcAddr(), to, proto, port), remember, nft.Send()},
+		nft.Rule{nft.Pick(endpoints, to, proto, port, number), remember, nft.Send()})
+	return chain
+}
 
 var anyAddress = netip.IPv4Unspecified()

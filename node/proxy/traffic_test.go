@@ -290,6 +290,40 @@ func TestServicesGoOnWhileTheProxyIsAway(t *testing.T) {
 	again()
 }
 
+func TestAClientKeepsItsEndpoint(t *testing.T) {
+	m := newMachine(t)
+	m.start(t.Context())
+	var eps []string
+	for _, name := range []string{"a", "b", "c", "d"} {
+		ip, _ := m.pod(name)
+		eps = append(eps, ip+" here ready")
+	}
+	_, client := m.pod("client")
+	m.client.Put(web(nodePort(30080), func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }))
+	m.client.Put(slice(eps...))
+	for _, to := range []string{"10.96.0.7:80", m.net.NodeIP().String() + ":30080"} {
+		m.eventually(client, to, "")
+		first, _ := m.ask(client, to)
+		first, _, _ = strings.Cut(first, " ")
+		for range 12 {
+			if got, err := m.ask(client, to); err != nil || !strings.HasPrefix(got, first+" ") {
+				t.Fatalf("%s: %q, %v; before it was %q", to, got, err, first)
+			}
+		}
+	}
+	first, _ := m.ask(client, "10.96.0.7:80")
+	first, _, _ = strings.Cut(first, " ")
+	gone := int(first[0] - 'a')
+	m.client.Put(slice(append(append([]string{}, eps[:gone]...), eps[gone+1:]...)...))
+	for range 200 { // until the kernel knows; then never again
+		if got, err := m.ask(client, "10.96.0.7:80"); err == nil && !strings.HasPrefix(got, first) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("still answered by %s, which is gone", first)
+}
+
 func (m *machine) addressOf(ns string) (ip string) {
 	within(m.T, ns, func() {
 		addrs, _ := net.InterfaceAddrs()
@@ -305,7 +339,7 @@ func (m *machine) addressOf(ns string) (ip string) {
 func BenchmarkProgram5000Services(b *testing.B) {
 	tbl := table("sampan-bench", serviceRange)
 	for _, n := range []int{1, 2, 3} {
-		tbl.Chains = append(tbl.Chains, chain("pick", n))
+		tbl.Chains = append(tbl.Chains, Chain{Kind: "pick", N: n}.rules())
 	}
 	elements := map[string][]nft.Element{}
 	for i := range 5000 {

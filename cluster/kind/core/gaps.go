@@ -11,8 +11,6 @@ var podGaps = kind.Paths("spec.", podspec.Gaps)
 // ServiceGaps are the fields of a Service that nothing acts on yet.
 var ServiceGaps = []kind.Gap{
 	{Path: "spec.type=LoadBalancer", Why: "nothing gives out external addresses; the node ports work"},
-	{Path: "spec.sessionAffinity!=None", Why: "each connection may go to another pod"},
-	{Path: "spec.sessionAffinityConfig", Why: "each connection may go to another pod"},
 	{Path: "spec.loadBalancerIP", Why: "nothing gives out external addresses"},
 	{Path: "spec.loadBalancerClass", Why: "nothing gives out external addresses"},
 	{Path: "spec.loadBalancerSourceRanges", Why: "nothing gives out external addresses"},
