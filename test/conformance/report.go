@@ -20,7 +20,9 @@ type spec struct {
 	took                      time.Duration
 }
 
-func (s spec) failed() bool { return s.state != "passed" && s.state != "skipped" && s.state != "pending" }
+func (s spec) failed() bool {
+	return s.state != "passed" && s.state != "skipped" && s.state != "pending"
+}
 
 // readReport reads what ginkgo wrote: the specs that ran, and failures around them.
 func readReport(dir string) ([]spec, error) {
