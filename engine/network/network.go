@@ -17,10 +17,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"sampan/internal/fault"
+	"sampan/internal/ipam"
 	"sampan/internal/netlink"
 )
 
@@ -40,6 +40,7 @@ type Config struct {
 // also by several processes.
 type Network struct {
 	config Config
+	pool   ipam.Pool
 }
 
 // Request names a container and its network namespace.
@@ -77,7 +78,7 @@ func New(c Config) (*Network, error) {
 	if c.Table == "" {
 		c.Table = fmt.Sprintf("sampan-%x-containers", sha256.Sum256([]byte(c.Dir)))[:26]
 	}
-	return &Network{config: c}, nil
+	return &Network{config: c, pool: ipam.Pool{Dir: c.Dir, Range: c.Subnet}}, nil
 }
 
 // Attach gives the namespace of a container an interface eth0 and an address.
@@ -148,7 +149,7 @@ func (n *Network) near(ctx context.Context, host *netlink.Handle, index int, id 
 		return err
 	}
 	for {
-		ip, err := n.take(ctx, id)
+		ip, err := n.pool.Take(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -160,7 +161,7 @@ func (n *Network) near(ctx context.Context, host *netlink.Handle, index int, id 
 		if fault.ClassOf(err) != fault.Exists {
 			return err
 		}
-		if err := n.pass(ip); err != nil {
+		if err := n.pool.Pass(ip); err != nil {
 			return err
 		}
 	}
@@ -213,32 +214,22 @@ func (n *Network) Detach(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	if err := n.unpublishLocked(id); err != nil {
-		return err
-	}
-	held, err := n.held()
+	err = n.unpublishLocked(id)
+	unlock()
 	if err != nil {
 		return err
 	}
-	for ip, owner := range held {
-		if owner == id {
-			if err := os.Remove(filepath.Join(n.config.Dir, ip)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return &fault.Error{Op: "release address", On: ip, Err: err}
-			}
-		}
-	}
-	return nil
+	return n.pool.Release(ctx, id)
 }
 
 // Collect gives back the addresses of containers that are no more.
 func (n *Network) Collect(ctx context.Context, alive func(id string) bool) error {
-	held, err := n.held()
+	held, err := n.pool.Owned()
 	if err != nil {
 		return err
 	}
 	for ip, owner := range held {
-		if !strings.HasPrefix(owner, foreign) && !alive(owner) {
+		if !alive(owner) {
 			if err := n.Detach(ctx, owner); err != nil {
 				return fmt.Errorf("address %s: %w", ip, err)
 			}
@@ -249,7 +240,7 @@ func (n *Network) Collect(ctx context.Context, alive func(id string) bool) error
 
 // Reset removes the links that are still there, and what is on disk.
 func (n *Network) Reset(ctx context.Context) error {
-	held, err := n.held()
+	held, err := n.pool.Owned()
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"sampan/internal/fault"
+	"sampan/internal/linux"
 	"sampan/internal/netlink"
 	"sampan/internal/nft"
 )
@@ -207,7 +208,7 @@ func (n *Network) publications() (map[string]publication, error) {
 
 // uplink is what is remembered of the way out of the machine.
 type uplink struct {
-	NetNS   string // inode of the network namespace: another one starts anew
+	NetNS   uint64 // cookie of the network namespace: another one starts anew
 	Link    string
 	Forward string // the link's setting before
 }
@@ -217,7 +218,7 @@ type uplink struct {
 // Only that link's setting changes. On a machine without a default route there
 // is nothing to do.
 func (n *Network) openOutside(ctx context.Context, host *netlink.Handle) error {
-	ns, err := os.Readlink("/proc/thread-self/ns/net")
+	ns, err := linux.NetNSCookie()
 	if err != nil {
 		return &fault.Error{Op: "read network namespace", Err: err}
 	}
@@ -279,7 +280,7 @@ func (n *Network) closeOutside() error {
 	b, err := os.ReadFile(filepath.Join(n.config.Dir, "uplink"))
 	if err == nil {
 		var u uplink
-		ns, _ := os.Readlink("/proc/thread-self/ns/net")
+		ns, _ := linux.NetNSCookie()
 		if json.Unmarshal(b, &u) == nil && u.NetNS == ns && u.Forward == "0" {
 			if err := netlink.SetSysctl("ipv4/conf/"+u.Link+"/forwarding", u.Forward); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err

@@ -25,3 +25,16 @@ func TestTheClassSurvivesWrapping(t *testing.T) {
 		t.Errorf("ClassOf = %v, want unavailable", got)
 	}
 }
+
+func TestTheClassSurvivesJoining(t *testing.T) {
+	missing := &fault.Error{Class: fault.NotFound, Op: "find container"}
+	for _, err := range []error{
+		errors.Join(errors.New("disk full"), missing),
+		fmt.Errorf("reset: %w", errors.Join(missing, &fault.Error{Class: fault.Conflict, Op: "remove"})),
+		errors.Join(&fault.Error{Op: "remove directory"}, errors.Join(missing)),
+	} {
+		if got := fault.ClassOf(err); got != fault.NotFound {
+			t.Errorf("ClassOf(%v) = %v, want not found", err, got)
+		}
+	}
+}

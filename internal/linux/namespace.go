@@ -43,3 +43,17 @@ func LoopbackUp() error {
 	req.SetUint16(req.Uint16() | unix.IFF_UP)
 	return callError("ioctl SIOCSIFFLAGS", "lo", unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req))
 }
+
+// NetNSCookie is a number of the calling thread's network namespace that no
+// other has until the next boot (SO_NETNS_COOKIE, Linux 5.14). It is not read
+// from /proc/thread-self, because what a thread has looked up there holds up
+// whoever waits for the process, by milliseconds.
+func NetNSCookie() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, callError("socket", "AF_INET", err)
+	}
+	defer unix.Close(fd)
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return cookie, callError("getsockopt", "SO_NETNS_COOKIE", err)
+}

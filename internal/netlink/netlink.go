@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"sampan/internal/fault"
+	"sampan/internal/linux"
 )
 
 // Handle talks to the kernel about one network namespace. It is safe for
@@ -40,7 +41,18 @@ func OpenAt(path string) (*Handle, error) {
 		return nil, failed("open network namespace", path, err)
 	}
 	defer ns.Close()
-	h, err := lib.NewHandleAt(ns, syscall.NETLINK_ROUTE)
+	// On a thread that ends, instead of the library's way there and back: to
+	// come back that looks itself up in /proc/thread-self, and whoever waits for
+	// the process is then held up by milliseconds.
+	var h *lib.Handle
+	err = linux.OnThread(func() error {
+		if err := linux.Setns(int(ns), linux.NewNet); err != nil {
+			return err
+		}
+		var err error
+		h, err = lib.NewHandle(syscall.NETLINK_ROUTE)
+		return err
+	})
 	if err != nil {
 		return nil, failed("open netlink socket in", path, err)
 	}
