@@ -13,6 +13,9 @@ import (
 // pod that the scheduler placed fits; one with spec.nodeName set by hand may
 // not. Reasons and messages are upstream's.
 func Admit(pod *corev1.Pod, node *corev1.Node, others []*corev1.Pod) *Verdict {
+	if v := sysctlForbidden(pod); v != nil {
+		return v
+	}
 	if pod.Spec.OS != nil && pod.Spec.OS.Name != corev1.Linux {
 		return &Verdict{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"}
 	}

@@ -59,6 +59,9 @@ func statusOf(in *Input) corev1.PodStatus {
 			list[i] = corev1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
 		}
 		s.EphemeralContainerStatuses = containerStatuses(in, list, pod.Status.EphemeralContainerStatuses, false)
+		for i := range s.EphemeralContainerStatuses { // no probe ever says that one is
+			s.EphemeralContainerStatuses[i].Ready, s.EphemeralContainerStatuses[i].Started = false, nil
+		}
 	}
 	settlePhase(in, &s)
 	settleIPs(in, &s)
