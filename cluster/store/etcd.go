@@ -65,6 +65,7 @@ func (e *etcd) ready(ctx context.Context) error {
 	if e.server == nil {
 		return nil
 	}
+	e.elect(ctx)
 	var err error
 	select {
 	case <-e.server.Server.ReadyNotify():
@@ -91,9 +92,9 @@ func embedded(c Config) *embed.Config {
 	e.ListenPeerUrls, e.ListenClientUrls, e.ListenMetricsUrls = nil, nil, nil
 	e.EnableGRPCGateway = false
 
-	// The first election waits for five ticks at least, a long tick is a slow
-	// start; a shorter one costs CPU all the time.
-	e.TickMs, e.ElectionMs = 100, 500
+	// Nobody listens for this member's heartbeat, and elect does not wait for
+	// the clock: a tick is only CPU. Leases of etcd last 7.5 ticks at least.
+	e.TickMs, e.ElectionMs = 500, 2500
 	e.PreVote = false // a second round that a single member need not have
 
 	// One member has no follower to bring up, so little raft log need be in
