@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,7 @@ var may = map[string]string{
 var only = map[string]string{
 	"golang.org/x/sys/unix":          "internal/linux",
 	"go.etcd.io/etcd":                "cluster/store",
+	"go.etcd.io/raft":                "cluster/store",
 	"github.com/vishvananda/netlink": "internal/netlink",
 	"github.com/google/nftables":     "internal/nft",
 }
@@ -118,6 +120,86 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 	}
 }
 
+func TestArchitectureIsWrittenDown(t *testing.T) {
+	text := read(t, "docs/architecture.md")
+	missing := map[string]bool{}
+	eachGoFile(t, func(path string) {
+		dir := filepath.ToSlash(filepath.Dir(path))
+		if !strings.HasSuffix(path, "_test.go") && dir != "." && !strings.Contains(dir, "/testdata/") && !strings.Contains(text, "| `"+dir+"` |") {
+			missing[dir] = true
+		}
+	})
+	for dir := range missing {
+		t.Errorf("docs/architecture.md does not name the package %s: add its line", dir)
+	}
+	for _, m := range regexp.MustCompile("`([a-z0-9_]+(?:/[a-z0-9_]+)*(?:\\.go)?)`").FindAllStringSubmatch(text, -1) {
+		name := m[1]
+		if !strings.HasSuffix(name, ".go") && rule(name) == name && may[name] == "" {
+			continue // a word, not a place
+		}
+		if _, err := os.Stat(name); err != nil {
+			t.Errorf("docs/architecture.md names %s, which is not there", name)
+		}
+	}
+}
+
+func TestEveryDependencyHasALine(t *testing.T) {
+	text := read(t, "docs/dependencies.md")
+	direct := map[string]bool{}
+	for line := range strings.Lines(read(t, "go.mod")) {
+		if f := strings.Fields(line); len(f) == 2 && strings.HasPrefix(line, "\t") {
+			direct[f[0]] = true
+			if !strings.Contains(text, "\n| `"+f[0]+"` |") {
+				t.Errorf("docs/dependencies.md has no line for %s: what for, why this one, who imports it", f[0])
+			}
+		}
+	}
+	if len(direct) == 0 {
+		t.Fatal("go.mod names no dependency: it is read wrongly")
+	}
+	for _, m := range regexp.MustCompile("\n\\| `([^`]+)` \\|").FindAllStringSubmatch(text, -1) {
+		if !direct[m[1]] {
+			t.Errorf("docs/dependencies.md names %s, which go.mod does not ask for", m[1])
+		}
+	}
+}
+
+func TestDecisionsHaveNumbersOfTheirOwn(t *testing.T) {
+	index := read(t, "docs/decisions/README.md")
+	pages, err := filepath.Glob("docs/decisions/[0-9][0-9][0-9]-*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
+	has := map[string]string{}
+	for _, path := range pages {
+		name := filepath.Base(path)
+		if other := has[name[:3]]; other != "" {
+			t.Errorf("%s and %s have one number", name, other)
+		}
+		has[name[:3]] = name
+		if !strings.Contains(index, "("+name+")") {
+			t.Errorf("docs/decisions/README.md does not list %s", name)
+		}
+	}
+	place := regexp.MustCompile(`docs/decisions/[0-9a-z-]+\.md`)
+	eachGoFile(t, func(path string) {
+		for _, page := range place.FindAllString(read(t, path), -1) {
+			if _, err := os.Stat(page); err != nil {
+				t.Errorf("%s refers to %s, which is not there", path, page)
+			}
+		}
+	})
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
 func allowed(dir, to string) bool {
 	folder := rule(dir)
 	if within(to, folder) {
@@ -148,8 +230,10 @@ func within(path, parent string) bool {
 func eachGoFile(t *testing.T, fn func(path string)) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != "." {
-			return fs.SkipDir
+		if err == nil && d.IsDir() && path != "." {
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil || strings.HasPrefix(d.Name(), ".") {
+				return fs.SkipDir // a module of its own has its own libraries: upstream's suite
+			}
 		}
 		if err == nil && strings.HasSuffix(path, ".go") {
 			fn(path)

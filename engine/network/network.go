@@ -1,6 +1,6 @@
 // Package network connects stand-alone containers: each gets a veth of its own
 // with one address, routed, without a bridge, so that it looks like a pod's
-// (DESIGN.md, Network).
+// (docs/decisions/022-stand-alone-network.md).
 //
 // Everything about a container's connection hangs on its network namespace and
 // goes with it; what is on disk is which address is whose. network does not

@@ -1,6 +1,6 @@
 // Package cni connects pods to the network: each has a routed veth of its own,
 // with one address of this node's range and a fixed link-local gateway, and no
-// bridge (DESIGN.md, Network).
+// bridge (docs/decisions/032-routed-pods.md).
 //
 // What a pod's connection consists of hangs on its network namespace and goes
 // with it; on disk is which address is whose, and what was changed on the
