@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 )
 
 // decision is what must happen so that a Deployment moves towards its
@@ -85,13 +86,13 @@ type set struct {
 }
 
 func newPlan(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, now time.Time) *plan {
-	p := &plan{d: d, now: now, size: valueOr(d.Spec.Replicas, 1)}
+	p := &plan{d: d, now: now, size: ptr.Deref(d.Spec.Replicas, 1)}
 	p.surge, p.missing = bounds(d)
 	p.out.status.Conditions = slices.Clone(d.Status.Conditions)
 	sets = slices.Clone(sets)
 	slices.SortFunc(sets, byAge)
 	for _, rs := range sets {
-		s := &set{live: rs, replicas: valueOr(rs.Spec.Replicas, 1), annotations: rs.Annotations, minReady: rs.Spec.MinReadySeconds}
+		s := &set{live: rs, replicas: ptr.Deref(rs.Spec.Replicas, 1), annotations: rs.Annotations, minReady: rs.Spec.MinReadySeconds}
 		if p.newest == nil && sameTemplate(&d.Spec.Template, &rs.Spec.Template) {
 			p.newest = s
 		} else {
@@ -111,7 +112,7 @@ func bounds(d *appsv1.Deployment) (surge, missing int32) {
 	if r == nil {
 		r = &appsv1.RollingUpdateDeployment{}
 	}
-	size := valueOr(d.Spec.Replicas, 1)
+	size := ptr.Deref(d.Spec.Replicas, 1)
 	count := func(v *intstr.IntOrString, up bool) int32 {
 		if v == nil {
 			return 0
@@ -316,7 +317,7 @@ func (p *plan) saturated() bool {
 
 // trim forgets old sets beyond the history limit, the oldest revisions first.
 func (p *plan) trim() {
-	limit := valueOr(p.d.Spec.RevisionHistoryLimit, math.MaxInt32)
+	limit := ptr.Deref(p.d.Spec.RevisionHistoryLimit, math.MaxInt32)
 	if limit == math.MaxInt32 {
 		return
 	}
@@ -331,7 +332,7 @@ func (p *plan) trim() {
 	})
 	for i := 0; i < len(kept)-int(limit); i++ {
 		s := kept[i]
-		if s.live.Status.Replicas == 0 && s.replicas == 0 && valueOr(s.live.Spec.Replicas, 1) == 0 &&
+		if s.live.Status.Replicas == 0 && s.replicas == 0 && ptr.Deref(s.live.Spec.Replicas, 1) == 0 &&
 			s.live.Generation <= s.live.Status.ObservedGeneration {
 			p.out.remove = append(p.out.remove, s.live)
 		}
@@ -345,7 +346,7 @@ func (p *plan) finish() {
 		case s.fresh:
 			p.out.create = rs
 		case slices.Contains(p.out.remove, rs):
-		case s.replicas != valueOr(rs.Spec.Replicas, 1), s.minReady != rs.Spec.MinReadySeconds, !sameMap(s.annotations, rs.Annotations):
+		case s.replicas != ptr.Deref(rs.Spec.Replicas, 1), s.minReady != rs.Spec.MinReadySeconds, !sameMap(s.annotations, rs.Annotations):
 			to := rs.DeepCopy()
 			to.Spec.Replicas, to.Spec.MinReadySeconds, to.Annotations = &s.replicas, s.minReady, s.annotations
 			p.out.update = append(p.out.update, change{rs, to})
@@ -372,7 +373,7 @@ func availableOf(s *set) int32 {
 	if s.fresh || !observed(s) {
 		return 0
 	}
-	return min(s.live.Status.AvailableReplicas, valueOr(s.live.Spec.Replicas, 1), s.replicas)
+	return min(s.live.Status.AvailableReplicas, ptr.Deref(s.live.Spec.Replicas, 1), s.replicas)
 }
 
 // observed is true if a set's status is of its present size.
@@ -388,13 +389,6 @@ func sum(sets []*set, of func(*set) int32) (n int32) {
 // byAge orders the older first.
 func byAge(a, b *appsv1.ReplicaSet) int {
 	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-}
-
-func valueOr[T any](p *T, otherwise T) T {
-	if p == nil {
-		return otherwise
-	}
-	return *p
 }
 
 func number(text string) (int32, bool) {

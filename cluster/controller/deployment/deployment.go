@@ -19,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/event"
@@ -273,7 +274,7 @@ func (c *Controller) create(ctx context.Context, d *appsv1.Deployment, plan *dec
 			return err // somebody was faster; the cache has it by the next try
 		}
 		next := d.DeepCopy()
-		n := valueOr(d.Status.CollisionCount, 0) + 1
+		n := ptr.Deref(d.Status.CollisionCount, 0) + 1
 		next.Status.CollisionCount = &n
 		if _, err := client.UpdateStatus(ctx, c.cfg.Client, next); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"sampan/cluster/controller/pods"
 )
@@ -21,7 +22,7 @@ func Explain(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, running map[types.
 		say("it is being deleted")
 		return why
 	}
-	size := valueOr(d.Spec.Replicas, 1)
+	size := ptr.Deref(d.Spec.Replicas, 1)
 	plan := decide(d, sets, running, now)
 	s := &plan.status
 	if d.Spec.Paused {
@@ -34,7 +35,7 @@ func Explain(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, running map[types.
 		say("replica set %s for the present template will be made, with %s", plan.create.Name, pods.Count(*plan.create.Spec.Replicas))
 	}
 	for _, u := range plan.update {
-		if from, to := valueOr(u.from.Spec.Replicas, 1), *u.to.Spec.Replicas; from != to {
+		if from, to := ptr.Deref(u.from.Spec.Replicas, 1), *u.to.Spec.Replicas; from != to {
 			say("replica set %s will be scaled from %d to %d", u.from.Name, from, to)
 		}
 	}

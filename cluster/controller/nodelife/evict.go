@@ -66,12 +66,3 @@ func withCondition(pod *corev1.Pod, c corev1.PodCondition) (*corev1.Pod, bool) {
 	pod.Status.Conditions = append(pod.Status.Conditions, c)
 	return pod, true
 }
-
-func podReady(pod *corev1.Pod) bool {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
-}

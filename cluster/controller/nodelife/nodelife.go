@@ -24,6 +24,7 @@ import (
 	"sampan/cluster/client"
 	"sampan/cluster/client/event"
 	"sampan/cluster/controller/loop"
+	"sampan/cluster/controller/pods"
 )
 
 // Config is what the controller needs.
@@ -239,7 +240,7 @@ func (c *Controller) onPod(e client.Change[*corev1.Pod]) {
 	case e.Type == client.Deleted:
 		c.forget(key)
 	case e.Object.Spec.NodeName == "":
-	case e.Old == nil || e.Old.Spec.NodeName == "" || e.Old.Generation != e.Object.Generation || !podReady(e.Old) && podReady(e.Object):
+	case e.Old == nil || e.Old.Spec.NodeName == "" || e.Old.Generation != e.Object.Generation || !pods.Ready(e.Old) && pods.Ready(e.Object):
 		c.pods.Add(key)
 	}
 }
@@ -354,7 +355,7 @@ func (c *Controller) syncPod(ctx context.Context, key types.NamespacedName) (tim
 	if err != nil {
 		return 0, err
 	}
-	if readiness(node.Status.Conditions) == corev1.ConditionUnknown && podReady(pod) {
+	if readiness(node.Status.Conditions) == corev1.ConditionUnknown && pods.Ready(pod) {
 		if pod, err = c.markNotReady(ctx, pod); err != nil || pod == nil {
 			return 0, err
 		}

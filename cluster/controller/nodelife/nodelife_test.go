@@ -17,6 +17,7 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/pods"
 	"sampan/cluster/kind"
 )
 
@@ -91,7 +92,7 @@ func (w *world) pod(name string) string {
 		w.t.Fatal(err)
 	}
 	text := "unready"
-	if podReady(p) {
+	if pods.Ready(p) {
 		text = "ready"
 	}
 	for _, c := range p.Status.Conditions {

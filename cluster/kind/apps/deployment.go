@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/podspec"
@@ -41,7 +42,7 @@ func Deployment() *kind.Kind {
 		},
 		Scale: &kind.Scale[appsv1.Deployment]{
 			Get: func(d *appsv1.Deployment) (autoscalingv1.ScaleSpec, autoscalingv1.ScaleStatus) {
-				return autoscalingv1.ScaleSpec{Replicas: valueOr(d.Spec.Replicas, 1)},
+				return autoscalingv1.ScaleSpec{Replicas: ptr.Deref(d.Spec.Replicas, 1)},
 					autoscalingv1.ScaleStatus{Replicas: d.Status.Replicas, Selector: selectorString(d.Spec.Selector)}
 			},
 			Set: func(d *appsv1.Deployment, n int32) { d.Spec.Replicas = &n },
@@ -49,7 +50,7 @@ func Deployment() *kind.Kind {
 		Columns: []kind.Column[appsv1.Deployment]{
 			{Name: "Ready", Description: "Number of the pod with ready state",
 				Cell: func(d *appsv1.Deployment, _ time.Time) any {
-					return fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, valueOr(d.Spec.Replicas, 1))
+					return fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, ptr.Deref(d.Spec.Replicas, 1))
 				}},
 			{Name: "Up-to-date", Type: "integer", Description: appsv1.DeploymentStatus{}.SwaggerDoc()["updatedReplicas"],
 				Cell: func(d *appsv1.Deployment, _ time.Time) any { return int64(d.Status.UpdatedReplicas) }},
@@ -97,7 +98,7 @@ func defaultDeployment(d *appsv1.Deployment) {
 
 func validateDeployment(d, old *appsv1.Deployment) (errs field.ErrorList) {
 	spec := field.NewPath("spec")
-	errs = append(errs, kind.NotNegative(int64(valueOr(d.Spec.Replicas, 0)), spec.Child("replicas"))...)
+	errs = append(errs, kind.NotNegative(int64(ptr.Deref(d.Spec.Replicas, 0)), spec.Child("replicas"))...)
 	if old == nil {
 		errs = append(errs, selectorAndTemplate(d.Spec.Selector, &d.Spec.Template, nil, spec)...)
 	} else {
@@ -141,7 +142,7 @@ func strategy(s *appsv1.DeploymentStrategy, path *field.Path) (errs field.ErrorL
 }
 
 func rolling(r *appsv1.RollingUpdateDeployment, path *field.Path) (errs field.ErrorList) {
-	unavailable, surge := valueOr(r.MaxUnavailable, intstr.IntOrString{}), valueOr(r.MaxSurge, intstr.IntOrString{})
+	unavailable, surge := ptr.Deref(r.MaxUnavailable, intstr.IntOrString{}), ptr.Deref(r.MaxSurge, intstr.IntOrString{})
 	errs = append(errs, countOrPercent(unavailable, path.Child("maxUnavailable"))...)
 	errs = append(errs, countOrPercent(surge, path.Child("maxSurge"))...)
 	if value(unavailable) == 0 && value(surge) == 0 {
@@ -196,7 +197,7 @@ func validateDeploymentStatus(d, old *appsv1.Deployment) (errs field.ErrorList) 
 	}
 	if c := s.CollisionCount; c != nil {
 		errs = append(errs, kind.NotNegative(int64(*c), path.Child("collisionCount"))...)
-		if old != nil && valueOr(old.Status.CollisionCount, 0) > *c {
+		if old != nil && ptr.Deref(old.Status.CollisionCount, 0) > *c {
 			errs = append(errs, field.Invalid(path.Child("collisionCount"), *c, "cannot be decremented"))
 		}
 	} else if old != nil && old.Status.CollisionCount != nil {

@@ -8,6 +8,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/podspec"
@@ -39,14 +40,14 @@ func ReplicaSet() *kind.Kind {
 		},
 		Scale: &kind.Scale[appsv1.ReplicaSet]{
 			Get: func(rs *appsv1.ReplicaSet) (autoscalingv1.ScaleSpec, autoscalingv1.ScaleStatus) {
-				return autoscalingv1.ScaleSpec{Replicas: valueOr(rs.Spec.Replicas, 1)},
+				return autoscalingv1.ScaleSpec{Replicas: ptr.Deref(rs.Spec.Replicas, 1)},
 					autoscalingv1.ScaleStatus{Replicas: rs.Status.Replicas, Selector: selectorString(rs.Spec.Selector)}
 			},
 			Set: func(rs *appsv1.ReplicaSet, n int32) { rs.Spec.Replicas = &n },
 		},
 		Columns: []kind.Column[appsv1.ReplicaSet]{
 			{Name: "Desired", Type: "integer", Description: appsv1.ReplicaSetSpec{}.SwaggerDoc()["replicas"],
-				Cell: func(rs *appsv1.ReplicaSet, _ time.Time) any { return int64(valueOr(rs.Spec.Replicas, 1)) }},
+				Cell: func(rs *appsv1.ReplicaSet, _ time.Time) any { return int64(ptr.Deref(rs.Spec.Replicas, 1)) }},
 			{Name: "Current", Type: "integer", Description: appsv1.ReplicaSetStatus{}.SwaggerDoc()["replicas"],
 				Cell: func(rs *appsv1.ReplicaSet, _ time.Time) any { return int64(rs.Status.Replicas) }},
 			{Name: "Ready", Type: "integer", Description: appsv1.ReplicaSetStatus{}.SwaggerDoc()["readyReplicas"],
@@ -75,7 +76,7 @@ func defaultReplicaSet(rs *appsv1.ReplicaSet) {
 
 func validateReplicaSet(rs, old *appsv1.ReplicaSet) (errs field.ErrorList) {
 	spec := field.NewPath("spec")
-	errs = append(errs, kind.NotNegative(int64(valueOr(rs.Spec.Replicas, 0)), spec.Child("replicas"))...)
+	errs = append(errs, kind.NotNegative(int64(ptr.Deref(rs.Spec.Replicas, 0)), spec.Child("replicas"))...)
 	errs = append(errs, kind.NotNegative(int64(rs.Spec.MinReadySeconds), spec.Child("minReadySeconds"))...)
 	if old == nil {
 		return append(errs, selectorAndTemplate(rs.Spec.Selector, &rs.Spec.Template, nil, spec)...)
@@ -116,11 +117,4 @@ func selectorString(s *metav1.LabelSelector) string {
 		return ""
 	}
 	return selector.String()
-}
-
-func valueOr[T any](p *T, none T) T {
-	if p == nil {
-		return none
-	}
-	return *p
 }
