@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -206,17 +207,10 @@ func encodeProtobufList(w io.Writer, k *kind.Kind, gvk schema.GroupVersionKind, 
 
 // notAcceptable is upstream's 406.
 func notAcceptable(accepted ...string) error {
-	list := ""
-	for i, a := range accepted {
-		if i > 0 {
-			list += ", "
-		}
-		list += a
-	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status:  metav1.StatusFailure,
 		Code:    http.StatusNotAcceptable,
 		Reason:  metav1.StatusReasonNotAcceptable,
-		Message: "only the following media types are accepted: " + list,
+		Message: "only the following media types are accepted: " + strings.Join(accepted, ", "),
 	}}
 }
