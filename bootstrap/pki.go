@@ -17,6 +17,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -330,18 +331,14 @@ func (p *PKI) expiring(c *x509.Certificate) bool {
 
 // readKey reads a private key.
 func readKey(path string) (*ecdsa.PrivateKey, error) {
-	data, err := os.ReadFile(path)
+	der, err := readPEM("read key", path)
 	if err != nil {
-		return nil, &fault.Error{Op: "read key", On: path, Err: err}
+		return nil, err
 	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, notPEM("read key", path)
-	}
-	if key, err := x509.ParseECPrivateKey(block.Bytes); err == nil {
+	if key, err := x509.ParseECPrivateKey(der); err == nil {
 		return key, nil
 	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "read key", On: path, Err: err, Fix: restore}
 	}
@@ -354,18 +351,14 @@ func readKey(path string) (*ecdsa.PrivateKey, error) {
 
 // loadCertificate returns nil if there is no such file.
 func loadCertificate(path string) (*x509.Certificate, error) {
-	data, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
+	der, err := readPEM("read certificate", path)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, &fault.Error{Op: "read certificate", On: path, Err: err}
+		return nil, err
 	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, notPEM("read certificate", path)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "read certificate", On: path, Err: err, Fix: restore}
 	}
@@ -373,15 +366,11 @@ func loadCertificate(path string) (*x509.Certificate, error) {
 }
 
 func loadPublicKey(path string) (crypto.PublicKey, error) {
-	data, err := os.ReadFile(path)
+	der, err := readPEM("read key", path)
 	if err != nil {
-		return nil, &fault.Error{Op: "read key", On: path, Err: err}
+		return nil, err
 	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, notPEM("read key", path)
-	}
-	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	pub, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "read key", On: path, Err: err, Fix: restore}
 	}
@@ -390,8 +379,17 @@ func loadPublicKey(path string) (crypto.PublicKey, error) {
 
 const restore = "restore it from a backup, or remove it to have a new one made"
 
-func notPEM(op, path string) error {
-	return &fault.Error{Class: fault.Invalid, Op: op, On: path, Err: errNotPEM, Fix: restore}
+// readPEM returns the bytes of the first block of a file.
+func readPEM(op, path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &fault.Error{Op: op, On: path, Err: err}
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: op, On: path, Err: errNotPEM, Fix: restore}
+	}
+	return block.Bytes, nil
 }
 
 var errNotPEM = &fault.Error{Class: fault.Invalid, Op: "decode PEM"}
