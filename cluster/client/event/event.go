@@ -45,7 +45,7 @@ type Recorder struct {
 
 	once  sync.Once
 	last  atomic.Int64 // the latest stamp in an event's name
-	queue chan corev1.Event
+	queue chan *corev1.Event
 
 	// Used by Run's goroutine only.
 	written map[string]seen
@@ -86,7 +86,7 @@ func (r *Recorder) EventAbout(ref corev1.ObjectReference, eventType, reason, for
 	if len(message) > limit {
 		message = message[:limit-3] + "..."
 	}
-	e := corev1.Event{
+	e := &corev1.Event{
 		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%x", ref.Name, r.stamp(now.UnixNano()))},
 		InvolvedObject:      ref,
 		Type:                eventType,
@@ -139,10 +139,10 @@ func expected(err error) bool {
 }
 
 func (r *Recorder) init() {
-	r.once.Do(func() { r.queue = make(chan corev1.Event, queued) })
+	r.once.Do(func() { r.queue = make(chan *corev1.Event, queued) })
 }
 
-func (r *Recorder) write(ctx context.Context, e corev1.Event) error {
+func (r *Recorder) write(ctx context.Context, e *corev1.Event) error {
 	now := e.LastTimestamp.Time
 	if !r.afford(e.InvolvedObject.UID, now) {
 		return nil
@@ -169,7 +169,7 @@ func (r *Recorder) write(ctx context.Context, e corev1.Event) error {
 			return err
 		}
 	}
-	if _, err := client.Create(ctx, r.Client, &e); err != nil {
+	if _, err := client.Create(ctx, r.Client, e); err != nil {
 		return err
 	}
 	r.written[key] = seen{namespace: e.Namespace, name: e.Name, first: now, last: now, count: 1}
