@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -87,7 +88,9 @@ func (s *Server) serve(ctx context.Context, addr string) error {
 	defer tcp.Close()
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) { s.handle(ctx, w, q) })
 	servers := []*dns.Server{
-		{PacketConn: udp, Handler: handler, UDPSize: 4096},
+		// The library's own bound of two seconds on a read would wake the
+		// process for nothing; a socket without connections has none to give up.
+		{PacketConn: udp, Handler: handler, UDPSize: 4096, ReadTimeout: time.Hour},
 		{Listener: tcp, Handler: handler},
 	}
 	failed := make(chan error, len(servers))
