@@ -103,7 +103,7 @@ func usageOf(pid int) (u Usage, err error) {
 		switch fields[0] {
 		case "Rss:":
 			u.RSS = kb << 10
-		case "Private_Dirty:":
+		case "Anonymous:": // Private_Dirty has pages of files not yet on disk as well
 			u.Private = kb << 10
 		}
 	}
