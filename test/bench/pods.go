@@ -235,9 +235,13 @@ func (w *workload) wait(ctx context.Context, done func(map[string]moment) bool) 
 }
 
 func (w *workload) create(ctx context.Context, name string) error {
+	// A process that is told to stop before it listens does not hear it: as
+	// the first of its namespace it has no default action.
+	grace := int64(2)
 	_, err := w.client.CoreV1().Pods("default").Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "guest", Image: guestImage}}},
+		Spec: corev1.PodSpec{TerminationGracePeriodSeconds: &grace,
+			Containers: []corev1.Container{{Name: "guest", Image: guestImage}}},
 	}, metav1.CreateOptions{})
 	return err
 }
