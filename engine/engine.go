@@ -56,7 +56,8 @@ type Engine struct {
 
 	mu     sync.Mutex // guards all below
 	closed bool
-	alive  bool // live has done its work
+	alive  bool            // live has done its work
+	warned map[string]bool // see news
 }
 
 // Instance is a name for what the kernel shares between all engines of a

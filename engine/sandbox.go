@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -254,7 +255,19 @@ func (e *Engine) RemoveSandbox(ctx context.Context, id string) error {
 	if err := save(e.place("sandboxes", id, "sandbox.json"), s); err != nil {
 		return err
 	}
-	if err := e.stopSandboxLocked(ctx, s); err != nil {
+	var early sync.WaitGroup
+	if c, err := e.container(id); s.Standalone && err == nil && c.Status.State != Running {
+		// While the sandbox ends, which is mostly waiting. What fails here is
+		// tried again, and said, below.
+		early.Go(func() {
+			if e.unmountRoot(ctx, id) == nil {
+				_ = e.Snapshots.Remove(ctx, id)
+			}
+		})
+	}
+	err = e.stopSandboxLocked(ctx, s)
+	early.Wait()
+	if err != nil {
 		return err
 	}
 	list, err := e.ContainersOf(ctx, id)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -73,10 +74,40 @@ func (e *Engine) start(ctx context.Context, s *sandboxRecord, id string) (Contai
 		return Container{}, err
 	}
 	for _, w := range st.Warnings {
-		e.log.Warn("container runs without something it asked for", "key", short(id), "warning", w)
+		if e.news(w) {
+			e.log.Warn("container runs without something it asked for", "key", short(id), "warning", w)
+		}
 	}
 	e.events.emit(Event{Type: EventStarted, Sandbox: s.ID, Container: id, At: st.StartedAt})
 	return c, nil
+}
+
+// maxWarned bounds how many kinds of warnings are remembered.
+const maxWarned = 64
+
+// news says whether a warning is to be logged. What this process itself may
+// not do (raise limits without CAP_SYS_RESOURCE, say) fails for each container
+// alike, and is said once, whatever the numbers in it.
+func (e *Engine) news(warning string) bool {
+	if !strings.HasSuffix(warning, syscall.EPERM.Error()) && !strings.HasSuffix(warning, syscall.EACCES.Error()) {
+		return true
+	}
+	key := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r == '-' {
+			return -1
+		}
+		return r
+	}, warning)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.warned[key] || len(e.warned) >= maxWarned {
+		return false
+	}
+	if e.warned == nil {
+		e.warned = map[string]bool{}
+	}
+	e.warned[key] = true
+	return true
 }
 
 // startCode is the shell's convention, which Docker follows: 127 for a command

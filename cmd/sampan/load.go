@@ -51,6 +51,9 @@ func newLoadCommand(g *globals) *cobra.Command {
 					fmt.Fprintln(g.out, "Loaded image: "+familiarName(n))
 				}
 			}
+			if err != nil && input != "" && input != "-" {
+				return fmt.Errorf("load images from %s: %w", input, err)
+			}
 			return err
 		},
 	}

@@ -369,11 +369,9 @@ func (p *Pod) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	for _, cfg := range p.r.containerConfigs(p.dir) {
-		if cfg.Cgroup != "" {
-			if err := p.r.cgs.Group(cfg.Cgroup).Kill(); err != nil {
-				p.r.log.Warn("kill control group", "key", cfg.Cgroup, "err", err)
-			}
+	for _, group := range cgroupsOf(p.dir) {
+		if err := p.r.cgs.Group(group).Kill(); err != nil {
+			p.r.log.Warn("kill control group", "key", group, "err", err)
 		}
 	}
 	if !p.isGone() {
@@ -406,11 +404,8 @@ func (r *Runtime) RemoveDead(ctx context.Context, id string) error {
 		c.Close()
 		return &fault.Error{Class: fault.Conflict, Op: "remove pod", On: id, Fix: "its monitor lives: open and close it"}
 	}
-	for _, cfg := range r.containerConfigs(dir) {
-		if cfg.Cgroup == "" {
-			continue
-		}
-		g := r.cgs.Group(cfg.Cgroup)
+	for _, group := range cgroupsOf(dir) {
+		g := r.cgs.Group(group)
 		if err := g.Kill(); err != nil {
 			return err
 		}
@@ -435,15 +430,15 @@ func removePodDir(dir string) error {
 	return nil
 }
 
-// containerConfigs reads what containers a pod has, for clearing up: one that
-// cannot be read has never started.
-func (r *Runtime) containerConfigs(dir string) []ContainerConfig {
+// cgroupsOf lists the control groups of a pod's containers, for clearing up: a
+// container whose record cannot be read has never started.
+func cgroupsOf(dir string) []string {
 	files, _ := filepath.Glob(filepath.Join(dir, "ctr", "*.json"))
-	var out []ContainerConfig
+	var out []string
 	for _, f := range files {
-		var c ContainerConfig
-		if err := readJSON(f, &c); err == nil {
-			out = append(out, c)
+		var c struct{ Cgroup string }
+		if err := readJSON(f, &c); err == nil && c.Cgroup != "" {
+			out = append(out, c.Cgroup)
 		}
 	}
 	return out

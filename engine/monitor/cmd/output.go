@@ -17,6 +17,9 @@ type attachment struct {
 	done    bool // close when pending is empty
 }
 
+// earlySize is what is kept of a terminal until somebody attaches.
+const earlySize = 4 << 10
+
 // attach takes the descriptors of a caller and returns the one input goes to.
 func (m *monitor) attach(p *process, want uint8, fds []int, refuse func(string, syscall.Errno)) int {
 	count := 0
@@ -38,7 +41,12 @@ func (m *monitor) attach(p *process, want uint8, fds []int, refuse func(string, 
 	for i, bit := range []uint8{wire.HaveStdout, wire.HaveStderr} {
 		if want&bit != 0 {
 			syscall.SetNonblock(fds[next], true)
-			p.atts = append(p.atts, &attachment{fd: fds[next], stream: i})
+			a := &attachment{fd: fds[next], stream: i}
+			p.atts = append(p.atts, a)
+			if early := p.early; i == 0 && early != nil {
+				p.early = nil
+				m.copy(p, a, early)
+			}
 			next++
 		}
 	}
@@ -70,6 +78,9 @@ func (m *monitor) read(s *source) bool {
 	if p.log != nil {
 		// A full disk must not stop the process; what is lost is lost.
 		_ = p.log.Write(logfile.Stream(s.stream), m.data[:n], time.Now())
+	}
+	if p.early != nil && len(p.early) < earlySize {
+		p.early = append(p.early, m.data[:min(n, earlySize-len(p.early))]...)
 	}
 	held := false
 	for _, a := range append([]*attachment(nil), p.atts...) {

@@ -24,6 +24,10 @@ type process struct {
 	log   *logfile.Writer
 	atts  []*attachment
 
+	// early is what a terminal showed before anybody looked, to its first
+	// earlySize bytes: a shell's first prompt comes before whoever started it
+	// has attached. It is nil once somebody has.
+	early []byte
 	ended   bool
 	code    int
 	signal  syscall.Signal
@@ -84,6 +88,9 @@ func (m *monitor) start(req *wire.Request, fds []int, reply *wire.Reply) {
 		return
 	}
 	p := &process{id: req.ID, flags: s.Flags, onExit: s.OnExit, out: [2]int{-1, -1}, stdin: -1}
+	if s.Flags&wire.TTY != 0 && s.Flags&wire.PassStdio == 0 {
+		p.early = []byte{}
+	}
 	started := false
 	defer func() {
 		if !started {
