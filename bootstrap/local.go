@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"sampan/cluster/auth"
+	"sampan/cluster/client"
+	"sampan/cluster/kind"
 	"sampan/engine/cri"
 	"sampan/internal/fault"
 	"sampan/node/cni"
@@ -105,6 +107,24 @@ func guarded(h http.Handler, node string, who *auth.Authenticator, may *auth.Aut
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// nodeClient is the local node's. It follows secrets and config maps with one
+// watch over all, which the identity of a node does not give; the objects
+// themselves it reads under that identity. In this process the watch costs
+// nothing and shows nothing that the process does not hold; a joined node has
+// to watch by name.
+type nodeClient struct {
+	client.Client
+	all client.Reader
+}
+
+// Watch implements client.Reader.
+func (n nodeClient) Watch(ctx context.Context, k *kind.Kind, q client.Query) (client.Watcher, error) {
+	if r := k.GroupResource(); q.Name == "" && r.Group == "" && (r.Resource == "secrets" || r.Resource == "configmaps") {
+		return n.all.Watch(ctx, k, q)
+	}
+	return n.Client.Watch(ctx, k, q)
 }
 
 // podNetwork puts the node's network behind the interface that the engine

@@ -22,6 +22,7 @@ import (
 	"sampan/cluster/admission"
 	"sampan/cluster/api"
 	"sampan/cluster/auth"
+	"sampan/cluster/auth/policy"
 	"sampan/cluster/client"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
@@ -74,6 +75,7 @@ type running struct {
 	store   *store.Store
 	verbs   *verb.API
 	may     *auth.Authorizer
+	rbac    *auth.RBAC
 	who     *auth.Authenticator
 	pipe    *pipe
 	api     *api.Server
@@ -196,7 +198,8 @@ func (r *running) openCluster() (err error) {
 		return err
 	}
 	r.who = &auth.Authenticator{ClientCA: []*x509.Certificate{r.pki.CA}, Tokens: tokens}
-	r.may = auth.NewAuthorizer()
+	r.rbac = auth.NewRBAC(auth.RBACConfig{Objects: r.reader, Changes: r.store.Changes(rbac.Kinds()...), Policy: policy.Bootstrap()})
+	r.may = auth.NewAuthorizer(auth.NewNodeRule(r.reader), r.rbac)
 	plugins, err := r.admission()
 	if err != nil {
 		return err
@@ -224,7 +227,7 @@ func (r *running) openCluster() (err error) {
 	}
 	ip := r.network.NodeIP()
 	r.agent, err = node.New(node.Config{
-		Client: r.verbs.As(auth.Node(r.cfg.NodeName)), Runtime: r.cri, NodeName: r.cfg.NodeName,
+		Client: nodeClient{r.verbs.As(auth.Node(r.cfg.NodeName)), r.reader}, Runtime: r.cri, NodeName: r.cfg.NodeName,
 		Addresses: []corev1.NodeAddress{
 			{Type: corev1.NodeInternalIP, Address: ip.String()}, {Type: corev1.NodeHostName, Address: r.cfg.NodeName}},
 		PodCIDRs: []string{r.cfg.nodePods().String()},
@@ -279,20 +282,24 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 
 // parts are what runs beside the API.
 func (r *running) parts(kubelet net.Listener) []part {
-	as := func(name string) client.Client { return r.verbs.As(auth.ServiceAccount("kube-system", name)) }
+	as := func(name string) client.Client {
+		return r.verbs.WithCache(auth.ServiceAccount("kube-system", name), auth.Component("kube-controller-manager"))
+	}
 	nodeTLS := tls.NewListener(kubelet, api.TLS(r.pki.Serving, r.pki.CA))
 	handler := r.agent.Handler()
+	coredns := auth.ServiceAccount("kube-system", "coredns")
 	return append(r.controllers(as), []part{
 		{"engine", r.engine.Run},
+		{"roles", r.writeRoles},
 		{"cri", func(ctx context.Context) error { return r.cri.Serve(ctx, filepath.Join(r.cfg.Run, "cri.sock")) }},
 		{"node", r.agent.Run},
 		{"node-api", func(ctx context.Context) error {
 			return serve(ctx, nodeTLS, guarded(handler, r.cfg.NodeName, r.who, r.may))
 		}},
 		{"node-api-local", func(ctx context.Context) error { return serve(ctx, r.pipe, handler) }},
-		{"proxy", proxy.New(proxy.Config{Client: r.verbs.As(auth.Component("kube-proxy")), Node: r.cfg.NodeName,
+		{"proxy", proxy.New(proxy.Config{Client: r.verbs.WithCache(auth.Component("kube-proxy"), auth.Component("kube-proxy")), Node: r.cfg.NodeName,
 			Table: servicesTable(r.cfg.State), ServiceRange: r.cfg.Services, Log: r.log}).Run},
-		{"dns", dns.New(dns.Config{Client: as("coredns"), Address: r.cfg.serviceAddress(dnsServiceNumber), Ranges: []netip.Prefix{r.cfg.Pods, r.cfg.Services},
+		{"dns", dns.New(dns.Config{Client: r.verbs.WithCache(coredns, coredns), Address: r.cfg.serviceAddress(dnsServiceNumber), Ranges: []netip.Prefix{r.cfg.Pods, r.cfg.Services},
 			Domain: r.cfg.ClusterDomain, ResolvConf: r.cfg.ResolvConf, Log: r.log}).Run},
 	}...)
 }

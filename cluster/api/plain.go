@@ -171,7 +171,7 @@ var errClosing = apierrors.NewServiceUnavailable("the server is shutting down")
 // debug gives profiles to those who may do everything.
 func (c *call) debug(path string) {
 	if !slices.Contains(c.user.Groups, auth.Masters) {
-		c.fail(auth.Forbidden(auth.Attributes{User: c.user, Verb: strings.ToLower(c.r.Method), Path: path}))
+		c.fail(auth.Forbidden(auth.Attributes{User: c.user, Verb: strings.ToLower(c.r.Method), Path: path}, ""))
 		return
 	}
 	handlers := map[string]http.HandlerFunc{

@@ -29,6 +29,7 @@ import (
 
 	"sampan/cluster/api"
 	"sampan/cluster/auth"
+	"sampan/cluster/auth/policy"
 	"sampan/cluster/client"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
@@ -66,9 +67,12 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 	t.Helper()
 	w := &world{t: t, authority: newAuthority(t), log: &bytes.Buffer{}}
 	table := kinds()
-	authorizer := auth.NewAuthorizer()
+	db := verbtest.Open(t, table, t.TempDir())
+	reader := verb.NewReader(table, db)
+	authorizer := auth.NewAuthorizer(auth.NewNodeRule(reader), auth.NewRBAC(auth.RBACConfig{
+		Objects: reader, Changes: db.Changes(rbac.Kinds()...), Policy: policy.Bootstrap()}))
 	schemas := schema.New(table)
-	w.verbs = verbtest.New(t, table, verb.Config{Authorizer: authorizer, Schemas: schemas,
+	w.verbs = verbtest.New(t, table, verb.Config{Store: db, Authorizer: authorizer, Schemas: schemas,
 		Actions: map[string]verb.Action{"serviceaccounts/token": func(ctx context.Context, r request.Request, _ kind.Object, body runtime.Object) (runtime.Object, error) {
 			return w.tokens.Request(ctx, r.Namespace, r.Name, body.(*authenticationv1.TokenRequest))
 		}}})

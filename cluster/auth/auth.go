@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"strings"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/request"
@@ -42,42 +44,47 @@ type Attributes struct {
 	Namespace   string
 	Name        string
 	Path        string // of a URL that is no resource: "/healthz"
+
+	// Fields is what a list, watch or deletecollection is narrowed down to.
+	Fields fields.Requirements
 }
 
 // Rule allows requests. It never refuses: what no rule allows is forbidden.
 type Rule interface {
-	// Allows reports whether the rule covers a, and why.
+	// Allows reports whether the rule covers a, and why, or why not if that is
+	// worth telling.
 	Allows(ctx context.Context, a Attributes) (allowed bool, reason string)
 	// Rules lists what the rule allows the user in a namespace, for
-	// SelfSubjectRulesReview.
-	Rules(ctx context.Context, user request.User, namespace string) []PolicyRule
+	// SelfSubjectRulesReview. incomplete says that there is more which cannot
+	// be listed, err why.
+	Rules(ctx context.Context, user request.User, namespace string) (rules []rbacv1.PolicyRule, incomplete bool, err error)
 }
 
-// PolicyRule is what a user may do; "*" stands for everything.
-type PolicyRule struct {
-	Verbs, Groups, Resources, Names, Paths []string
-}
-
-// Authorizer decides by Rules in order. The zero value allows nothing; New
-// gives the built-in rules.
+// Authorizer decides by Rules in order. The zero value allows nothing.
 type Authorizer struct {
 	Rules []Rule
 }
 
-// NewAuthorizer returns an Authorizer with the built-in rules followed by
-// those given (RBAC).
+// NewAuthorizer returns an Authorizer that allows the group system:masters
+// everything, and what the rules given allow, in order: NodeRule, RBAC.
 func NewAuthorizer(further ...Rule) *Authorizer {
-	return &Authorizer{Rules: append([]Rule{masters{}, components{}, everyone{}}, further...)}
+	return &Authorizer{Rules: append([]Rule{masters{}}, further...)}
 }
 
-// Allowed reports whether any rule allows a, and that rule's reason.
+// Allowed reports whether any rule allows a, and that rule's reason; else the
+// reasons of all, a line each.
 func (z *Authorizer) Allowed(ctx context.Context, a Attributes) (bool, string) {
+	var not []string
 	for _, r := range z.Rules {
-		if ok, why := r.Allows(ctx, a); ok {
+		ok, why := r.Allows(ctx, a)
+		if ok {
 			return true, why
 		}
+		if why != "" {
+			not = append(not, why)
+		}
 	}
-	return false, ""
+	return false, strings.Join(not, "\n")
 }
 
 // Authorize returns nil if r.User may do r, else a Forbidden StatusError with
@@ -86,27 +93,43 @@ func (z *Authorizer) Authorize(ctx context.Context, r request.Request) error {
 	if r.GVK.Group == "" && r.Kind.Plural == "namespaces" {
 		r.Namespace = r.Name // a namespace is in itself, so that a role in it can give it (upstream: RequestInfo)
 	}
-	return z.Check(ctx, Attributes{
+	a := Attributes{
 		User: r.User, Verb: r.Verb,
 		Group: r.GVK.Group, Version: r.GVK.Version, Resource: r.Kind.Plural, Subresource: r.Subresource,
 		Namespace: r.Namespace, Name: r.Name,
-	})
+	}
+	if r.Fields != nil {
+		a.Fields = r.Fields.Requirements()
+	}
+	return z.Check(ctx, a)
+}
+
+// May reports whether a user may do verb with a resource of
+// rbac.authorization.k8s.io: "escalate" and "bind".
+func (z *Authorizer) May(ctx context.Context, u request.User, verb, resource, namespace, name string) bool {
+	ok, _ := z.Allowed(ctx, Attributes{User: u, Verb: verb, Group: rbacv1.GroupName, Version: "*",
+		Resource: resource, Namespace: namespace, Name: name})
+	return ok
 }
 
 // Check is Authorize for what is not a request for a stored object.
 func (z *Authorizer) Check(ctx context.Context, a Attributes) error {
-	if ok, _ := z.Allowed(ctx, a); ok {
+	ok, why := z.Allowed(ctx, a)
+	if ok {
 		return nil
 	}
-	return Forbidden(a)
+	return Forbidden(a, why)
 }
 
 // Forbidden is the answer to a request that no rule allows. (Upstream:
 // apiserver endpoints/handlers/responsewriters/errors.go.)
-func Forbidden(a Attributes) error {
+func Forbidden(a Attributes, why string) error {
+	if why != "" {
+		why = ": " + why
+	}
 	if a.Path != "" {
 		return apierrors.NewForbidden(schema.GroupResource{}, "",
-			fmt.Errorf("User %q cannot %s path %q", a.User.Name, a.Verb, a.Path))
+			fmt.Errorf("User %q cannot %s path %q%s", a.User.Name, a.Verb, a.Path, why))
 	}
 	resource := a.Resource
 	if a.Subresource != "" {
@@ -117,7 +140,7 @@ func Forbidden(a Attributes) error {
 		scope = fmt.Sprintf("in the namespace %q", a.Namespace)
 	}
 	return apierrors.NewForbidden(schema.GroupResource{Group: a.Group, Resource: a.Resource}, a.Name,
-		fmt.Errorf("User %q cannot %s resource %q in API group %q %s", a.User.Name, a.Verb, resource, a.Group, scope))
+		fmt.Errorf("User %q cannot %s resource %q in API group %q %s%s", a.User.Name, a.Verb, resource, a.Group, scope, why))
 }
 
 // ServiceAccountUser is the user name of a service account.

@@ -2,11 +2,18 @@ package auth
 
 import (
 	"context"
+	"strings"
 	"testing"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"sampan/cluster/auth/policy"
+	"sampan/cluster/client/clienttest"
+	"sampan/cluster/kind"
+	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
+	"sampan/cluster/kind/rbac"
 	"sampan/cluster/request"
 )
 
@@ -14,10 +21,26 @@ func user(name string, groups ...string) request.User {
 	return request.User{Name: name, Groups: append(groups, Authenticated)}
 }
 
-func TestBuiltInRules(t *testing.T) {
+// authorizer returns the rules of a cluster with these objects, whose policy
+// counts as written.
+func authorizer(t *testing.T, objects ...kind.Object) *Authorizer {
+	t.Helper()
+	fake := clienttest.New(t, kind.NewTable(core.Kinds(), rbac.Kinds(), coordination.Kinds()), objects...)
+	return NewAuthorizer(NewNodeRule(fake), NewRBAC(RBACConfig{Objects: fake, Policy: policy.Bootstrap()}))
+}
+
+// A cluster without a single object of its own lets its parts work, and users
+// what all of them may.
+func TestWhatTheBootstrapPolicyGives(t *testing.T) {
 	anonymous := request.User{Name: Anonymous, Groups: []string{Unauthenticated}}
-	secret := Attributes{Verb: "get", Version: "v1", Resource: "secrets", Namespace: "d", Name: "x"}
+	ask := func(verb, group, resource string) Attributes {
+		resource, sub, _ := strings.Cut(resource, "/")
+		return Attributes{Verb: verb, Group: group, Version: "v1", Resource: resource, Subresource: sub, Namespace: "d", Name: "x"}
+	}
+	secret := ask("get", "", "secrets")
 	path := func(p string) Attributes { return Attributes{Verb: "get", Path: p} }
+	controller := func(name string) request.User { return ServiceAccount("kube-system", name) }
+	z := authorizer(t)
 	for _, tc := range []struct {
 		it   string
 		user request.User
@@ -26,20 +49,21 @@ func TestBuiltInRules(t *testing.T) {
 	}{
 		{"lets system:masters do everything", user("ann", Masters), secret, true},
 		{"lets system:masters see every path", user("ann", Masters), path("/debug/pprof/"), true},
-		{"lets a node do everything", Node("box"), secret, true},
-		{"does not take a name for a node's without the group", user("system:node:box"), secret, false},
-		{"lets the scheduler do everything", Component("kube-scheduler"), secret, true},
-		{"lets controllers do everything", ServiceAccount("kube-system", "replicaset-controller"), secret, true},
-		{"lets the collector do everything", ServiceAccount("kube-system", "generic-garbage-collector"), secret, true},
-		{"lets cluster DNS do everything", ServiceAccount("kube-system", "coredns"), secret, true},
-		{"does not let kube-system's default account do anything", ServiceAccount("kube-system", "default"), secret, false},
-		{"does not let a controller of another namespace do anything", ServiceAccount("evil", "x-controller"), secret, false},
-		{"does not let a user with a component's name but no credentials do anything",
-			request.User{Name: "system:kube-scheduler", Groups: []string{Unauthenticated}}, secret, false},
+		{"does not let a node read any secret", Node("box"), secret, false},
+		{"lets the scheduler bind", Component("kube-scheduler"), ask("create", "", "pods/binding"), true},
+		{"does not let the scheduler read secrets", Component("kube-scheduler"), secret, false},
+		{"lets the proxy see services", Component("kube-proxy"), ask("list", "", "services"), true},
+		{"lets controllers see what their cache has", Component("kube-controller-manager"), ask("list", "", "secrets"), true},
+		{"lets a controller write what it makes", controller("replicaset-controller"), ask("create", "", "pods"), true},
+		{"does not let it do more", controller("replicaset-controller"), secret, false},
+		{"lets the collector delete everything", controller("generic-garbage-collector"), ask("delete", "example.com", "things"), true},
+		{"lets cluster DNS see services", controller("coredns"), ask("list", "", "services"), true},
+		{"does not let kube-system's default account do anything", controller("default"), secret, false},
+		{"does not let a controller of another namespace do anything", ServiceAccount("evil", "replicaset-controller"), ask("create", "", "pods"), false},
 		{"lets other users do nothing", user("bob"), secret, false},
 		{"lets every user see discovery", user("bob"), path("/apis/apps/v1"), true},
-		{"lets every user ask what they may", user("bob"), Attributes{Verb: "create", Group: "authorization.k8s.io", Resource: "selfsubjectaccessreviews"}, true},
-		{"does not let a user ask about others", user("bob"), Attributes{Verb: "create", Group: "authorization.k8s.io", Resource: "subjectaccessreviews"}, false},
+		{"lets every user ask what they may", user("bob"), ask("create", "authorization.k8s.io", "selfsubjectaccessreviews"), true},
+		{"does not let a user ask about others", user("bob"), ask("create", "authorization.k8s.io", "subjectaccessreviews"), false},
 		{"does not let a user post to discovery", user("bob"), Attributes{Verb: "post", Path: "/api"}, false},
 		{"does not let users see metrics", user("bob"), path("/metrics"), false},
 		{"shows health to anonymous", anonymous, path("/readyz"), true},
@@ -50,7 +74,7 @@ func TestBuiltInRules(t *testing.T) {
 	} {
 		t.Run(tc.it, func(t *testing.T) {
 			tc.ask.User = tc.user
-			if got, why := NewAuthorizer().Allowed(t.Context(), tc.ask); got != tc.want {
+			if got, why := z.Allowed(t.Context(), tc.ask); got != tc.want {
 				t.Errorf("allowed = %v (%s), want %v", got, why, tc.want)
 			}
 		})
@@ -62,7 +86,9 @@ type allowNamed string
 func (n allowNamed) Allows(_ context.Context, a Attributes) (bool, string) {
 	return a.User.Name == string(n), "named"
 }
-func (allowNamed) Rules(context.Context, request.User, string) []PolicyRule { return nil }
+func (allowNamed) Rules(context.Context, request.User, string) ([]rbacv1.PolicyRule, bool, error) {
+	return nil, false, nil
+}
 
 func TestFurtherRulesAllow(t *testing.T) {
 	z := NewAuthorizer(allowNamed("bob"))
@@ -80,22 +106,25 @@ func TestForbiddenTexts(t *testing.T) {
 	for _, tc := range []struct {
 		it   string
 		a    Attributes
+		why  string
 		want string
 	}{
 		{"names object, user, verb, group and namespace",
-			Attributes{Verb: "get", Resource: "configmaps", Namespace: "d", Name: "x"},
+			Attributes{Verb: "get", Resource: "configmaps", Namespace: "d", Name: "x"}, "",
 			`configmaps "x" is forbidden: User "u" cannot get resource "configmaps" in API group "" in the namespace "d"`},
 		{"says when it is about the cluster",
-			Attributes{Verb: "list", Resource: "nodes"},
+			Attributes{Verb: "list", Resource: "nodes"}, "",
 			`nodes is forbidden: User "u" cannot list resource "nodes" in API group "" at the cluster scope`},
 		{"names the group and the subresource",
-			Attributes{Verb: "update", Group: "apps", Resource: "deployments", Subresource: "scale", Namespace: "d", Name: "x"},
+			Attributes{Verb: "update", Group: "apps", Resource: "deployments", Subresource: "scale", Namespace: "d", Name: "x"}, "",
 			`deployments.apps "x" is forbidden: User "u" cannot update resource "deployments/scale" in API group "apps" in the namespace "d"`},
-		{"names a path", Attributes{Verb: "get", Path: "/metrics"}, `forbidden: User "u" cannot get path "/metrics"`},
+		{"names a path", Attributes{Verb: "get", Path: "/metrics"}, "", `forbidden: User "u" cannot get path "/metrics"`},
+		{"says why", Attributes{Verb: "list", Resource: "nodes"}, `RBAC: x not found`,
+			`nodes is forbidden: User "u" cannot list resource "nodes" in API group "" at the cluster scope: RBAC: x not found`},
 	} {
 		t.Run(tc.it, func(t *testing.T) {
 			tc.a.User = user("u")
-			if got := Forbidden(tc.a).Error(); got != tc.want {
+			if got := Forbidden(tc.a, tc.why).Error(); got != tc.want {
 				t.Errorf("got  %s\nwant %s", got, tc.want)
 			}
 		})

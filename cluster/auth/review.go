@@ -8,7 +8,10 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/selection"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/request"
@@ -86,16 +89,26 @@ func (z *Authorizer) ReviewSelfRules(ctx context.Context, u request.User, r *aut
 	}
 	r.Status = authorizationv1.SubjectRulesReviewStatus{
 		ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}}
+	var failed []error
 	for _, rule := range z.Rules {
-		for _, p := range rule.Rules(ctx, u, r.Spec.Namespace) {
-			if len(p.Paths) > 0 {
-				r.Status.NonResourceRules = append(r.Status.NonResourceRules,
-					authorizationv1.NonResourceRule{Verbs: p.Verbs, NonResourceURLs: p.Paths})
-				continue
-			}
-			r.Status.ResourceRules = append(r.Status.ResourceRules, authorizationv1.ResourceRule{
-				Verbs: p.Verbs, APIGroups: p.Groups, Resources: p.Resources, ResourceNames: p.Names})
+		rules, incomplete, err := rule.Rules(ctx, u, r.Spec.Namespace)
+		if err != nil {
+			failed = append(failed, err)
 		}
+		r.Status.Incomplete = r.Status.Incomplete || incomplete
+		for _, p := range rules {
+			if len(p.Resources) > 0 {
+				r.Status.ResourceRules = append(r.Status.ResourceRules, authorizationv1.ResourceRule{
+					Verbs: p.Verbs, APIGroups: p.APIGroups, Resources: p.Resources, ResourceNames: p.ResourceNames})
+			}
+			if len(p.NonResourceURLs) > 0 {
+				r.Status.NonResourceRules = append(r.Status.NonResourceRules,
+					authorizationv1.NonResourceRule{Verbs: p.Verbs, NonResourceURLs: p.NonResourceURLs})
+			}
+		}
+	}
+	if len(failed) > 0 {
+		r.Status.EvaluationError = utilerrors.NewAggregate(failed).Error()
 	}
 	return nil
 }
@@ -110,7 +123,35 @@ func attributes(u request.User, r *authorizationv1.ResourceAttributes, n *author
 		return Attributes{User: u, Verb: n.Verb, Path: n.Path}
 	}
 	return Attributes{User: u, Verb: r.Verb, Group: r.Group, Version: r.Version, Resource: r.Resource,
-		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name}
+		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name, Fields: required(r.FieldSelector)}
+}
+
+// required reads the selector of a review. What does not read, or cannot be
+// said in a request, narrows nothing: it is then asked about the whole list,
+// which is the safe side. (Upstream: registry/authorization/util.)
+func required(s *authorizationv1.FieldSelectorAttributes) (all fields.Requirements) {
+	if s == nil {
+		return nil
+	}
+	if s.RawSelector != "" {
+		f, err := fields.ParseSelector(s.RawSelector)
+		if err != nil {
+			return nil
+		}
+		return f.Requirements()
+	}
+	for _, q := range s.Requirements {
+		if len(q.Values) != 1 {
+			continue
+		}
+		switch q.Operator {
+		case metav1.FieldSelectorOpIn:
+			all = append(all, fields.Requirement{Field: q.Key, Operator: selection.Equals, Value: q.Values[0]})
+		case metav1.FieldSelectorOpNotIn:
+			all = append(all, fields.Requirement{Field: q.Key, Operator: selection.NotEquals, Value: q.Values[0]})
+		}
+	}
+	return all
 }
 
 func subject(s authorizationv1.SubjectAccessReviewSpec) request.User {

@@ -3,6 +3,7 @@ package store
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tidwall/btree"
 
@@ -33,6 +34,7 @@ type set struct {
 	tree    *btree.BTreeG[*entry]
 	indexes map[string]*btree.BTreeG[posting]
 	events  eventLog
+	changes atomic.Uint64 // how often the set has changed; read without a lock
 
 	cursors map[*Cursor]struct{}             // those that see all events
 	byValue map[indexed]map[*Cursor]struct{} // those that see events of one index value
@@ -104,6 +106,7 @@ func (s *set) dropLocked(namespace, name string) (old *entry) {
 }
 
 func (s *set) changedLocked() {
+	s.changes.Add(1)
 	s.snapMu.Lock()
 	defer s.snapMu.Unlock()
 	s.snap = nil

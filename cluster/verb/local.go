@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -35,6 +36,22 @@ func (a *API) As(user request.User) *Local {
 }
 
 var _ client.Client = (*Local)(nil)
+
+// WithCache returns a client that writes as user and reads as the one whose
+// cache it shares: upstream's controllers, each with an identity of its own,
+// all read from the informers of system:kube-controller-manager. Reading one
+// object from that cache takes what filling it took, the right to list.
+func (a *API) WithCache(user, cache request.User) *Local {
+	l := a.As(user)
+	l.reader.ask = func(ctx context.Context, r request.Request) error {
+		r.User = cache
+		if r.Verb == "get" {
+			r.Verb, r.Name = "list", ""
+		}
+		return a.Authorizer.Authorize(ctx, r)
+	}
+	return l
+}
 
 // request is what the call of a method says, in the words of package request.
 func (l *Local) request(verb string, k *kind.Kind, namespace, name, sub string) request.Request {
@@ -142,7 +159,7 @@ func (l reader) Get(ctx context.Context, k *kind.Kind, namespace, name string) (
 
 // List implements client.Reader.
 func (l reader) List(ctx context.Context, k *kind.Kind, q client.Query) ([]kind.Object, error) {
-	r := request.Request{Verb: "list", Kind: k, GVK: k.GVK, Namespace: q.Namespace}
+	r := asked("list", k, q)
 	if err := l.ask(ctx, r); err != nil {
 		return nil, err
 	}
@@ -161,6 +178,16 @@ func (l reader) List(ctx context.Context, k *kind.Kind, q client.Query) ([]kind.
 		return nil, failure(r, err)
 	}
 	return by.of(all), nil
+}
+
+// asked is a list or watch as a request: an index that is a selectable field
+// narrows it down as the field selector would.
+func asked(verb string, k *kind.Kind, q client.Query) request.Request {
+	r := request.Request{Verb: verb, Kind: k, GVK: k.GVK, Namespace: q.Namespace, Name: q.Name, Fields: q.Fields}
+	if q.Index != "" && q.Fields == nil && k.Fields[q.Index] != nil {
+		r.Fields = fields.OneTermEqualSelector(q.Index, q.Value)
+	}
+	return r
 }
 
 // queried turns a Query into what lists and watches select by.
@@ -200,7 +227,7 @@ func (s *selected) of(l *store.List) []kind.Object {
 
 // Watch implements client.Reader.
 func (l reader) Watch(ctx context.Context, k *kind.Kind, q client.Query) (client.Watcher, error) {
-	r := request.Request{Verb: "watch", Kind: k, GVK: k.GVK, Namespace: q.Namespace}
+	r := asked("watch", k, q)
 	if err := l.ask(ctx, r); err != nil {
 		return nil, err
 	}
