@@ -115,7 +115,8 @@ func Start(cfg StartConfig) (pid int, err error) {
 		// collection costs 300 kB of the runtime's own, so it should not come
 		// before some dozen containers have been started. A fixed GOMAXPROCS also stops the runtime from looking
 		// at the cgroup's limits every few seconds.
-		Env:   []string{"GOMAXPROCS=1", "GOGC=20"},
+		// Where the kernel gives huge pages unasked, the first object would take 2 MB.
+		Env:   []string{"GOMAXPROCS=1", "GOGC=20", "GODEBUG=disablethp=1"},
 		Files: []uintptr{uintptr(null), uintptr(null), uintptr(stderr), uintptr(sock), uintptr(dir)},
 		Sys:   &syscall.SysProcAttr{Setsid: true}}
 	if cfg.Cgroup != nil {

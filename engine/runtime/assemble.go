@@ -16,6 +16,8 @@ type Program struct {
 	linux.Program
 	Steps []Step // one for each Op
 	fds   int    // descriptors that come with it
+	// inGroup says that the start puts the child into its version 2 group.
+	inGroup bool
 }
 
 // Step says what one system call of a program is for.
@@ -38,6 +40,19 @@ const (
 // String prints the program, a line a call.
 func (p *Program) String() string {
 	var b strings.Builder
+	b.WriteString("# a process of its own\n\tclone3(CLONE_VM")
+	for _, f := range []struct {
+		flag int
+		name string
+	}{{linux.NewMount, "CLONE_NEWNS"}, {linux.NewPID, "CLONE_NEWPID"}, {linux.NewUTS, "CLONE_NEWUTS"}} {
+		if int(p.Flags)&f.flag != 0 {
+			b.WriteString("|" + f.name)
+		}
+	}
+	if p.inGroup {
+		b.WriteString("|CLONE_INTO_CGROUP")
+	}
+	b.WriteString(")\n")
 	for i, s := range p.Steps {
 		if s.Why != "" {
 			b.WriteString("# " + s.Why + "\n")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sampan/internal/cgroup"
@@ -19,7 +20,7 @@ import (
 // gather looks at the machine for what compile has to know.
 func (r *Runtime) gather(pod PodConfig, cfg *ContainerConfig) (facts, error) {
 	s := cfg.Spec
-	f := facts{seccomp: r.filters.compile, rootfs: cfg.RootFS, dirs: make([]bool, len(s.Mounts))}
+	f := facts{seccomp: r.filters.compile, rootfs: cfg.RootFS, dirs: make([]bool, len(s.Mounts)), inGroup: cfg.Cgroup != "" && r.cgs.Unified != ""}
 	var err error
 	if f.rootfs, err = filepath.EvalSymlinks(cfg.RootFS); err != nil {
 		return f, &fault.Error{Class: fault.NotFound, Op: "find root file system", On: cfg.RootFS, Err: err}
@@ -56,13 +57,24 @@ func (f *facts) self(p *specs.Process) error {
 	}
 	f.oom = p.OOMScoreAdj
 	f.limits = map[string]uint64{}
-	if f.own.effective&(1<<24) != 0 { // CAP_SYS_RESOURCE raises any limit
-		return nil
-	}
+	raise := f.own.effective&(1<<24) != 0 // CAP_SYS_RESOURCE
 	for _, r := range p.Rlimits {
 		n := slices.Index(rlimits, r.Type)
 		if n < 0 {
 			continue // compile says so
+		}
+		if raise && r.Type == "RLIMIT_NOFILE" { // the one that not even root raises at will (proc(5), nr_open)
+			const file = "/proc/sys/fs/nr_open"
+			b, err := os.ReadFile(file)
+			if err == nil {
+				f.limits[r.Type], err = strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+			}
+			if err != nil {
+				return &fault.Error{Class: fault.Unavailable, Op: "read the most files a process may open", On: file, Err: err}
+			}
+		}
+		if raise {
+			continue
 		}
 		if f.limits[r.Type], err = linux.HardLimit(n); err != nil {
 			return &fault.Error{Class: fault.Unavailable, Op: "read own limit " + r.Type, Err: err}

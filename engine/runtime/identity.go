@@ -165,13 +165,14 @@ var rlimits = []string{"RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STAC
 	"RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME"}
 
 // rlimits are capped at what this process may give (a hard limit cannot be
-// raised without CAP_SYS_RESOURCE): a container must not fail for it.
+// raised without CAP_SYS_RESOURCE, nor that of files above nr_open with it): a
+// container must not fail for it.
 func (a *assembler) rlimits(list []specs.POSIXRlimit, own map[string]uint64) (warnings []string) {
 	for _, r := range list {
 		n := slices.Index(rlimits, r.Type) // checked by unsupported
 		soft, hard := r.Soft, r.Hard
 		if limit, ok := own[r.Type]; ok && hard > limit {
-			warnings = append(warnings, r.Type+" is capped at "+strconv.FormatUint(limit, 10)+", this process's own")
+			warnings = append(warnings, r.Type+" is capped at "+strconv.FormatUint(limit, 10)+", the most that this process may give")
 			hard = limit
 			soft = min(soft, limit)
 		}

@@ -97,6 +97,15 @@ func newRuntime(t testing.TB) *Runtime {
 
 func testGroup(dir, id string) string { return "/sampan-test-" + filepath.Base(dir) + "/" + id }
 
+// groupSeen is /proc/self/cgroup, or a part of it, in a container that sees its
+// group as the root.
+func groupSeen(r *Runtime) string {
+	if r.Cgroups().V2() {
+		return "0::/\n"
+	}
+	return "memory:/\n"
+}
+
 func newPod(t testing.TB, r *Runtime, change ...func(*PodConfig)) *Pod {
 	t.Helper()
 	cfg := PodConfig{ID: "pod", Hostname: "aboard"}

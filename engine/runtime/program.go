@@ -25,6 +25,7 @@ type facts struct {
 	limits  map[string]uint64 // this process's hard limits, by RLIMIT name
 	newPID  bool              // the child is process 1 of a new namespace
 	newUTS  bool              // the hostname differs from the pod's
+	inGroup bool              // clone3 puts the child into its version 2 group
 	joins   []join            // namespaces the specification gives by path
 	oom     *int
 	noDeath bool // the process may outlive its monitor
@@ -77,6 +78,7 @@ func compile(s *specs.Spec, f facts) (compiled, error) {
 		a.p.Flags |= linux.NewUTS
 	}
 
+	a.p.inGroup = f.inGroup
 	a.joinCgroups(f.tasks)
 	a.oomScore(f.oom)
 	a.because("a session of its own")

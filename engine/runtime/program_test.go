@@ -10,17 +10,22 @@ import (
 )
 
 func TestAContainerCanBeExplained(t *testing.T) {
-	p := newPod(t, newRuntime(t))
+	r := newRuntime(t)
+	p := newPod(t, r)
 	ctx := context.Background()
 	if _, err := p.Start(ctx, container(t, p, "c", "forever")); err != nil {
 		t.Fatal(err)
+	}
+	join := "# join the control groups"
+	if r.Cgroups().V2() {
+		join = "clone3(CLONE_VM|CLONE_NEWNS|CLONE_NEWPID|CLONE_INTO_CGROUP)"
 	}
 	text, err := p.Explain(ctx, "c")
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := 0
-	for _, step := range []string{"# join the control groups", "unshare(CLONE_NEWCGROUP)", `pivot_root(".", ".")`, "# mount proc on /proc", "# make /proc/sys read-only", "# hide /proc/kcore",
+	for _, step := range []string{join, "unshare(CLONE_NEWCGROUP)", `pivot_root(".", ".")`, "# mount proc on /proc", "# make /proc/sys read-only", "# hide /proc/kcore",
 		"seccomp(", "prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN)", "setresuid(0)", "close_range", "execve(/usr/bin/box)", "execve(/bin/box)"} {
 		i := strings.Index(text[at:], step)
 		if i < 0 {

@@ -291,11 +291,24 @@ func (g *Group) Kill() error {
 		for _, pid := range pids {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // gone meanwhile: as wished
 		}
-		if d := g.Dir("freezer"); d != "" {
-			_ = write(d, "freezer.state", "THAWED") // SIGKILL waits for it
-		}
+		g.thawAll() // SIGKILL waits for it
 	}
 	return nil
+}
+
+// thawAll thaws the group and, since each may have been frozen by itself, those
+// below it. Version 2 kills what is frozen and needs no such thing.
+func (g *Group) thawAll() {
+	d := g.Dir("freezer")
+	if d == "" {
+		return
+	}
+	_ = filepath.WalkDir(d, func(p string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			_ = write(p, "freezer.state", "THAWED")
+		}
+		return nil // a group that is gone meanwhile: as wished
+	})
 }
 
 // Signal sends sig to every process in the group and below it.
