@@ -122,12 +122,7 @@ func (l *loader) rate(verb string, g goal, n int, each []float64, all, cpu time.
 }
 
 func (l *loader) create(ctx context.Context) error {
-	profiled := make(chan struct{})
-	if l.profiles != "" {
-		go func() { defer close(profiled); l.keep(ctx, "create."+l.as+".cpu", "/debug/pprof/profile?seconds=2") }()
-	} else {
-		close(profiled)
-	}
+	profiled := l.keepCPU(ctx, "create."+l.as, 2)
 	each, all, cpu, err := l.spread(ctx, objects, func(c *kubernetes.Clientset, i int) error {
 		_, err := c.CoreV1().ConfigMaps("default").Create(ctx, configMap(i), metav1.CreateOptions{})
 		return err

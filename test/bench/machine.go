@@ -177,6 +177,17 @@ func (m *machine) keepProfiles(ctx context.Context, part string) {
 	}
 }
 
+// keepCPU saves where the program's time goes from now on; what it returns is
+// closed at the end.
+func (m *machine) keepCPU(ctx context.Context, name string, seconds int) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.keep(ctx, name+".cpu", fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds))
+	}()
+	return done
+}
+
 func (m *machine) keep(ctx context.Context, name, path string) {
 	if m.profiles == "" || os.MkdirAll(m.profiles, 0o755) != nil {
 		return

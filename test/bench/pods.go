@@ -73,7 +73,9 @@ func pods(ctx context.Context, b *bench) error {
 	b.add("later pod Running after its creation", "ms", atMost(300), later...)
 	b.add("pod gone after its deletion", "ms", none, gone...)
 	for _, n := range []int{10, 50} {
+		profiled := b.keepCPU(ctx, fmt.Sprintf("pods.%d", n), 2)
 		each, all, err := w.many(ctx, n)
+		<-profiled
 		if err != nil {
 			return err
 		}
