@@ -10,7 +10,7 @@ KUBECTL := $(SAMPAN) kubectl
 build: export CGO_ENABLED := 0
 hello: export CGO_ENABLED := 0
 
-.PHONY: help build hello up down reset test race fuzz bench conformance lint tools
+.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance lint tools
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -53,6 +53,11 @@ test: tools ## run all tests (as root)
 	$(GO) vet ./...
 	CGO_ENABLED=0 $(GO) test -timeout 15m $$($(GO) list ./... | grep -v /test/e2e)
 	CGO_ENABLED=0 $(GO) test -timeout 20m ./test/e2e
+
+test-v2: ## run the engine's tests on a virtual machine with cgroup v2 only (docs/testing.md)
+	@command -v qemu-system-x86_64 >/dev/null && test -x /bin/busybox || { apt-get update -qq && apt-get install -y -qq --no-install-recommends qemu-system-x86 busybox-static e2fsprogs; }
+	@mkdir -p .cache/vm
+	CGO_ENABLED=0 $(GO) test -tags vm -count=1 -timeout 15m -v ./test/vm
 
 race: tools ## run the tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
