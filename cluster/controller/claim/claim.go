@@ -124,6 +124,39 @@ func Owners[O client.Typed](ctx context.Context, r client.Reader, obj kind.Objec
 	})
 }
 
+// Concerned are the owners of kind O that a change of an object concerns: who
+// controls it, who did before, and if nobody does, who would adopt it.
+func Concerned[O client.Typed, T kind.Object](ctx context.Context, r client.Reader, e client.Change[T], selector func(O) *metav1.LabelSelector) (all []types.NamespacedName) {
+	add := func(name string) {
+		all = append(all, types.NamespacedName{Namespace: e.Object.GetNamespace(), Name: name})
+	}
+	k := client.KindOf[O](r)
+	now, none := Controller(e.Object, k), *new(T)
+	if any(e.Old) != any(none) {
+		if old := Controller(e.Old, k); old != "" && old != now {
+			add(old)
+		}
+	}
+	switch {
+	case now != "":
+		add(now)
+	case metav1.GetControllerOfNoCopy(e.Object) == nil && e.Type != client.Deleted:
+		for _, o := range Owners(ctx, r, e.Object, selector) {
+			add(o.GetName())
+		}
+	}
+	return all
+}
+
+// Controller is the name of the object of kind k that controls obj, or "".
+func Controller(obj kind.Object, k *kind.Kind) string {
+	ref := metav1.GetControllerOfNoCopy(obj)
+	if ref == nil || ref.Kind != k.GVK.Kind || ref.APIVersion != k.GVK.GroupVersion().String() {
+		return ""
+	}
+	return ref.Name
+}
+
 func (c *Claims[T]) candidates(ctx context.Context, owner kind.Object) ([]T, error) {
 	all, err := client.List[T](ctx, c.Client, client.Query{
 		Namespace: owner.GetNamespace(), Index: kind.OwnerIndex, Value: string(owner.GetUID())})

@@ -173,3 +173,37 @@ func TestOwnersThatWouldAdopt(t *testing.T) {
 		t.Errorf("%d owners: %+v", len(got), got)
 	}
 }
+
+func TestOwnersThatAChangeConcerns(t *testing.T) {
+	a, b := set(""), set("")
+	a.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+	b.Name, b.UID, b.Spec.Selector = "b", "b", a.Spec.Selector
+	_, f := claims(t, a, b)
+	ofJob := pod("p", "mine")
+	ofJob.OwnerReferences[0].Kind = "Job"
+	for _, c := range []struct {
+		it       string
+		typ      client.EventType
+		old, now *corev1.Pod
+		want     string
+	}{
+		{"a pod of a set wakes the set", client.Added, nil, pod("p", "matches mine"), "set"},
+		{"an orphan wakes who would adopt it", client.Added, nil, pod("p", "matches"), "b set"},
+		{"an orphan that is gone wakes nobody", client.Deleted, pod("p", "matches"), pod("p", "matches"), ""},
+		{"a pod that is gone wakes its set", client.Deleted, pod("p", "mine"), pod("p", "mine"), "set"},
+		{"a pod that was let go wakes who had it, too", client.Modified, pod("p", "mine"), ofJob, "set"},
+		{"a change that keeps the owner wakes it once", client.Modified, pod("p", "mine"), pod("p", "matches mine"), "set"},
+		{"what another kind controls wakes nobody", client.Added, nil, ofJob, ""},
+	} {
+		keys := Concerned(t.Context(), f, client.Change[*corev1.Pod]{Type: c.typ, Old: c.old, Object: c.now},
+			func(rs *appsv1.ReplicaSet) *metav1.LabelSelector { return rs.Spec.Selector })
+		var got []string
+		for _, k := range keys {
+			got = append(got, k.Name)
+		}
+		slices.Sort(got)
+		if have := strings.Join(got, " "); have != c.want {
+			t.Errorf("%s: %q, want %q", c.it, have, c.want)
+		}
+	}
+}

@@ -119,20 +119,8 @@ func asked(old, now *appsv1.Deployment) bool {
 // set wakes the deployments that a replica set's change concerns.
 func (c *Controller) set(ctx context.Context, e client.Change[*appsv1.ReplicaSet]) {
 	c.claims.Note(e)
-	now, old := owner(e.Object), ""
-	if e.Old != nil {
-		old = owner(e.Old)
-	}
-	if old != "" && old != now {
-		c.loop.Add(types.NamespacedName{Namespace: e.Object.Namespace, Name: old})
-	}
-	switch {
-	case now != "":
-		c.loop.Add(types.NamespacedName{Namespace: e.Object.Namespace, Name: now})
-	case metav1.GetControllerOfNoCopy(e.Object) == nil && e.Type != client.Deleted:
-		for _, d := range claim.Owners(ctx, c.cfg.Client, e.Object, selector) {
-			c.loop.Add(types.NamespacedName{Namespace: d.Namespace, Name: d.Name})
-		}
+	for _, key := range claim.Concerned(ctx, c.cfg.Client, e, selector) {
+		c.loop.Add(key)
 	}
 }
 
@@ -146,19 +134,10 @@ func (c *Controller) ended(ctx context.Context, p *corev1.Pod) {
 	if err != nil || rs.UID != ref.UID {
 		return // gone, and that was an event of its own
 	}
-	d, err := client.Get[*appsv1.Deployment](ctx, c.cfg.Client, p.Namespace, owner(rs))
+	d, err := client.Get[*appsv1.Deployment](ctx, c.cfg.Client, p.Namespace, claim.Controller(rs, client.KindOf[*appsv1.Deployment](c.cfg.Client)))
 	if err == nil && d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
 		c.loop.Add(types.NamespacedName{Namespace: d.Namespace, Name: d.Name})
 	}
-}
-
-// owner is the name of the deployment that controls rs, or "".
-func owner(rs *appsv1.ReplicaSet) string {
-	ref := metav1.GetControllerOfNoCopy(rs)
-	if ref == nil || ref.Kind != "Deployment" || ref.APIVersion != appsv1.SchemeGroupVersion.String() {
-		return ""
-	}
-	return ref.Name
 }
 
 func selector(d *appsv1.Deployment) *metav1.LabelSelector { return d.Spec.Selector }

@@ -115,30 +115,9 @@ func asked(old, now *appsv1.ReplicaSet) bool {
 // pod wakes the replica sets that a pod's change concerns.
 func (c *Controller) pod(ctx context.Context, e client.Change[*corev1.Pod]) {
 	c.claims.Note(e)
-	now, old := owner(e.Object), owner(e.Old)
-	if old != "" && old != now {
-		c.loop.Add(types.NamespacedName{Namespace: e.Object.Namespace, Name: old})
+	for _, key := range claim.Concerned(ctx, c.cfg.Client, e, selector) {
+		c.loop.Add(key)
 	}
-	switch {
-	case now != "":
-		c.loop.Add(types.NamespacedName{Namespace: e.Object.Namespace, Name: now})
-	case metav1.GetControllerOfNoCopy(e.Object) == nil && e.Type != client.Deleted:
-		for _, rs := range claim.Owners(ctx, c.cfg.Client, e.Object, selector) {
-			c.loop.Add(key(rs))
-		}
-	}
-}
-
-// owner is the name of the replica set that controls p, or "".
-func owner(p *corev1.Pod) string {
-	if p == nil {
-		return ""
-	}
-	ref := metav1.GetControllerOfNoCopy(p)
-	if ref == nil || ref.Kind != "ReplicaSet" || ref.APIVersion != appsv1.SchemeGroupVersion.String() {
-		return ""
-	}
-	return ref.Name
 }
 
 func selector(rs *appsv1.ReplicaSet) *metav1.LabelSelector { return rs.Spec.Selector }
