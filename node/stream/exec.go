@@ -20,16 +20,23 @@ const (
 	creationTimeout = 30 * time.Second
 )
 
+// streams finds the running container that a request names, and which of its
+// streams are asked for. It has answered if ok is false.
+func (s *server) streams(w http.ResponseWriter, r *http.Request) (id string, o *remotecommand.Options, ok bool) {
+	id, err := s.running(r)
+	if err == nil {
+		o, err = remotecommand.NewOptions(r)
+	}
+	if err != nil {
+		refuse(w, err, http.StatusBadRequest)
+	}
+	return id, o, err == nil
+}
+
 // exec runs a command in a container, its streams over SPDY or WebSocket.
 func (s *server) exec(w http.ResponseWriter, r *http.Request) {
-	id, err := s.running(r)
-	if err != nil {
-		refuse(w, err, http.StatusBadRequest)
-		return
-	}
-	o, err := remotecommand.NewOptions(r)
-	if err != nil {
-		refuse(w, err, http.StatusBadRequest)
+	id, o, ok := s.streams(w, r)
+	if !ok {
 		return
 	}
 	command := r.URL.Query()["command"]
@@ -43,14 +50,8 @@ func (s *server) exec(w http.ResponseWriter, r *http.Request) {
 
 // attach joins the streams of a container's own process.
 func (s *server) attach(w http.ResponseWriter, r *http.Request) {
-	id, err := s.running(r)
-	if err != nil {
-		refuse(w, err, http.StatusBadRequest)
-		return
-	}
-	o, err := remotecommand.NewOptions(r)
-	if err != nil {
-		refuse(w, err, http.StatusBadRequest)
+	id, o, ok := s.streams(w, r)
+	if !ok {
 		return
 	}
 	remotecommand.ServeAttach(w, r, s.at(id), r.PathValue("pod"), r.PathValue("uid"), r.PathValue("container"), o,
