@@ -172,7 +172,25 @@ func (a *Agent) admitPod(p *corev1.Pod) *pod.Verdict {
 	if a.node == nil {
 		return nil
 	}
-	var others []*corev1.Pod
+	v := pod.Admit(p, a.node, a.othersLocked(p))
+	if v == nil {
+		a.admitted[p.UID] = true
+	}
+	return v
+}
+
+// admitResize says why this node cannot give p what it asks for now.
+func (a *Agent) admitResize(p *corev1.Pod) *pod.Verdict {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.node == nil {
+		return nil
+	}
+	return pod.AdmitResize(p, a.node, a.othersLocked(p))
+}
+
+// othersLocked are the pods beside p that have a share of the node.
+func (a *Agent) othersLocked(p *corev1.Pod) (others []*corev1.Pod) {
 	for uid := range a.admitted {
 		w := a.workers[uid]
 		if w == nil || uid == p.UID {
@@ -182,11 +200,7 @@ func (a *Agent) admitPod(p *corev1.Pod) *pod.Verdict {
 			others = append(others, o)
 		}
 	}
-	v := pod.Admit(p, a.node, others)
-	if v == nil {
-		a.admitted[p.UID] = true
-	}
-	return v
+	return others
 }
 
 // lookup is the Agent as the kubelet API sees it.

@@ -44,7 +44,7 @@ func (a *Agent) learn(ctx context.Context) error {
 		a.version = v
 		a.shared = &pod.Config{
 			Runtime: a.c.Runtime, RuntimeName: v.RuntimeName, API: (*api)(a), Volumes: a.volumes, Events: a.events, Cgroups: a.c.Cgroups,
-			Host: func() *pod.Host { return a.host(hosts) }, HostIPs: a.hostIPs, Dir: a.c.PodsDir, Log: a.c.Log, Admit: a.admitPod,
+			Host: func() *pod.Host { return a.host(hosts) }, HostIPs: a.hostIPs, Dir: a.c.PodsDir, Log: a.c.Log, Admit: a.admitPod, AdmitResize: a.admitResize,
 		}
 		a.mu.Unlock()
 		return nil

@@ -22,6 +22,7 @@ func conditions(in *Input, s *corev1.PodStatus) {
 	for _, c := range set {
 		put(in, s, c)
 	}
+	resizeConditions(in, s)
 }
 
 func condition(t corev1.PodConditionType, ok bool, reason, message string) corev1.PodCondition {

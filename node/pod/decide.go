@@ -22,6 +22,7 @@ const (
 	Cancel      Do = "give up what is being done"
 	Clean       Do = "unmount volumes"
 	Delete      Do = "delete the API object"
+	Alter       Do = "change resources of containers"
 	Remove      Do = "remove containers, sandbox and logs"
 )
 
@@ -140,6 +141,7 @@ func (p *planner) keep() {
 			p.container(&spec.Containers[i], false)
 		}
 	}
+	p.resize()
 	for i := range spec.EphemeralContainers {
 		c := corev1.Container(spec.EphemeralContainers[i].EphemeralContainerCommon)
 		if p.Seen.Newest(c.Name) == nil {

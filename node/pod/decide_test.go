@@ -54,6 +54,13 @@ func (m *model) do(s Step) {
 	m.next++
 	created := m.in.Now.UnixNano() + int64(m.next)
 	switch s.Do {
+	case Alter:
+		k.Resize = Resize{Generation: m.in.Pod.Generation, Admitted: true}
+		m.in.sized(func(c *corev1.Container, now *Container) {
+			if !restartToResize(c, difference(c, now)) {
+				now.Resources = limitsOf(c)
+			}
+		})
 	case Mount:
 		k.Volumes, k.Refresh, k.Failed = true, false, nil
 	case MakeSandbox:

@@ -172,6 +172,7 @@ type Known struct {
 	Volumes    bool      // all volumes are there
 	Refresh    bool      // what they are made of changed
 	Renew      time.Time // when a token in them should be renewed; zero: never
+	Resize     Resize    // of running containers
 	Failed     *Trouble  // the last try at volumes or sandbox, if it failed
 	Cleaned    bool      // the volumes of an ended pod are gone
 	Deleted    bool      // the API was told that the pod has ended; a finalizer may hold it

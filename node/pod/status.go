@@ -287,6 +287,13 @@ func containerStatus(in *Input, c *corev1.Container, old *corev1.ContainerStatus
 	if len(c.Resources.Requests) > 0 {
 		st.AllocatedResources = c.Resources.Requests.DeepCopy()
 	}
+	if old != nil && old.ContainerID == st.ContainerID && old.Resources != nil && len(difference(c, now)) > 0 {
+		// What it has, until it has what it shall have.
+		st.Resources = old.Resources.DeepCopy()
+		if !in.Known.Resize.Admitted || in.Known.Resize.Generation != in.Pod.Generation {
+			st.AllocatedResources = old.AllocatedResources.DeepCopy()
+		}
+	}
 	st.VolumeMounts = mountsOf(c)
 	st.User = userOf(now)
 	if before := in.Seen.Before(now); before != nil {

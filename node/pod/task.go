@@ -52,6 +52,8 @@ func (t *task) run() (done func()) {
 		return t.start()
 	case Kill:
 		return t.kill()
+	case Alter:
+		return t.alter()
 	case Clean:
 		return t.clean()
 	case Delete:

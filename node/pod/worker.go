@@ -68,6 +68,9 @@ type Config struct {
 
 	// Admit refuses a pod that is new here; nil accepts.
 	Admit func(pod *corev1.Pod) *Verdict
+	// AdmitResize says whether a pod that runs here may have what it asks for
+	// now; nil accepts.
+	AdmitResize func(pod *corev1.Pod) *Verdict
 }
 
 // News says what a worker should look at again.

@@ -36,7 +36,6 @@ func gaps() (all []kind.Gap) {
 	each("block volumes come with persistent volumes", "volumeDevices")
 	each("devices come with resource.k8s.io", "resources.claims")
 	each("bind mounts take no further options", "volumeMounts[*].bindMountOptions")
-	each("what changes while a container runs is not applied", "resizePolicy")
 	each("there is no Windows node", "securityContext.windowsOptions")
 	each("no kernel that this runs on has been tried with SELinux", "securityContext.seLinuxOptions")
 	each("masked paths stay masked", "securityContext.procMount!=Default")
