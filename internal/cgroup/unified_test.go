@@ -114,7 +114,8 @@ func TestWhoEatsTooMuchIsKilledAndCounted(t *testing.T) {
 	if err == nil || g.OOMKills() == 0 {
 		t.Errorf("%v, %s, %d kills; want one", err, out, g.OOMKills())
 	}
-	if s, err := g.Stats(); err != nil || s.OOMKills != g.OOMKills() || s.MemoryPeak == 0 || s.MemoryPeak > 48<<20 || s.CPUUsage == 0 || s.PageFaults == 0 {
+	if s, err := g.Stats(); err != nil || s.OOMKills != g.OOMKills() || s.MemoryPeak == 0 || s.MemoryPeak > 49<<20 || // the page that is refused is counted first
+		s.CPUUsage == 0 || s.PageFaults == 0 {
 		t.Errorf("stats = %+v, %v", s, err)
 	}
 }

@@ -17,7 +17,8 @@ var packages = []struct {
 	args []string
 }{
 	{path: "internal/cgroup"},
-	{path: "engine/runtime"},
+	// Logs, terminals and filters do not depend on control groups, and the machine is slow.
+	{path: "engine/runtime", args: []string{"-test.skip=Terminal|LogsRotate|Comparisons|DefaultProfile|Attach"}},
 	{path: "engine"},
 }
 
@@ -61,7 +62,7 @@ func TestVersion2OfControlGroups(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		suites = append(suites, Suite{Name: p.path, Dir: dir, Args: append([]string{dir + "/test", "-test.v", "-test.timeout=4m"}, p.args...)})
+		suites = append(suites, Suite{Name: p.path, Dir: dir, Args: append([]string{dir + "/test", "-test.v", "-test.timeout=8m"}, p.args...)})
 	}
 	t.Logf("built in %s", time.Since(begin).Round(time.Second/10))
 
