@@ -35,7 +35,7 @@ func parts() []part {
 		{"start", 15 * time.Second, start},
 		{"run", 10 * time.Second, runs},
 		{"footprint", (settle + idleWindow) + 5*time.Second, footprint},
-		{"pods", 40 * time.Second, pods},
+		{"pods", 30 * time.Second, pods},
 		{"monitor", 10 * time.Second, monitors},
 		{"api", 45 * time.Second, load},
 	}

@@ -169,6 +169,9 @@ func (m *machine) keepProfiles(ctx context.Context, part string) {
 	if m.profiles == "" || os.MkdirAll(m.profiles, 0o755) != nil {
 		return
 	}
+	if _, err := os.Stat(m.kubeconfig); err != nil {
+		return // the part has left nothing that runs
+	}
 	for _, p := range []string{"heap", "goroutine", "allocs"} {
 		m.keep(ctx, part+"."+p, "/debug/pprof/"+p)
 	}
