@@ -80,7 +80,7 @@ func traces(t testing.TB, c engine.Config) string {
 		}
 	}
 	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + engine.Instance(c.State))
-	for _, dir := range append(groups, c.Run, c.State) {
+	for _, dir := range append(groups, "/sys/fs/cgroup/"+engine.Instance(c.State), c.Run, c.State) { // version 1, version 2
 		if _, err := os.Stat(dir); err == nil {
 			b.WriteString(dir + "\n")
 		}
