@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"expvar"
 	"time"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -23,8 +25,8 @@ func (e *etcd) elect(ctx context.Context) {
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
 	for s.Leader() == 0 {
-		// What was committed must be applied first. Asked earlier, raft would
-		// refuse and warn.
+		// What was committed must be applied first: raft refuses if it knows of
+		// more.
 		if at := s.AppliedIndex(); at > 0 && at >= s.CommittedIndex() {
 			m := &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &self, From: &self}
 			if err := s.Process(ctx, m); err != nil {
@@ -42,4 +44,18 @@ func (e *etcd) elect(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// caughtUp says that raft itself knows all that was committed as applied. The
+// server's own index is ahead of raft's for a moment, in which it may have let
+// go of the entries that raft would look through: asked to lead then, raft
+// panics. Raft's is published as a variable only, the last server's of a
+// process; of another's, the clock decides.
+func caughtUp(self uint64) bool {
+	v, ok := expvar.Get("raft.status").(expvar.Func)
+	if !ok {
+		return false
+	}
+	status, ok := v.Value().(raft.Status)
+	return ok && status.ID == self && status.HardState != nil && status.GetCommit() > 0 && status.Applied >= status.GetCommit()
 }

@@ -10,17 +10,19 @@ import (
 )
 
 // zapTo returns a logger for etcd that writes warnings and errors to log, and
-// at debug those of a new directory: etcd warns that it has no schema version
-// yet, then that it cannot change it, and then writes it.
+// at debug those of every start: of a new directory etcd warns that it has no
+// schema version yet, then that it cannot change it, and then writes it; and a
+// member that is asked to lead before all is applied says that it cannot yet.
 func zapTo(log *slog.Logger) *zap.Logger { return zap.New(slogCore{log: log}) }
 
 // onePort begins a warning about how clients are served, which is also given
 // when nothing listens.
 const onePort = "Running http and grpc server on single port"
 
-// ofNew are what etcd says of every new directory.
-func ofNew(message string) bool {
-	return message == "Failed to detect schema version" || message == "failed to update storage version"
+// ofStart are what etcd says at a start in which nothing is wrong.
+func ofStart(message string) bool {
+	return message == "Failed to detect schema version" || message == "failed to update storage version" ||
+		strings.Contains(message, " cannot campaign at term ")
 }
 
 // slogCore is a zapcore.Core on slog.
@@ -43,7 +45,7 @@ func (c slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 
 func (c slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	at := level(e.Level)
-	if ofNew(e.Message) {
+	if ofStart(e.Message) {
 		at = slog.LevelDebug
 	}
 	c.log.Log(context.Background(), at, "etcd: "+e.Message, args(fields)...)
