@@ -10,6 +10,7 @@ import (
 	"sampan/cluster/admission"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
+	"sampan/cluster/controller/clusterrole"
 	"sampan/cluster/controller/deployment"
 	"sampan/cluster/controller/endpoints"
 	"sampan/cluster/controller/endpointslice"
@@ -38,6 +39,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"nodelife", nodelife.New(nodelife.Config{Client: as("node-controller"), Log: r.log}).Run},
 		{"namespace", namespace.New(namespace.Config{Client: as("namespace-controller"), Log: r.log}).Run},
 		{"serviceaccount", furnish.ServiceAccount(as("service-account-controller"), r.log).Run},
+		{"clusterrole", clusterrole.New(clusterrole.Config{Client: as("clusterrole-aggregation-controller"), Log: r.log}).Run},
 		{"root-ca", furnish.RootCA(as("root-ca-cert-publisher"), r.log, string(r.pki.CAPEM)).Run},
 	}
 }
@@ -55,6 +57,7 @@ func (r *running) admission() ([]any, error) {
 		admission.Priorities{Reader: r.reader},
 		admission.Tolerations{},
 		services,
+		admission.Escalation{May: r.may, Rules: r.rbac},
 	}, nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
 	"sampan/cluster/auth/policy"
@@ -173,7 +175,11 @@ func (b *RBAC) RulesOf(ctx context.Context, ref rbacv1.RoleRef, namespace string
 	if err != nil {
 		return nil, err
 	}
-	return r.of(ref, namespace)
+	rules, err := r.of(ref, namespace)
+	if apierrors.IsNotFound(err) { // here upstream asks the store, which calls it by its plural
+		err = apierrors.NewNotFound(schema.GroupResource{Group: rbacv1.GroupName, Resource: strings.ToLower(ref.Kind) + "s"}, ref.Name)
+	}
+	return rules, err
 }
 
 // scopes are where rules for a request in a namespace come from: everywhere

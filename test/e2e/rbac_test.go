@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -42,5 +43,50 @@ func TestEachPartOfTheProgramMayWhatItDoes(t *testing.T) {
 	h.kill9()
 	h.up() // and what reads the stored roles, too
 	h.says("Active", "get", "namespaces")
+	h.noneForbidden()
+}
+
+func TestUsersMayWhatTheirRolesGive(t *testing.T) {
+	h := newHost(t)
+	h.up()
+	h.fails(`User "ann" cannot list resource "pods" in API group "" in the namespace "default"`, tools.kubectl, "--as=ann", "get", "pods")
+	h.kubectl("create", "role", "reader", "--verb=get,list,watch", "--resource=pods,pods/log")
+	h.kubectl("create", "rolebinding", "ann", "--role=reader", "--user=ann")
+	h.kubectl("--as=ann", "get", "pods")
+	for ask, want := range map[string]string{"list pods": "yes", "get pods/x --subresource=log": "yes", "delete pods": "no", "list pods -n kube-system": "no"} {
+		out, _ := h.try(nil, tools.kubectl, append([]string{"--as=ann", "auth", "can-i"}, strings.Fields(ask)...)...)
+		if !strings.HasPrefix(out, want) {
+			t.Errorf("may ann %s: %q, want %s", ask, out, want)
+		}
+	}
+	if out := h.kubectl("--as=ann", "auth", "can-i", "--list"); !strings.Contains(out, "pods/log") || !strings.Contains(out, "selfsubjectaccessreviews.authorization.k8s.io") {
+		t.Errorf("what ann may:\n%s", out)
+	}
+
+	// A role gathered from others is gathered anew when one comes.
+	h.kubectl("create", "clusterrolebinding", "bob", "--clusterrole=view", "--user=bob")
+	h.until("bob sees what view gives", func() error {
+		_, err := h.try(nil, tools.kubectl, "--as=bob", "get", "deployments", "-A")
+		return err
+	})
+	h.apply(`{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: more, labels: {rbac.authorization.k8s.io/aggregate-to-view: "true"}},
+		rules: [{apiGroups: [""], resources: [nodes], verbs: [get, list]}]}`)
+	h.until("bob sees what was added to view", func() error {
+		_, err := h.try(nil, tools.kubectl, "--as=bob", "get", "nodes")
+		return err
+	})
+
+	// Nobody gives what he has not.
+	h.kubectl("create", "clusterrolebinding", "cat", "--clusterrole=admin", "--user=cat")
+	h.until("cat may make roles", func() error {
+		_, err := h.try(nil, tools.kubectl, "--as=cat", "create", "role", "pods", "--verb=get", "--resource=pods")
+		return err
+	})
+	h.fails(`is attempting to grant RBAC permissions not currently held`, tools.kubectl, "--as=cat",
+		"create", "role", "nodes", "--verb=delete", "--resource=nodes")
+	h.fails(`is attempting to grant RBAC permissions not currently held`, tools.kubectl, "--as=cat",
+		"create", "rolebinding", "mine", "--clusterrole=cluster-admin", "--user=cat")
+	h.fails(`clusterroles.rbac.authorization.k8s.io "nowhere" not found`, tools.kubectl, "--as=cat",
+		"create", "rolebinding", "mine", "--clusterrole=nowhere", "--user=cat")
 	h.noneForbidden()
 }
