@@ -36,7 +36,7 @@ func main() {
 	go func() {
 		defer close(over)
 		<-ctx.Done()
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(2 * time.Second)
 		last, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := server.Shutdown(last); err != nil {

@@ -123,7 +123,7 @@ func serve() {
 	go func() {
 		defer close(over)
 		<-ctx.Done()
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(2 * time.Second)
 		last, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = server.Shutdown(last)
