@@ -27,7 +27,7 @@ type process struct {
 	// early is what a terminal showed before anybody looked, to its first
 	// earlySize bytes: a shell's first prompt comes before whoever started it
 	// has attached. It is nil once somebody has.
-	early []byte
+	early   []byte
 	ended   bool
 	code    int
 	signal  syscall.Signal
