@@ -98,9 +98,7 @@ func deleteOptions(q url.Values, body []byte, mediaType string, r *request.Reque
 // every group has the same, and clients send their own group's. (Upstream
 // registers DeleteOptions in each group version.)
 func decodeDeleteOptions(o *metav1.DeleteOptions, body []byte, mediaType string) error {
-	gvk := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
-	_, err := object.DecodeInto(o, gvk, body, mediaType, object.Ignore)
-	if err != nil {
+	if err := object.DecodeOptions(o, "DeleteOptions", body, mediaType); err != nil {
 		return asBadRequest(err)
 	}
 	return nil

@@ -71,6 +71,17 @@ func DecodeInto(obj runtime.Object, gvk schema.GroupVersionKind, data []byte, me
 	return warnings, nil
 }
 
+// DecodeOptions reads a body that every group version has under the same
+// name, such as DeleteOptions: clients send it in that of what they ask about.
+func DecodeOptions(obj runtime.Object, kind string, data []byte, mediaType string) error {
+	want := schema.GroupVersionKind{Version: "v1", Kind: kind}
+	if got, known := claimed(data, mediaType); known && !got.GroupVersion().Empty() {
+		want = got.GroupVersion().WithKind(kind)
+	}
+	_, err := DecodeInto(obj, want, data, mediaType, Ignore)
+	return err
+}
+
 // sameKind checks what the body called itself, and settles it.
 func sameKind(obj runtime.Object, want schema.GroupVersionKind) error {
 	got := obj.GetObjectKind().GroupVersionKind()

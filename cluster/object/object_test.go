@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -221,6 +222,42 @@ func TestListsHaveTheSameFieldNumbers(t *testing.T) {
 		meta, _ := typ.FieldByName("ListMeta")
 		if !strings.HasPrefix(meta.Tag.Get("protobuf"), "bytes,1,") || !strings.HasPrefix(items.Tag.Get("protobuf"), "bytes,2,") {
 			t.Errorf("%v: metadata %s, items %s", gvk, meta.Tag, items.Tag)
+		}
+	}
+}
+
+func TestOptionsComeInAnyVersion(t *testing.T) {
+	seconds := int64(7)
+	given := &metav1.DeleteOptions{GracePeriodSeconds: &seconds}
+	raw, err := given.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrap := func(apiVersion, kind string) []byte {
+		u := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}, Raw: raw}
+		body, err := u.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append([]byte{0x6b, 0x38, 0x73, 0x00}, body...)
+	}
+	for _, c := range []struct {
+		it, mediaType string
+		body          []byte
+		fails         bool
+	}{
+		{it: "takes those of a group's typed client", mediaType: object.Protobuf, body: wrap("apps/v1", "DeleteOptions")},
+		{it: "takes the core's", mediaType: object.Protobuf, body: wrap("v1", "DeleteOptions")},
+		{it: "takes JSON of any group", mediaType: object.JSON, body: []byte(`{"apiVersion":"apps/v1","kind":"DeleteOptions","gracePeriodSeconds":7}`)},
+		{it: "takes what has no version", mediaType: object.JSON, body: []byte(`{"gracePeriodSeconds":7}`)},
+		{it: "takes nothing else for options", mediaType: object.Protobuf, body: wrap("v1", "Pod"), fails: true},
+	} {
+		got := &metav1.DeleteOptions{}
+		err := object.DecodeOptions(got, "DeleteOptions", c.body, c.mediaType)
+		if (err != nil) != c.fails {
+			t.Errorf("it %s: %v", c.it, err)
+		} else if err == nil && (got.GracePeriodSeconds == nil || *got.GracePeriodSeconds != 7) {
+			t.Errorf("it %s: got %v", c.it, got)
 		}
 	}
 }
