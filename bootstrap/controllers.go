@@ -54,6 +54,7 @@ func (r *running) admission() ([]any, error) {
 	return []any{
 		admission.Namespaces{Reader: r.reader},
 		admission.ServiceAccounts{Reader: r.reader},
+		admission.NodeRestriction{Reader: r.reader},
 		admission.Priorities{Reader: r.reader},
 		admission.Tolerations{},
 		services,
