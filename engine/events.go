@@ -118,6 +118,9 @@ func (e *Engine) Events(ctx context.Context, fn func(Event) error) error {
 func (e *Engine) Run(ctx context.Context) error {
 	exits := e.Runtime.Events(ctx)
 	if err := e.Recover(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to end in the middle; the next start goes on
+		}
 		return err
 	}
 	for {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -314,14 +315,23 @@ func (e *Engine) endSandbox(ctx context.Context, s *sandboxRecord) error {
 }
 
 func (e *Engine) endPod(ctx context.Context, id string) error {
-	pod, err := e.Runtime.OpenPod(ctx, id)
-	if err == nil {
-		return pod.Close(ctx)
+	for {
+		pod, err := e.Runtime.OpenPod(ctx, id)
+		if err == nil {
+			return pod.Close(ctx)
+		}
+		switch fault.ClassOf(err) {
+		case fault.NotFound:
+			return e.Runtime.RemoveDead(ctx, id)
+		case fault.Unavailable:
+			// It ended while it was asked: another process, or another part of
+			// this one, ends the same pod. The next look finds it gone.
+			if errors.Is(err, io.ErrUnexpectedEOF) && ctx.Err() == nil {
+				continue
+			}
+		}
+		return err
 	}
-	if fault.ClassOf(err) == fault.NotFound {
-		return e.Runtime.RemoveDead(ctx, id)
-	}
-	return err
 }
 
 func (e *Engine) sandbox(id string) (*sandboxRecord, error) {
