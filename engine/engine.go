@@ -58,6 +58,8 @@ type Engine struct {
 	closed bool
 	alive  bool            // live has done its work
 	warned map[string]bool // see news
+
+	sandboxOf map[string]string // of containers whose record was read, see isOf
 }
 
 // Instance is a name for what the kernel shares between all engines of a
@@ -86,7 +88,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		return nil, &fault.Error{Class: fault.Forbidden, Op: "open engine", On: c.State,
 			Err: errors.New("containers need root"), Fix: "run it with sudo"}
 	}
-	e := &Engine{config: c, log: c.Log}
+	e := &Engine{config: c, log: c.Log, sandboxOf: map[string]string{}}
 	for _, dir := range []string{e.path("containers"), e.path("sandboxes"), e.path("names"), e.path("volumes"), e.path("logs")} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, &fault.Error{Op: "make directory", On: dir, Err: err, Fix: "see whether the file system is full or read-only"}

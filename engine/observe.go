@@ -24,26 +24,50 @@ func (e *Engine) Inspect(ctx context.Context, ref string) (Container, error) {
 
 // List returns all containers, newest first.
 func (e *Engine) List(ctx context.Context) ([]Container, error) {
-	return e.list(ctx, func(*Container) bool { return true })
-}
-
-// ContainersOf lists the containers of a sandbox, newest first.
-func (e *Engine) ContainersOf(ctx context.Context, sandbox string) ([]Container, error) {
-	return e.list(ctx, func(c *Container) bool { return c.Sandbox == sandbox })
-}
-
-func (e *Engine) list(ctx context.Context, want func(*Container) bool) ([]Container, error) {
 	ids, err := e.ids("containers")
 	if err != nil {
 		return nil, err
 	}
+	return e.observeAll(ctx, ids)
+}
+
+// ContainersOf lists the containers of a sandbox, newest first.
+func (e *Engine) ContainersOf(ctx context.Context, sandbox string) ([]Container, error) {
+	ids, err := e.ids("containers")
+	if err != nil {
+		return nil, err
+	}
+	return e.observeAll(ctx, slices.DeleteFunc(ids, func(id string) bool { return !e.isOf(id, sandbox, len(ids)) }))
+}
+
+// isOf says whether a container is of a sandbox; it can't move to another, so
+// its record is read once. all is about how many containers there are.
+func (e *Engine) isOf(id, sandbox string, all int) bool {
+	e.mu.Lock()
+	of, known := e.sandboxOf[id]
+	e.mu.Unlock()
+	if !known {
+		c, err := e.container(id)
+		if err != nil {
+			return true // whoever asks for it next says what is wrong
+		}
+		of = c.Sandbox
+		e.mu.Lock()
+		if len(e.sandboxOf) > 2*all+100 { // most are of containers that are gone
+			clear(e.sandboxOf)
+		}
+		e.sandboxOf[id] = of
+		e.mu.Unlock()
+	}
+	return of == sandbox
+}
+
+func (e *Engine) observeAll(ctx context.Context, ids []string) ([]Container, error) {
 	out := make([]Container, 0, len(ids))
 	for _, id := range ids {
-		c, err := e.container(id)
-		if err == nil && want(&c) {
-			if c, err = e.observe(ctx, id); err == nil {
-				out = append(out, c)
-			}
+		c, err := e.observe(ctx, id)
+		if err == nil {
+			out = append(out, c)
 		}
 		if err != nil && fault.ClassOf(err) != fault.NotFound {
 			return nil, err
