@@ -212,6 +212,10 @@ func (e *Engine) Sandboxes(ctx context.Context) ([]Sandbox, error) {
 // StopSandbox kills what runs in the sandbox and ends its monitor. Nil if that
 // is done already.
 func (e *Engine) StopSandbox(ctx context.Context, id string) error {
+	return again(ctx, func() error { return e.stopSandbox(ctx, id) })
+}
+
+func (e *Engine) stopSandbox(ctx context.Context, id string) error {
 	unlock, s, err := e.lockSandbox(ctx, id)
 	if err != nil {
 		return err
@@ -244,6 +248,10 @@ func (e *Engine) stopSandboxLocked(ctx context.Context, s *sandboxRecord) error 
 // RemoveSandbox removes a sandbox and its containers, killing what runs. Nil
 // if it is gone already.
 func (e *Engine) RemoveSandbox(ctx context.Context, id string) error {
+	return again(ctx, func() error { return e.removeSandbox(ctx, id) })
+}
+
+func (e *Engine) removeSandbox(ctx context.Context, id string) error {
 	unlock, s, err := e.lockSandbox(ctx, id)
 	if fault.ClassOf(err) == fault.NotFound {
 		return nil
@@ -314,24 +322,30 @@ func (e *Engine) endSandbox(ctx context.Context, s *sandboxRecord) error {
 	return unmount(e.run("shm", s.ID))
 }
 
+// again repeats fn while a monitor ends just as it is asked: another process,
+// or another part of this one, ends the same pod, and the next look finds it
+// gone.
+func again(ctx context.Context, fn func() error) error {
+	const tries = 5
+	for range tries - 1 {
+		if err := fn(); !errors.Is(err, io.ErrUnexpectedEOF) || ctx.Err() != nil {
+			return err
+		}
+	}
+	return fn()
+}
+
 func (e *Engine) endPod(ctx context.Context, id string) error {
-	for {
+	return again(ctx, func() error {
 		pod, err := e.Runtime.OpenPod(ctx, id)
 		if err == nil {
 			return pod.Close(ctx)
 		}
-		switch fault.ClassOf(err) {
-		case fault.NotFound:
+		if fault.ClassOf(err) == fault.NotFound {
 			return e.Runtime.RemoveDead(ctx, id)
-		case fault.Unavailable:
-			// It ended while it was asked: another process, or another part of
-			// this one, ends the same pod. The next look finds it gone.
-			if errors.Is(err, io.ErrUnexpectedEOF) && ctx.Err() == nil {
-				continue
-			}
 		}
 		return err
-	}
+	})
 }
 
 func (e *Engine) sandbox(id string) (*sandboxRecord, error) {

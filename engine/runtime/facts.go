@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"sampan/internal/cgroup"
 	"sampan/internal/fault"
@@ -46,9 +47,33 @@ func (r *Runtime) gather(pod PodConfig, cfg *ContainerConfig) (facts, error) {
 	return f, f.self(s.Process)
 }
 
+// ignoredSignals are those that a child of this process would find ignored: an
+// ignored signal stays so over fork and exec (signal(7)), and the monitors
+// have it from here. Go itself leaves SIGHUP and SIGINT ignored where they
+// were, and those are what nohup and a shell's "&" ignore.
+func ignoredSignals() ([]int, error) {
+	all := []int{int(syscall.SIGHUP), int(syscall.SIGINT)}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return nil, err
+	}
+	_, rest, _ := strings.Cut(string(status), "SigIgn:")
+	line, _, _ := strings.Cut(rest, "\n")
+	mask, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	for n := 3; n <= 64 && err == nil; n++ {
+		if mask&(1<<(n-1)) != 0 {
+			all = append(all, n)
+		}
+	}
+	return all, err
+}
+
 // self adds what this process may pass on.
 func (f *facts) self(p *specs.Process) error {
 	var err error
+	if f.ignored, err = ignoredSignals(); err != nil {
+		return &fault.Error{Class: fault.Unavailable, Op: "read ignored signals", On: "/proc/self/status", Err: err}
+	}
 	if f.own.effective, f.own.permitted, f.own.bounding, err = linux.Capabilities(); err != nil {
 		return &fault.Error{Class: fault.Unavailable, Op: "read own capabilities", Err: err}
 	}

@@ -117,11 +117,8 @@ func (a *assembler) process(s *specs.Spec, f facts, tty bool) (warnings []string
 	a.because("everything above standard error closes on exec")
 	a.op("close_range(3, CLOSE_RANGE_CLOEXEC)", linux.SysCloseRange, num(3), num(^uint32(0)), num(linux.CloseOnExec))
 	a.because("signals that whoever started this program had it ignore")
-	for _, s := range []struct {
-		name string
-		n    syscall.Signal
-	}{{"SIGHUP", syscall.SIGHUP}, {"SIGINT", syscall.SIGINT}} { // the two that Go leaves ignored
-		a.op("rt_sigaction("+s.name+", SIG_DFL)", syscall.SYS_RT_SIGACTION, num(int(s.n)), a.words(0, 0, 0, 0), num(0), num(8))
+	for _, n := range f.ignored {
+		a.op("rt_sigaction("+strconv.Itoa(n)+", SIG_DFL)", syscall.SYS_RT_SIGACTION, num(n), a.words(0, 0, 0, 0), num(0), num(8))
 	}
 	a.op("rt_sigprocmask(SIG_SETMASK, [])", linux.SysRtSigprocmask, num(2), a.words(0), num(0), num(8))
 	a.exec(p)

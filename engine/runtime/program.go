@@ -17,6 +17,7 @@ import (
 // machine looks like and what the caller holds. Whoever gathers it does I/O, so
 // that compile need not.
 type facts struct {
+	ignored []int // signals to be set back to their default
 	rootfs  string
 	dirs    []bool // for each of Spec.Mounts: its source is a directory
 	tasks   int    // version 1 tasks files that are passed
