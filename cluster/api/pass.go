@@ -16,6 +16,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/proxy"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
 
 // pass sends the request on to where, and the answer back. Upgraded
@@ -39,6 +41,9 @@ func (c *call) pass(ctx context.Context, where *target) {
 		c.code = 0
 		c.tunnel(ctx, where)
 		return
+	case where.log && wsstream.IsWebSocketRequest(c.r):
+		c.logSocket(ctx, where)
+		return
 	case where.stream == "" && !where.log && where.path == "" && !isUpgrade(c.r):
 		location := c.r.URL.Path + "/"
 		if c.r.URL.RawQuery != "" {
@@ -57,8 +62,13 @@ func (c *call) pass(ctx context.Context, where *target) {
 		TLSClientConfig:       &tls.Config{InsecureSkipVerify: true}, // of a pod's own server, named by nobody; as upstream
 	}
 	defer transport.CloseIdleConnections()
-	proxy := &httputil.ReverseProxy{
-		Transport:     transport,
+	var trip http.RoundTripper = transport
+	if where.stream == "" && !where.log && !isUpgrade(c.r) {
+		// Links and redirects of what is shown must lead back through here.
+		trip = &proxy.Transport{PathPrepend: prefix(c.r.URL.Path, where.path), RoundTripper: transport}
+	}
+	reverse := &httputil.ReverseProxy{
+		Transport:     trip,
 		FlushInterval: -1, // logs that are followed show each line at once
 		ErrorLog:      log.New(connectionLog{c.s.cfg.Log}, "", 0),
 		Rewrite:       func(p *httputil.ProxyRequest) { where.rewrite(p) },
@@ -85,7 +95,15 @@ func (c *call) pass(ctx context.Context, where *target) {
 			c.fail(err)
 		},
 	}
-	proxy.ServeHTTP(c.w, c.r.WithContext(ctx))
+	reverse.ServeHTTP(c.w, c.r.WithContext(ctx))
+}
+
+// prefix is what of the path asked for is not the other side's.
+func prefix(asked, theirs string) string {
+	if strings.HasSuffix(asked, "/") && !strings.HasSuffix(theirs, "/") {
+		theirs += "/"
+	}
+	return strings.TrimSuffix(asked, theirs)
 }
 
 // headerWait bounds the wait for an answer's beginning; a stream may think.

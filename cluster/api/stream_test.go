@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/websocket"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -105,6 +106,9 @@ func (k *kubelet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		portforward.ServePortForward(w, r, k, part[2], "", o, time.Minute, time.Minute, []string{"portforward.k8s.io"})
+	case "page":
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, `<a href="/rewriteme">test</a>`)
 	default:
 		fmt.Fprintf(w, "kubelet saw %s, authorization %q", r.URL.Path, r.Header.Get("Authorization"))
 	}
@@ -222,6 +226,41 @@ func TestWayToTheKubelet(t *testing.T) {
 			t.Errorf("%d %s", code, body)
 		}
 	})
+}
+
+func TestLinksLeadBackThroughTheProxy(t *testing.T) {
+	w, _ := nodeWorld(t)
+	code, _, body := w.do(w.admin(), "GET", "/api/v1/nodes/box/proxy/page", "")
+	if want := `<a href="/api/v1/nodes/box/proxy/rewriteme">test</a>`; code != 200 || body != want {
+		t.Errorf("%d %s, want %s", code, body, want)
+	}
+}
+
+func TestALogOverAWebSocketEnds(t *testing.T) {
+	w, _ := nodeWorld(t)
+	base, err := websocket.NewConfig("wss"+strings.TrimPrefix(w.url, "https")+"/api/v1/namespaces/default/pods/web/log", w.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base.Protocol = []string{"binary.k8s.io"}
+	base.TlsConfig = w.admin().Transport.(*http.Transport).TLSClientConfig.Clone()
+	base.TlsConfig.NextProtos = nil // a WebSocket begins as HTTP/1.1
+	ws, err := base.DialContext(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	var got []byte
+	for {
+		var message []byte
+		if err = websocket.Message.Receive(ws, &message); err != nil {
+			break
+		}
+		got = append(got, message...)
+	}
+	if err != io.EOF || string(got) != "line 1\nline 2\n" {
+		t.Errorf("%q, %v; want the two lines and the end", got, err)
+	}
 }
 
 func TestCommandsThroughKubectl(t *testing.T) {
