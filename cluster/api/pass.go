@@ -44,7 +44,8 @@ func (c *call) pass(ctx context.Context, where *target) {
 	case where.log && wsstream.IsWebSocketRequest(c.r):
 		c.logSocket(ctx, where)
 		return
-	case where.stream == "" && !where.log && where.path == "" && !isUpgrade(c.r):
+	case where.stream == "" && !where.log && where.path == "" && !isUpgrade(c.r) &&
+		(c.r.Method == http.MethodGet || c.r.Method == http.MethodHead):
 		location := c.r.URL.Path + "/"
 		if c.r.URL.RawQuery != "" {
 			location += "?" + c.r.URL.RawQuery

@@ -397,6 +397,7 @@ func TestProxyToPodsAndServices(t *testing.T) {
 		{"GET", "pods/web:" + port + "/proxy/a/b?x=1", 200, "GET /a/b?x=1 "},
 		{"POST", "pods/http:web:" + port + "/proxy/", 200, "POST / "},
 		{"GET", "pods/web:" + port + "/proxy", 301, ""},
+		{"DELETE", "pods/web:" + port + "/proxy?x=1", 200, "DELETE /?x=1 "}, // a redirect would make it a GET
 		{"GET", "pods/web:1/proxy/", 503, ""},
 		{"GET", "pods/ftp:web:1/proxy/", 400, ""},
 		{"GET", "services/none/proxy/", 404, ""},

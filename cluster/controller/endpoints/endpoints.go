@@ -28,6 +28,7 @@ import (
 // Config is what the controller needs.
 type Config struct {
 	Client  client.Client
+	Mirror  client.Client // for slices, which upstream's role keeps apart; default Client
 	Log     *slog.Logger
 	Workers int // services worked on at once; default 5, as upstream's
 }
@@ -46,9 +47,12 @@ func New(cfg Config) *Controller {
 	if cfg.Workers == 0 {
 		cfg.Workers = 5
 	}
+	if cfg.Mirror == nil {
+		cfg.Mirror = cfg.Client
+	}
 	c := &Controller{cfg: cfg,
 		collectEvents: &event.Recorder{Client: cfg.Client, Component: "endpoint-controller", Log: cfg.Log},
-		mirrorEvents:  &event.Recorder{Client: cfg.Client, Component: "endpoint-slice-mirroring-controller", Log: cfg.Log},
+		mirrorEvents:  &event.Recorder{Client: cfg.Mirror, Component: "endpoint-slice-mirroring-controller", Log: cfg.Log},
 	}
 	c.collecting = &loop.Loop[types.NamespacedName]{Name: "endpoints", Workers: cfg.Workers, Log: cfg.Log, Sync: c.collect}
 	c.mirroring = &loop.Loop[types.NamespacedName]{Name: "endpoints-mirror", Workers: cfg.Workers, Log: cfg.Log, Sync: c.mirror}
@@ -80,7 +84,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		})
 	})
 	follow(func() error {
-		return client.Follow(ctx, c.cfg.Client, client.Query{}, c.onSlice)
+		return client.Follow(ctx, c.cfg.Mirror, client.Query{}, c.onSlice)
 	})
 	all.Go(func() { c.collectEvents.Run(ctx) })
 	all.Go(func() { c.mirrorEvents.Run(ctx) })
@@ -203,12 +207,12 @@ func gone(err error) bool {
 
 // mirror keeps the slices that mirror a user's Endpoints.
 func (c *Controller) mirror(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
-	e, err := client.Get[*corev1.Endpoints](ctx, c.cfg.Client, key.Namespace, key.Name)
+	e, err := client.Get[*corev1.Endpoints](ctx, c.cfg.Mirror, key.Namespace, key.Name)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return 0, err
 	}
 	if e != nil {
-		svc, err := client.Get[*corev1.Service](ctx, c.cfg.Client, key.Namespace, key.Name)
+		svc, err := client.Get[*corev1.Service](ctx, c.cfg.Mirror, key.Namespace, key.Name)
 		if err != nil && !apierrors.IsNotFound(err) {
 			return 0, err
 		}
@@ -216,7 +220,7 @@ func (c *Controller) mirror(ctx context.Context, key types.NamespacedName) (time
 			e = nil
 		}
 	}
-	slices, err := client.List[*discoveryv1.EndpointSlice](ctx, c.cfg.Client, client.Query{
+	slices, err := client.List[*discoveryv1.EndpointSlice](ctx, c.cfg.Mirror, client.Query{
 		Namespace: key.Namespace, Index: discoveryv1.LabelServiceName, Value: key.Name})
 	if err != nil {
 		return 0, err
@@ -236,18 +240,18 @@ func (c *Controller) mirror(ctx context.Context, key types.NamespacedName) (time
 func (c *Controller) carryOut(ctx context.Context, r reflection) error {
 	var errs []error
 	for _, s := range r.create {
-		if _, err := client.Create(ctx, c.cfg.Client, s); err != nil && !gone(err) {
+		if _, err := client.Create(ctx, c.cfg.Mirror, s); err != nil && !gone(err) {
 			errs = append(errs, err)
 		}
 	}
 	for _, s := range r.update {
-		if _, err := client.Update(ctx, c.cfg.Client, s); err != nil {
+		if _, err := client.Update(ctx, c.cfg.Mirror, s); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	for _, s := range r.remove {
 		uid := s.UID
-		err := client.Delete[*discoveryv1.EndpointSlice](ctx, c.cfg.Client, s.Namespace, s.Name,
+		err := client.Delete[*discoveryv1.EndpointSlice](ctx, c.cfg.Mirror, s.Namespace, s.Name,
 			&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 		if err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, err)
