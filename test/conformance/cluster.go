@@ -17,8 +17,8 @@ import (
 // cluster is one Sampan with its own directories, in this process's network
 // namespace.
 type cluster struct {
-	c   *cache
-	dir string
+	c            *cache
+	dir, reports string
 }
 
 func (k *cluster) kubeconfig() string { return filepath.Join(k.dir, "kubeconfig") }
@@ -56,7 +56,7 @@ func (k *cluster) remove(keep bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if log, err := os.ReadFile(filepath.Join(k.dir, "run", "sampan.log")); err == nil {
-		if err := os.WriteFile(filepath.Join(k.c.dir, "last", "sampan.log"), log, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(k.reports, "sampan.log"), log, 0o644); err != nil {
 			return err
 		}
 	}
@@ -98,7 +98,7 @@ func runSuite(ctx context.Context, c *cache, o options) (code int, err error) {
 	if err := os.MkdirAll(o.result, 0o755); err != nil {
 		return 0, err
 	}
-	k := &cluster{c: c, dir: dir}
+	k := &cluster{c: c, dir: dir, reports: o.result}
 	defer func() {
 		if e := k.remove(o.keep); e != nil && err == nil {
 			err = e

@@ -44,10 +44,19 @@ func (c *cache) images() (string, error) {
 		steps := []func() error{
 			func() error { return busybox(c, filepath.Join(work, "busybox")) },
 			func() error {
-				return c.debian(filepath.Join(work, "debian"), "libc-bin", "curl", "netcat-openbsd", "bind9-dnsutils", "iproute2", "libc6")
+				return c.debian(filepath.Join(work, "debian"), "libc-bin", "curl", "netcat-openbsd", "bind9-dnsutils", "iproute2", "libc6", "dash")
 			},
 			// The script of Debian's package would make this link.
 			func() error { return os.Symlink("nc.openbsd", filepath.Join(work, "debian/bin/nc")) },
+			// Debian's busybox, as a shell, takes its own applets for whatever is
+			// in PATH. Where others' programs shall run the shell is another.
+			func() error {
+				link := filepath.Join(work, "debian/bin/sh")
+				if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
+					return err
+				}
+				return os.Symlink("dash", link)
+			},
 			func() error { return c.debian(filepath.Join(work, "nginx"), "nginx-light") },
 			func() error { return agnhostFiles(filepath.Join(work, "agnhost"), sources) },
 			func() error {

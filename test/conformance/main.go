@@ -37,6 +37,7 @@ func main() {
 	flag.BoolVar(&o.update, "update", false, "add the specs that passed to passing.txt")
 	flag.BoolVar(&o.keep, "keep", false, "leave the cluster's directory, with its log, when done")
 	flag.DurationVar(&o.timeout, "timeout", 4*time.Hour, "end the whole run after this time")
+	flag.StringVar(&o.result, "out", "last", "name of the directory of reports in .cache/conformance")
 	flag.Parse()
 	code, err := conformance(o)
 	if err != nil {
@@ -60,7 +61,7 @@ func conformance(o options) (int, error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	o.result = filepath.Join(c.dir, "last")
+	o.result = filepath.Join(c.dir, o.result)
 	if os.Getenv(inNamespace) != "" {
 		return runSuite(ctx, c, o)
 	}
