@@ -14,6 +14,7 @@ func Kinds() []*kind.Kind {
 		Namespace(),
 		Node(),
 		Pod(),
+		PodTemplate(),
 		Secret(),
 		Service(),
 		ServiceAccount(),
