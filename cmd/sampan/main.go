@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,10 @@ import (
 var version = "dev"
 
 func main() {
+	// A command lives for moments: its garbage is collected only when there is
+	// much of it. "up" sets this back.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(256 << 20)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	g := newGlobals()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,6 +49,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			// The heap of an idle platform is small: collecting it a little
 			// more often costs nothing and keeps it so.
 			debug.SetGCPercent(50)
+			debug.SetMemoryLimit(math.MaxInt64)
 			level := slog.LevelInfo
 			if verbose {
 				level = slog.LevelDebug
