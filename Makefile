@@ -7,6 +7,7 @@ SAMPAN := bin/sampan
 K8S := k8s.io/component-base/version
 LDFLAGS := -s -w -X main.version=$(VERSION) -X $(K8S).gitVersion=v1.37.2 -X $(K8S).gitMajor=1 -X $(K8S).gitMinor=37
 KUBECTL := $(SAMPAN) kubectl
+export PATH := $(PATH):$(CURDIR)/bin/tools
 build: export CGO_ENABLED := 0
 hello: export CGO_ENABLED := 0
 
@@ -47,7 +48,8 @@ reset: ## remove everything that sampan made on this machine
 	@$(SAMPAN) reset --yes
 
 tools: ## install what the tests need
-	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
+	@command -v kubectl >/dev/null || { mkdir -p bin/tools && \
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/tools/kubectl ./test/kubectl; }
 
 test: tools ## run all tests (as root)
 	$(GO) vet ./...
@@ -59,7 +61,8 @@ test-v2: ## run the engine's tests on a virtual machine with cgroup v2 only (doc
 	@mkdir -p .cache/vm
 	CGO_ENABLED=0 $(GO) test -tags vm -count=1 -timeout 15m -v ./test/vm
 
-race: tools ## run the tests under the race detector
+race: tools ## run the tests under the race detector (installs gcc)
+	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/e2e)
 
 fuzz: ## fuzz every parser of foreign bytes for a short while each
