@@ -30,6 +30,7 @@ type Client struct {
 	seq   uint32
 	calls map[uint32]*call
 	err   error
+	unmet bool // Dial failed: its error says so, and push does not
 }
 
 type call struct {
@@ -46,7 +47,8 @@ type answer struct {
 
 // Dial connects to the monitor of the pod in dir; fault.NotFound if none
 // listens. Processes' ends are handed to push in order, from the client's own
-// goroutine, until the connection ends; then push gets a zero Reply, once.
+// goroutine, until the connection ends; then push gets a zero Reply, once. A Dial
+// that fails tells by its error only.
 func Dial(ctx context.Context, dir string, push func(wire.Reply)) (*Client, error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -65,6 +67,11 @@ func Dial(ctx context.Context, dir string, push func(wire.Reply)) (*Client, erro
 	go c.read()
 	hello, err := c.Call(ctx, wire.Request{Header: wire.Header{Type: wire.Hello}, Version: wire.Version})
 	if err != nil {
+		// The monitor may well live, and whoever hears of an end by push waits
+		// for its process.
+		c.mu.Lock()
+		c.unmet = true
+		c.mu.Unlock()
 		c.Close()
 		return nil, err
 	}
@@ -170,13 +177,15 @@ func (c *Client) read() {
 	c.conn.Close()
 	c.mu.Lock()
 	c.err = &fault.Error{Class: fault.Unavailable, Op: "read from monitor", On: itoa(c.Pid), Err: errors.Join(io.ErrUnexpectedEOF, err)}
-	calls := c.calls
+	calls, unmet := c.calls, c.unmet
 	c.calls = nil
 	c.mu.Unlock()
 	for _, k := range calls {
 		close(k.reply)
 	}
-	c.push(wire.Reply{})
+	if !unmet {
+		c.push(wire.Reply{})
+	}
 	close(c.done)
 }
 
