@@ -256,6 +256,11 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	if err := r.firstObjects(ctx); err != nil {
 		return fmt.Errorf("make the objects that every cluster has: %w", err)
 	}
+	// What a program that died left half-written is written down before the
+	// node looks at what runs.
+	if err := r.engine.Recover(ctx); err != nil {
+		r.log.Error("containers not taken over", "err", err)
+	}
 	all.Go(func() { supervise(inner, r.log, r.parts(kubelet)) })
 	r.record.Server = url
 	if err := r.record.write(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"sampan/engine/runtime"
 	"sampan/internal/fault"
 )
 
@@ -139,10 +140,47 @@ func (e *Engine) recoverContainer(ctx context.Context, id string) error {
 		}
 		return nil
 	}
+	if c.Status.State == Created && free(dir) {
+		unlock, c, err := e.lockContainer(ctx, id)
+		if err != nil {
+			return err
+		}
+		_, err = e.adoptLocked(ctx, c)
+		unlock()
+		if err != nil {
+			return err
+		}
+	}
 	if _, err := e.observe(ctx, id); err != nil && fault.ClassOf(err) != fault.NotFound {
 		return err
 	}
 	return e.Settle(ctx, id)
+}
+
+// adoptLocked writes down that a container runs, or ran, which its monitor
+// started for a process that died before it could write it down itself.
+func (e *Engine) adoptLocked(ctx context.Context, c Container) (Container, error) {
+	if c.Status.State != Created {
+		return c, nil
+	}
+	pod, err := e.Runtime.OpenPod(ctx, c.Sandbox)
+	var st runtime.State
+	if err == nil {
+		st, err = pod.State(ctx, c.ID)
+		err = e.unlessGone(ctx, c.Sandbox, err)
+	}
+	if fault.ClassOf(err) == fault.NotFound {
+		return c, nil
+	}
+	if err != nil {
+		return c, in("ask the monitor of container", short(c.ID), err)
+	}
+	c.Status.State, c.Status.Pid, c.Status.Started = Running, st.Pid, st.StartedAt
+	if err := e.saveStatus(&c); err != nil {
+		return c, err
+	}
+	e.events.emit(Event{Type: EventStarted, Sandbox: c.Sandbox, Container: c.ID, At: st.StartedAt})
+	return c, nil
 }
 
 // endStrayPods ends monitors whose sandbox has no record any more.

@@ -50,6 +50,13 @@ func (e *Engine) start(ctx context.Context, s *sandboxRecord, id string) (Contai
 		return Container{}, err
 	}
 	defer unlock()
+	started := c.Status.State == Created
+	if c, err = e.adoptLocked(ctx, c); err != nil {
+		return Container{}, err
+	}
+	if started && c.Status.State == Running {
+		return e.observeLocked(ctx, c) // by a process that died
+	}
 	if c, err = e.observeLocked(ctx, c); err != nil {
 		return Container{}, err
 	}
