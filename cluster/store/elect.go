@@ -25,9 +25,7 @@ func (e *etcd) elect(ctx context.Context) {
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
 	for s.Leader() == 0 {
-		// What was committed must be applied first: raft refuses if it knows of
-		// more.
-		if at := s.AppliedIndex(); at > 0 && at >= s.CommittedIndex() {
+		if caughtUp(self) {
 			m := &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &self, From: &self}
 			if err := s.Process(ctx, m); err != nil {
 				e.log.Debug("etcd is not asked to lead; its clock will do it", "err", err)
