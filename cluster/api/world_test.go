@@ -223,14 +223,21 @@ func (w *world) config(contentType string) *rest.Config {
 // kubectl runs the real one as admin and returns what it printed, both ways.
 func (w *world) kubectl(stdin string, args ...string) (string, error) {
 	w.t.Helper()
-	cmd := exec.Command("kubectl", args...)
 	if w.home == "" {
 		w.home = filepath.Dir(w.kubeconfig())
 	}
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(w.home, "config"), "HOME="+w.home)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	for {
+		cmd := exec.Command("kubectl", args...)
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(w.home, "config"), "HOME="+w.home)
+		cmd.Stdin = strings.NewReader(stdin)
+		out, err := cmd.CombinedOutput()
+		// The client drops what comes over a WebSocket before it has made its
+		// streams, and says so: that try was not the server's.
+		if strings.Contains(string(out), "Unknown stream id") {
+			continue
+		}
+		return string(out), err
+	}
 }
 
 func (w *world) kubeconfig() string {

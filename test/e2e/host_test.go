@@ -142,6 +142,17 @@ func (h *host) command(ctx context.Context, name string, args ...string) *exec.C
 // try runs a program on the host and returns what it printed. The bound is for
 // what hangs.
 func (h *host) try(stdin io.Reader, name string, args ...string) (string, error) {
+	for {
+		out, err := h.once(stdin, name, args...)
+		// kubectl drops what comes over a WebSocket before it has made its
+		// streams, and says so: that try was not the server's.
+		if !strings.Contains(out, "Unknown stream id") {
+			return out, err
+		}
+	}
+}
+
+func (h *host) once(stdin io.Reader, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	c := h.command(ctx, name, args...)
