@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 )
 
 // cache keeps what is built between runs.
@@ -23,14 +24,44 @@ func arch() string { return runtime.GOARCH }
 func (c *cache) say(format string, args ...any) { fmt.Fprintf(c.log, format+"\n", args...) }
 func (c *cache) bin(name string) string         { return filepath.Join(c.dir, "bin", name) }
 
-// once calls make unless output is there and was made from the same inputs.
-func (c *cache) once(name, output string, make func() error) error {
-	inputs := []string{"go.mod", "go.sum", "build.go"}
-	if name == "images" {
-		inputs = append(inputs, "images.go", "archive.go", "pause/main.go")
+// build makes what is not there yet. Runs side by side wait for each other here.
+func (c *cache) build(sampan bool) error {
+	unlock, err := lock(filepath.Join(c.dir, "build.lock"), 0)
+	if err != nil {
+		return err
 	}
+	defer unlock()
+	if err := c.suite(); err != nil {
+		return err
+	}
+	if sampan {
+		if err := c.sampan(); err != nil {
+			return err
+		}
+	}
+	_, err = c.images()
+	return err
+}
+
+// lock takes a file for this process, and ends with it.
+func lock(path string, how int) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|how); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// once calls make unless output is there and was made from the same versions
+// of modules, by the same compiler, and from the same files of this folder.
+func (c *cache) once(name, output string, make func() error, files ...string) error {
 	sum := sha256.New()
-	for _, in := range inputs {
+	fmt.Fprintln(sum, runtime.Version(), flags())
+	for _, in := range append([]string{"go.mod", "go.sum"}, files...) {
 		data, err := os.ReadFile(filepath.Join(c.source, in))
 		if err != nil {
 			return err

@@ -95,7 +95,7 @@ func (c *cache) images() (string, error) {
 			{[]string{e2eImages + "glibc-dns-testing:2.1.1"}, at("busybox", "debian"), container{Env: path, Cmd: []string{"sh"}}},
 			{[]string{e2eImages + "nonewprivs:1.4"}, at("busybox", "nnp"), container{Env: path, Cmd: []string{"nnp"}}},
 		})
-	})
+	}, "images.go", "archive.go", "pause/main.go")
 }
 
 // busybox lays out Debian's static busybox as the official image does: every

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,7 @@ import (
 // options say what is run.
 type options struct {
 	focus, sig, filter, specs string
+	sampan                    string // the program under test; "": built from the sources
 	procs                     int
 	lastFailed, update, keep  bool
 	timeout                   time.Duration
@@ -32,12 +34,13 @@ func main() {
 	flag.StringVar(&o.sig, "sig", "", "run the specs of this SIG, such as node")
 	flag.StringVar(&o.filter, "filter", "Conformance", "ginkgo label filter that every spec must match")
 	flag.StringVar(&o.specs, "specs", "", "file with the names of specs to run, one a line")
+	flag.StringVar(&o.sampan, "sampan", "", "program to test, instead of one built from the sources")
 	flag.IntVar(&o.procs, "procs", 2, "specs that run at the same time")
 	flag.BoolVar(&o.lastFailed, "last-failed", false, "run what failed the last time")
 	flag.BoolVar(&o.update, "update", false, "add the specs that passed to passing.txt")
 	flag.BoolVar(&o.keep, "keep", false, "leave the cluster's directory, with its log, when done")
 	flag.DurationVar(&o.timeout, "timeout", 4*time.Hour, "end the whole run after this time")
-	flag.StringVar(&o.result, "out", "last", "name of the directory of reports in .cache/conformance")
+	flag.StringVar(&o.result, "out", "last", "name of the directory of reports in .cache/conformance: one run at a time each")
 	flag.Parse()
 	code, err := conformance(o)
 	if err != nil {
@@ -61,6 +64,9 @@ func conformance(o options) (int, error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if o.result == "" || o.result != filepath.Base(o.result) || slices.Contains([]string{".", "..", "bin", "debs", "rootfs"}, o.result) {
+		return 0, fmt.Errorf("-out %q: want the name of a directory, and none of the cache's own", o.result)
+	}
 	o.result = filepath.Join(c.dir, o.result)
 	if os.Getenv(inNamespace) != "" {
 		return runSuite(ctx, c, o)
@@ -71,13 +77,12 @@ func conformance(o options) (int, error) {
 	if err := os.MkdirAll(filepath.Join(c.dir, "bin"), 0o755); err != nil {
 		return 0, err
 	}
-	if err := c.suite(); err != nil {
-		return 0, err
+	unlock, err := lock(o.result+".lock", syscall.LOCK_NB)
+	if err != nil {
+		return 0, fmt.Errorf("another run writes to %s (-out NAME chooses another): %w", o.result, err)
 	}
-	if err := c.sampan(); err != nil {
-		return 0, err
-	}
-	if _, err := c.images(); err != nil {
+	defer unlock()
+	if err := c.build(o.sampan == ""); err != nil {
 		return 0, err
 	}
 	inside := exec.Command("/proc/self/exe", os.Args[1:]...)
