@@ -169,7 +169,7 @@ func (w *Worker) try(ctx context.Context, to *target, p *corev1.Probe, kind prob
 }
 
 func (w *Worker) verdict(to *target, kind probeKind, r Result) {
-	w.post(func() {
+	w.post(0, func() {
 		if k := w.of(to.c.Name); k.Probes.ID == to.id {
 			kind.set(&k.Probes, r)
 		}

@@ -188,10 +188,11 @@ func (w *Worker) wake() {
 	}
 }
 
-// post runs fn in the worker's goroutine soon.
-func (w *Worker) post(fn func()) {
+// post runs fn in the worker's goroutine soon, in a turn that also looks at n.
+func (w *Worker) post(n News, fn func()) {
 	w.mu.Lock()
 	w.inbox = append(w.inbox, fn)
+	w.news |= n
 	w.mu.Unlock()
 	w.wake()
 }
@@ -401,7 +402,7 @@ func (w *Worker) write(ctx context.Context, pod *corev1.Pod, status corev1.PodSt
 			}
 			pauseFor(ctx, delay)
 		}
-		w.post(func() {
+		w.post(0, func() {
 			w.report = nil
 			if err != nil {
 				w.refused++
@@ -455,7 +456,9 @@ func (w *Worker) do(ctx context.Context, pod *corev1.Pod, s Step) {
 	w.group.Go(func() {
 		defer cancel()
 		done := t.run()
-		w.post(func() {
+		// With the look at the runtime in one message: a turn between the two
+		// would take what this step made for missing, and make it again.
+		w.post(Runtimes, func() {
 			if w.jobs[s.Target] != j {
 				return // a faster one took its place
 			}
@@ -465,7 +468,6 @@ func (w *Worker) do(ctx context.Context, pod *corev1.Pod, s Step) {
 				done()
 			}
 		})
-		w.Wake(Runtimes)
 	})
 }
 
