@@ -19,6 +19,7 @@ import (
 	"sampan/cluster/controller/namespace"
 	"sampan/cluster/controller/nodelife"
 	"sampan/cluster/controller/replicaset"
+	"sampan/cluster/controller/replication"
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
 	"sampan/cluster/scheduler"
@@ -32,6 +33,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"scheduler", scheduler.New(scheduler.Config{
 			Client: r.verbs.As(auth.Component("kube-scheduler")), Log: r.log}).Run},
 		{"replicaset", replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Log: r.log}).Run},
+		{"replication", replication.New(replicaset.Config{Client: as("replication-controller"), Log: r.log}).Run},
 		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
 		{"endpointslice", endpointslice.New(endpointslice.Config{Client: as("endpointslice-controller"), Log: r.log}).Run},
 		{"endpoints", endpoints.New(endpoints.Config{Client: as("endpoint-controller"),

@@ -173,7 +173,8 @@ func Delete[T Typed](ctx context.Context, c Client, namespace, name string, opts
 // Change is an Event with its Go type.
 type Change[T Typed] struct {
 	Type        EventType
-	Object, Old T // nil where Event's are
+	Object, Old T    // nil where Event's are
+	First       bool // it was there when the watch began; set by Changes
 }
 
 // Follow calls each for every event of a Watch, in order, until ctx ends, and
@@ -201,6 +202,23 @@ func Follow[T Typed](ctx context.Context, r Reader, q Query, each func(Change[T]
 			}
 			each(c)
 		}
+	}
+}
+
+// Changes is Follow as a controller's loop.Source: seen is called where Follow
+// would tell Synced.
+func Changes[T Typed](r Reader, q Query, each func(context.Context, Change[T])) func(ctx context.Context, seen func()) error {
+	return func(ctx context.Context, seen func()) error {
+		first := true
+		return Follow(ctx, r, q, func(e Change[T]) {
+			if e.Type == Synced {
+				first = false
+				seen()
+				return
+			}
+			e.First = first
+			each(ctx, e)
+		})
 	}
 }
 

@@ -233,7 +233,8 @@ func TestNamesAreUpstreams(t *testing.T) {
 	// depend on them.
 	want := map[string]string{
 		"configmaps": "configmaps cm", "endpoints": "services/endpoints ep", "events": "events ev",
-		"namespaces": "namespaces ns", "nodes": "minions no", "pods": "pods po", "podtemplates": "podtemplates ", "secrets": "secrets ",
+		"namespaces": "namespaces ns", "nodes": "minions no", "pods": "pods po", "podtemplates": "podtemplates ",
+		"replicationcontrollers": "controllers rc", "secrets": "secrets ",
 		"services": "services/specs svc", "serviceaccounts": "serviceaccounts sa",
 		"controllerrevisions.apps": "controllerrevisions ", "deployments.apps": "deployments deploy", "replicasets.apps": "replicasets rs",
 		"leases.coordination.k8s.io": "leases ", "endpointslices.discovery.k8s.io": "endpointslices ",

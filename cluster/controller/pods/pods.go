@@ -1,5 +1,6 @@
 // Package pods says what controllers ask of a pod's status, so that all of
-// them mean the same by "active", "ready" and "available".
+// them mean the same by "active", "ready" and "available"; and makes and deletes
+// pods for those that keep some of a template (control.go).
 //
 // It knows no controller.
 package pods

@@ -16,6 +16,7 @@ func Kinds() []*kind.Kind {
 		Pod(),
 		PodTemplate(),
 		Secret(),
+		ReplicationController(),
 		Service(),
 		ServiceAccount(),
 	}

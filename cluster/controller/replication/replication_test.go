@@ -1,0 +1,181 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sampan/cluster/client"
+	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/replicaset"
+	"sampan/cluster/kind"
+	"sampan/cluster/kind/apps"
+	"sampan/cluster/kind/core"
+)
+
+// world is a controller at work on a client in memory, in a bubble of time.
+type world struct {
+	*testing.T
+	*clienttest.Fake
+	full *atomic.Bool // no more pods are allowed
+}
+
+func run(t *testing.T, test func(w world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds())), &atomic.Bool{}}
+		w.Validate = true
+		w.Before = func(a clienttest.Action) error {
+			if a.Verb == "create" && a.Kind.Plural == "pods" && w.full.Load() {
+				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota: mine"))
+			}
+			return nil
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			if err := New(replicaset.Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
+				t.Error(err)
+			}
+		}()
+		defer func() { stop(); <-over }()
+		synctest.Wait()
+		test(w)
+	})
+}
+
+func web(n int32) *corev1.ReplicationController {
+	return &corev1.ReplicationController{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "web-uid"},
+		Spec: corev1.ReplicationControllerSpec{Replicas: &n,
+			Template: &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "web"}},
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "web:1",
+					TerminationMessagePolicy: corev1.TerminationMessageReadFile}}}}},
+	}
+}
+
+func (w world) pods() []*corev1.Pod {
+	w.Helper()
+	all, err := client.List[*corev1.Pod](w.Context(), w, client.Query{Namespace: "default"})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return all
+}
+
+func (w world) rc() *corev1.ReplicationController {
+	w.Helper()
+	rc, err := client.Get[*corev1.ReplicationController](w.Context(), w, "default", "web")
+	if err != nil {
+		w.Fatal(err)
+	}
+	return rc
+}
+
+func (w world) scale(n int32) {
+	rc := w.rc().DeepCopy()
+	rc.Spec.Replicas = &n
+	rc.Generation++
+	w.Put(rc)
+	synctest.Wait()
+}
+
+// change puts a changed copy of a pod.
+func (w world) change(p *corev1.Pod, how func(p *corev1.Pod)) {
+	p = p.DeepCopy()
+	how(p)
+	w.Put(p)
+	synctest.Wait()
+}
+
+func TestAControllerGetsItsPods(t *testing.T) {
+	run(t, func(w world) {
+		w.Put(web(2))
+		synctest.Wait()
+		if got := w.pods(); len(got) != 2 {
+			w.Fatalf("%d pods, want 2", len(got))
+		}
+		for _, p := range w.pods() {
+			ref := metav1.GetControllerOf(p)
+			if ref == nil || ref.UID != "web-uid" || ref.Kind != "ReplicationController" || ref.APIVersion != "v1" || !*ref.BlockOwnerDeletion {
+				w.Errorf("%s is controlled by %+v", p.Name, ref)
+			}
+			w.change(p, func(p *corev1.Pod) {
+				p.Status.Phase = corev1.PodRunning
+				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+			})
+		}
+		s := w.rc().Status
+		if s.Replicas != 2 || s.ReadyReplicas != 2 || s.AvailableReplicas != 2 || s.FullyLabeledReplicas != 2 || s.ObservedGeneration != 1 {
+			w.Errorf("status %+v", s)
+		}
+		w.scale(1)
+		if got := w.pods(); len(got) != 1 {
+			w.Errorf("%d pods, want 1", len(got))
+		}
+		events, err := client.List[*corev1.Event](w.Context(), w, client.Query{Namespace: "default"})
+		if err != nil || len(events) != 3 || events[0].InvolvedObject.Kind != "ReplicationController" || events[0].Source.Component != "replication-controller" {
+			w.Errorf("events %+v, %v", events, err)
+		}
+	})
+}
+
+func TestPodsAreTakenAndLetGoByTheirLabels(t *testing.T) {
+	run(t, func(w world) {
+		w.Put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "orphan", Labels: map[string]string{"app": "web"}},
+			Spec: web(1).Spec.Template.Spec})
+		w.Put(web(1))
+		synctest.Wait()
+		got := w.pods()
+		if len(got) != 1 || metav1.GetControllerOf(got[0]) == nil {
+			w.Fatalf("pods %+v, want the orphan, adopted", got)
+		}
+		w.change(got[0], func(p *corev1.Pod) { p.Labels = map[string]string{"app": "debug"} })
+		if got = w.pods(); len(got) != 2 || metav1.GetControllerOf(got[0]) != nil {
+			w.Errorf("pods %+v, want the released one and a new one", got)
+		}
+	})
+}
+
+func TestAQuotaIsSaidInAConditionUntilItFits(t *testing.T) {
+	run(t, func(w world) {
+		w.full.Store(true)
+		w.Put(web(3))
+		synctest.Wait()
+		c := w.rc().Status.Conditions
+		if len(c) != 1 || c[0].Type != corev1.ReplicationControllerReplicaFailure || c[0].Status != corev1.ConditionTrue ||
+			c[0].Reason != "FailedCreate" || !strings.Contains(c[0].Message, "exceeded quota") {
+			w.Errorf("conditions %+v", c)
+		}
+		w.scale(0)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if c := w.rc().Status.Conditions; len(c) != 0 {
+			w.Errorf("conditions %+v, want none when no pod is wanted", c)
+		}
+	})
+}
+
+func TestNothingIsWrittenWhenAllIsWell(t *testing.T) {
+	run(t, func(w world) {
+		w.Put(web(2))
+		synctest.Wait()
+		w.Forget()
+		w.Put(w.rc().DeepCopy())
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if a := w.Actions(); len(a) != 0 {
+			w.Errorf("wrote %v", a)
+		}
+	})
+}
