@@ -14,17 +14,23 @@ import (
 
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
+	"sampan/cluster/kind/scheduling"
 )
 
 // firstObjects makes what every cluster has before its first user comes: the
-// namespaces, and the services of the API and the DNS, whose endpoints are
-// this program.
+// namespaces, the classes of critical pods, and the services of the API and
+// the DNS, whose endpoints are this program.
 func (r *running) firstObjects(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	c := r.verbs.As(auth.Master())
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
 		if err := ensure(ctx, c, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, nil); err != nil {
+			return err
+		}
+	}
+	for _, class := range scheduling.SystemClasses() {
+		if err := ensure(ctx, c, class, nil); err != nil {
 			return err
 		}
 	}

@@ -30,6 +30,7 @@ import (
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
 	"sampan/cluster/kind/rbac"
+	"sampan/cluster/kind/scheduling"
 	"sampan/cluster/object"
 	"sampan/cluster/schema"
 	"sampan/cluster/store"
@@ -60,7 +61,7 @@ func New(cfg Config) (*Program, error) {
 
 // Kinds is the table of all kinds that the program serves.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds())
 }
 
 // running is what Run has put together.

@@ -20,10 +20,11 @@ import (
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
 	"sampan/cluster/kind/rbac"
+	"sampan/cluster/kind/scheduling"
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds()).All()
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -235,6 +236,7 @@ func TestNamesAreUpstreams(t *testing.T) {
 		"configmaps": "configmaps cm", "endpoints": "services/endpoints ep", "events": "events ev",
 		"namespaces": "namespaces ns", "nodes": "minions no", "pods": "pods po", "podtemplates": "podtemplates ",
 		"replicationcontrollers": "controllers rc", "secrets": "secrets ",
+		"limitranges": "limitranges limits", "resourcequotas": "resourcequotas quota", "priorityclasses.scheduling.k8s.io": "priorityclasses pc",
 		"services": "services/specs svc", "serviceaccounts": "serviceaccounts sa",
 		"controllerrevisions.apps": "controllerrevisions ", "deployments.apps": "deployments deploy", "replicasets.apps": "replicasets rs",
 		"leases.coordination.k8s.io": "leases ", "endpointslices.discovery.k8s.io": "endpointslices ",
