@@ -57,6 +57,8 @@ type Config struct {
 	Reserved corev1.ResourceList // taken off allocatable
 	Version  string              // kubeletVersion; default v1.37.2
 
+	WatchAlone bool // watch secrets and config maps each by its name; see volume.Config.Alone
+
 	LeaseDuration time.Duration // default 240 s
 	LeaseRenew    time.Duration // default 60 s
 	StatusEvery   time.Duration // status is written at least this often; default 5 min
@@ -114,7 +116,7 @@ func New(c Config) (*Agent, error) {
 	a := &Agent{c: c, workers: map[types.UID]*pod.Worker{}, names: map[string]types.UID{}, admitted: map[types.UID]bool{}, changed: make(chan struct{}, 1)}
 	a.events = &event.Recorder{Client: c.Client, Component: "kubelet", Host: c.NodeName, Log: c.Log}
 	a.volumes = volume.New(volume.Config{
-		Dir: c.PodsDir, Client: c.Client, Log: c.Log, Facts: a.facts,
+		Dir: c.PodsDir, Client: c.Client, Log: c.Log, Facts: a.facts, Alone: c.WatchAlone,
 		Changed: func(uid types.UID) { a.wake(uid, pod.Sources) },
 	})
 	a.handler = stream.New(stream.Config{Pods: (*lookup)(a), Runtime: c.Runtime, LogDir: c.LogDir, NodeName: c.NodeName, Log: c.Log})
@@ -124,6 +126,10 @@ func New(c Config) (*Agent, error) {
 // Handler is the kubelet's HTTP API (logs, exec, attach, port-forward, …). It
 // authenticates nobody: whoever serves it does.
 func (a *Agent) Handler() http.Handler { return a.handler }
+
+// Poke has the agent look again whether its runtime is ready, for whoever
+// knows that something changed.
+func (a *Agent) Poke() { a.poke() }
 
 // Run registers the node, takes over what runs, and keeps the pods until ctx
 // ends. Containers go on running then.

@@ -20,6 +20,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"sampan/internal/durable"
 	"sampan/internal/fault"
@@ -34,7 +35,7 @@ var Gateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 type Config struct {
 	Dir          string       // addresses in use, and what Setup changed
 	Instance     string       // a few letters that are this instance's own in this network namespace
-	Pods         netip.Prefix // this node's pods
+	Pods         netip.Prefix // this node's pods; zero: known later, see SetRange
 	AllPods      netip.Prefix // all nodes' pods; traffic to them keeps its source
 	Services     netip.Prefix
 	FallbackNode netip.Addr // the node's address where the machine has none but lo's own
@@ -45,9 +46,9 @@ type Config struct {
 // Network connects pods. It is safe for concurrent use.
 type Network struct {
 	cfg  Config
-	pool ipam.Pool
-	node netip.Addr // after Setup
-	out  string     // the link to the rest of the world, or empty
+	pool atomic.Pointer[ipam.Pool] // nil until the range is known
+	node netip.Addr                // after Setup
+	out  string                    // the link to the rest of the world, or empty
 }
 
 // Port is a port of the node that leads to a pod.
@@ -70,20 +71,57 @@ func New(c Config) (*Network, error) {
 	if c.Dir == "" || c.Instance == "" {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "configure pod network", On: c.Instance, Err: errors.New("no directory or instance given")}
 	}
-	for _, p := range []netip.Prefix{c.Pods, c.AllPods, c.Services} {
-		if !p.Addr().Is4() || p.Bits() > 29 {
-			return nil, &fault.Error{Class: fault.Invalid, Op: "configure pod network", On: p.String(),
-				Err: errors.New("want an IPv4 range of at least 8 addresses")}
+	for _, p := range []netip.Prefix{c.AllPods, c.Services} {
+		if err := usable(p); err != nil {
+			return nil, err
 		}
 	}
-	if c.Pods.Overlaps(c.Services) {
-		return nil, &fault.Error{Class: fault.Invalid, Op: "configure pod network", On: c.Pods.String(),
+	if c.AllPods.Overlaps(c.Services) {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "configure pod network", On: c.AllPods.String(),
 			Err: fmt.Errorf("the service range %s overlaps it", c.Services), Fix: "choose ranges apart from each other"}
 	}
 	if c.MTU == 0 {
 		c.MTU = 1500
 	}
-	return &Network{cfg: c, pool: ipam.Pool{Dir: filepath.Join(c.Dir, "addresses"), Range: c.Pods}}, nil
+	n := &Network{cfg: c}
+	if c.Pods.IsValid() {
+		return n, n.SetRange(c.Pods)
+	}
+	return n, nil
+}
+
+func usable(p netip.Prefix) error {
+	if p.Addr().Is4() && p.Bits() <= 29 {
+		return nil
+	}
+	return &fault.Error{Class: fault.Invalid, Op: "configure pod network", On: p.String(),
+		Err: errors.New("want an IPv4 range of at least 8 addresses")}
+}
+
+// SetRange says which addresses this node's pods get. That can be said once:
+// pods have addresses of the range from then on. The same range again is fine.
+func (n *Network) SetRange(pods netip.Prefix) error {
+	if err := usable(pods); err != nil {
+		return err
+	}
+	if n.pool.CompareAndSwap(nil, &ipam.Pool{Dir: n.addresses(), Range: pods}) {
+		return nil
+	}
+	if have := n.pool.Load().Range; have != pods {
+		return &fault.Error{Class: fault.Conflict, Op: "use pod range", On: pods.String(),
+			Err: fmt.Errorf("pods of this node have addresses of %s", have), Fix: "sampan reset on this node, then join it again"}
+	}
+	return nil
+}
+
+func (n *Network) addresses() string { return filepath.Join(n.cfg.Dir, "addresses") }
+
+// addressPool hands out addresses; Unavailable while the range is not known.
+func (n *Network) addressPool() (*ipam.Pool, error) {
+	if p := n.pool.Load(); p != nil {
+		return p, nil
+	}
+	return nil, &fault.Error{Class: fault.Unavailable, Op: "connect pods", Err: errors.New("this node has no range of pod addresses yet")}
 }
 
 // NodeIP is the address under which this node is known; Setup chooses it.
@@ -92,6 +130,10 @@ func (n *Network) NodeIP() netip.Addr { return n.node }
 // Attach gives a sandbox its interface eth0 and its address. It may be called
 // again for the same ID, also after a crash half-way.
 func (n *Network) Attach(ctx context.Context, r Request) (netip.Addr, error) {
+	pool, err := n.addressPool()
+	if err != nil {
+		return netip.Addr{}, err
+	}
 	host, err := netlink.Open()
 	if err != nil {
 		return netip.Addr{}, err
@@ -102,7 +144,7 @@ func (n *Network) Attach(ctx context.Context, r Request) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	defer inside.Close()
-	ip, err := n.pool.Take(ctx, r.ID)
+	ip, err := pool.Take(ctx, r.ID)
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -176,12 +218,12 @@ func (n *Network) connect(host, inside *netlink.Handle, r Request, ip netip.Addr
 // Detach gives back the sandbox's address and ports; nil if it has none. The
 // link goes with the network namespace: deleting it would take 16 ms.
 func (n *Network) Detach(ctx context.Context, r Request) error {
-	return errors.Join(n.unpublish(r.ID), n.pool.Release(ctx, r.ID))
+	return errors.Join(n.unpublish(r.ID), ipam.Pool{Dir: n.addresses()}.Release(ctx, r.ID))
 }
 
 // Collect gives back what belongs to sandboxes that are no more.
 func (n *Network) Collect(ctx context.Context, alive func(id string) bool) error {
-	owned, err := n.pool.Owned()
+	owned, err := ipam.Pool{Dir: n.addresses()}.Owned()
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (n *Network) table() nft.Table {
 			{Name: "output", Hook: &nft.Hook{NAT: true, At: nft.Output, Priority: -110}, Rules: publish},
 			{Name: "postrouting", Hook: &nft.Hook{NAT: true, At: nft.Postrouting, Priority: 110}, Rules: []nft.Rule{
 				{nft.OutOf(pods), nft.From(loopback), nft.Masquerade()},
-				{nft.NotOutOf(pods), nft.From(n.cfg.Pods), nft.NotTo(n.cfg.AllPods), nft.NotToHere(), nft.Masquerade()},
+				{nft.NotOutOf(pods), nft.From(n.cfg.AllPods), nft.NotTo(n.cfg.AllPods), nft.NotToHere(), nft.Masquerade()},
 			}},
 		},
 	}

@@ -7,8 +7,10 @@ import (
 	"os"
 
 	"sampan/internal/fault"
+	"sampan/internal/ipam"
 	"sampan/internal/netlink"
 	"sampan/internal/nft"
+	"sampan/node/routes"
 )
 
 var (
@@ -147,7 +149,8 @@ func (n *Network) Status(ctx context.Context) error {
 	if !n.node.IsValid() {
 		return &fault.Error{Class: fault.Unavailable, Op: "connect pods", Err: errors.New("the pod network is not set up yet")}
 	}
-	return nil
+	_, err := n.addressPool()
+	return err
 }
 
 // Reset undoes all that Setup and Attach did in this network namespace. Links
@@ -162,7 +165,7 @@ func (n *Network) Reset(ctx context.Context) error {
 		return err
 	}
 	defer h.Close()
-	owned, err := n.pool.Owned()
+	owned, err := ipam.Pool{Dir: n.addresses()}.Owned()
 	for _, id := range owned {
 		l, e := h.Link(n.linkName(id))
 		if e == nil {
@@ -176,6 +179,11 @@ func (n *Network) Reset(ctx context.Context) error {
 	err = errors.Join(err, e)
 	for _, r := range n.routes(lo.Index) {
 		r.Src = netip.Addr{}
+		err = errors.Join(err, h.DelRoute(r))
+	}
+	others, e := routes.Existing(h, n.cfg.AllPods)
+	err = errors.Join(err, e)
+	for _, r := range others {
 		err = errors.Join(err, h.DelRoute(r))
 	}
 	addrs, e := h.Addrs()

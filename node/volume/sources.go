@@ -16,7 +16,6 @@ type sort uint8
 const (
 	configMaps sort = iota
 	secrets
-	sorts // how many there are
 )
 
 // source is one object.
@@ -25,8 +24,8 @@ type source struct {
 	namespace, name string
 }
 
-// sources knows which pods name which objects, and follows each kind while some
-// pod names one of it.
+// sources knows which pods name which objects, and follows these while some
+// pod names them: each alone, or all of a kind with one watch (see Config.Alone).
 type sources struct {
 	c Config
 
@@ -34,13 +33,14 @@ type sources struct {
 	users   map[source]map[types.UID]bool
 	of      map[types.UID][]source
 	seen    map[source]string // resourceVersion that was last read; empty: there was none
-	stop    [sorts]context.CancelFunc
+	stop    map[source]context.CancelFunc // of watches; of one over a kind, namespace and name are empty
 	ctx     context.Context // nil while not running
 	follows sync.WaitGroup
 }
 
 func (s *sources) init(c Config) {
 	s.c = c
+	s.stop = map[source]context.CancelFunc{}
 	s.users, s.of, s.seen = map[source]map[types.UID]bool{}, map[types.UID][]source{}, map[source]string{}
 }
 
@@ -48,19 +48,17 @@ func (s *sources) init(c Config) {
 func (s *sources) run(ctx context.Context) error {
 	s.mu.Lock()
 	s.ctx = ctx
-	for kind := range sorts {
-		s.settleLocked(kind)
+	for ref := range s.users {
+		s.settleLocked(ref)
 	}
 	s.mu.Unlock()
 	<-ctx.Done()
 	s.mu.Lock()
 	s.ctx = nil
-	for kind, stop := range s.stop {
-		if stop != nil {
-			stop()
-			s.stop[kind] = nil
-		}
+	for _, stop := range s.stop {
+		stop()
 	}
+	clear(s.stop)
 	s.mu.Unlock()
 	s.follows.Wait()
 	return nil
@@ -80,7 +78,7 @@ func (s *sources) use(pod *corev1.Pod) {
 			s.users[ref] = map[types.UID]bool{}
 		}
 		s.users[ref][pod.UID] = true
-		s.settleLocked(ref.sort)
+		s.settleLocked(ref)
 	}
 }
 
@@ -94,7 +92,7 @@ func (s *sources) leave(uid types.UID) {
 			delete(s.users, ref)
 			delete(s.seen, ref)
 		}
-		s.settleLocked(ref.sort)
+		s.settleLocked(ref)
 	}
 	delete(s.of, uid)
 }
@@ -110,45 +108,49 @@ func (s *sources) saw(kind sort, namespace, name, version string) {
 	}
 }
 
-// settleLocked begins or ends the watch of a kind.
-func (s *sources) settleLocked(kind sort) {
-	wanted := false
-	for ref := range s.users {
-		if wanted = ref.sort == kind; wanted {
-			break
+// settleLocked begins or ends the watch that ref is seen by.
+func (s *sources) settleLocked(ref source) {
+	wanted := s.users[ref] != nil
+	if !s.c.Alone {
+		ref = source{sort: ref.sort}
+		for other := range s.users {
+			wanted = wanted || other.sort == ref.sort
 		}
 	}
+	stop, runs := s.stop[ref]
 	switch {
-	case wanted && s.stop[kind] == nil && s.ctx != nil:
+	case wanted && !runs && s.ctx != nil:
 		ctx, cancel := context.WithCancel(s.ctx)
-		s.stop[kind] = cancel
+		s.stop[ref] = cancel
 		s.follows.Go(func() {
 			defer cancel()
 			var err error
-			switch kind {
+			switch ref.sort {
 			case configMaps:
-				err = follow[*corev1.ConfigMap](ctx, s, kind)
+				err = follow[*corev1.ConfigMap](ctx, s, ref)
 			case secrets:
-				err = follow[*corev1.Secret](ctx, s, kind)
+				err = follow[*corev1.Secret](ctx, s, ref)
 			}
 			if err != nil && ctx.Err() == nil {
 				s.c.Log.Error("volume sources not followed", "err", err)
 			}
 		})
-	case !wanted && s.stop[kind] != nil:
-		s.stop[kind]()
-		s.stop[kind] = nil
+	case !wanted && runs:
+		stop()
+		delete(s.stop, ref)
 	}
 }
 
-func follow[T client.Typed](ctx context.Context, s *sources, kind sort) error {
-	return client.Follow(ctx, s.c.Client, client.Query{}, func(c client.Change[T]) {
-		switch c.Type {
-		case client.Synced:
-		case client.Deleted:
-			s.news(source{kind, c.Object.GetNamespace(), c.Object.GetName()}, "")
-		default:
-			s.news(source{kind, c.Object.GetNamespace(), c.Object.GetName()}, c.Object.GetResourceVersion())
+func follow[T client.Typed](ctx context.Context, s *sources, of source) error {
+	return client.Follow(ctx, s.c.Client, client.Query{Namespace: of.namespace, Name: of.name}, func(c client.Change[T]) {
+		if c.Type == client.Synced {
+			return
+		}
+		ref := source{of.sort, c.Object.GetNamespace(), c.Object.GetName()}
+		if c.Type == client.Deleted {
+			s.news(ref, "")
+		} else {
+			s.news(ref, c.Object.GetResourceVersion())
 		}
 	})
 }

@@ -33,6 +33,11 @@ type Config struct {
 	Facts  func() downward.Facts // of the node
 	Log    *slog.Logger
 
+	// Alone has each secret and config map watched by its name, which is all
+	// that a node's identity gives. Else one watch over each kind is enough:
+	// where the objects are in this process anyway, it costs less.
+	Alone bool
+
 	// Changed is called when an object that a pod's volumes or environment
 	// name was made, changed or deleted. It must not block.
 	Changed func(uid types.UID)
