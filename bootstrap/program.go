@@ -31,6 +31,7 @@ import (
 	"sampan/cluster/kind/discovery"
 	"sampan/cluster/kind/rbac"
 	"sampan/cluster/kind/scheduling"
+	"sampan/cluster/kind/storage"
 	"sampan/cluster/object"
 	"sampan/cluster/schema"
 	"sampan/cluster/store"
@@ -61,7 +62,7 @@ func New(cfg Config) (*Program, error) {
 
 // Kinds is the table of all kinds that the program serves.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), storage.Kinds())
 }
 
 // running is what Run has put together.

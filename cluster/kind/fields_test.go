@@ -21,6 +21,7 @@ import (
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
 	"sampan/cluster/kind/podspec"
+	"sampan/cluster/kind/storage"
 )
 
 var update = flag.Bool("update", false, "write docs/unsupported.md and list fields that are in neither list")
@@ -192,6 +193,13 @@ lists beside the kinds; a test compares them.
 	section("Node", "", core.NodeGaps)
 	section("Lease", "", coordination.LeaseGaps)
 	section("EndpointSlice", "", discovery.SliceGaps)
+	section("PersistentVolume", "", core.VolumeGaps)
+	section("PersistentVolumeClaim", "", core.ClaimGaps)
+	section("StorageClass", "", storage.StorageClassGaps)
+	section("CSIDriver", "", storage.CSIDriverGaps)
+	section("VolumeAttachment", "", storage.AttachmentGaps)
+	section("CSIStorageCapacity", "", storage.CapacityGaps)
+	section("VolumeAttributesClass", "", storage.AttributesGaps)
 	b.WriteString("\n## Status fields that nothing writes\n\nA status is a report: nobody is warned, since users do not set them.\n\n| field | why |\n|---|---|\n")
 	for _, g := range core.StatusGaps {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", g.Path, g.Why)

@@ -21,10 +21,11 @@ import (
 	"sampan/cluster/kind/discovery"
 	"sampan/cluster/kind/rbac"
 	"sampan/cluster/kind/scheduling"
+	"sampan/cluster/kind/storage"
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds()).All()
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), storage.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -233,7 +234,15 @@ func TestNamesAreUpstreams(t *testing.T) {
 	// Names, prefixes and short names are API: clients and existing data
 	// depend on them.
 	want := map[string]string{
-		"configmaps": "configmaps cm", "endpoints": "services/endpoints ep", "events": "events ev",
+		"volumeattributesclasses.storage.k8s.io": "volumeattributesclasses vac",
+		"csistoragecapacities.storage.k8s.io":    "csistoragecapacities ",
+		"csinodes.storage.k8s.io":                "csinodes ",
+		"csidrivers.storage.k8s.io":              "csidrivers ",
+		"volumeattachments.storage.k8s.io":       "volumeattachments ",
+		"storageclasses.storage.k8s.io":          "storageclasses sc",
+		"persistentvolumeclaims":                 "persistentvolumeclaims pvc",
+		"persistentvolumes":                      "persistentvolumes pv",
+		"configmaps":                             "configmaps cm", "endpoints": "services/endpoints ep", "events": "events ev",
 		"namespaces": "namespaces ns", "nodes": "minions no", "pods": "pods po", "podtemplates": "podtemplates ",
 		"replicationcontrollers": "controllers rc", "secrets": "secrets ",
 		"limitranges": "limitranges limits", "resourcequotas": "resourcequotas quota", "priorityclasses.scheduling.k8s.io": "priorityclasses pc",

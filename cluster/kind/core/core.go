@@ -14,6 +14,8 @@ func Kinds() []*kind.Kind {
 		LimitRange(),
 		Namespace(),
 		Node(),
+		PersistentVolume(),
+		PersistentVolumeClaim(),
 		Pod(),
 		PodTemplate(),
 		ReplicationController(),

@@ -55,4 +55,39 @@ var StatusGaps = []kind.Gap{
 	{Path: "Node status.nodeInfo.runningInUserNamespace", Why: "the node needs to be root"},
 	{Path: "Service status.loadBalancer", Why: "nothing gives out external addresses"},
 	{Path: "Service status.conditions", Why: "no controller has anything to say here"},
+	{Path: "PersistentVolumeClaim status.allocatedResources", Why: noDriver},
+	{Path: "PersistentVolumeClaim status.allocatedResourceStatuses", Why: noDriver},
+	{Path: "PersistentVolumeClaim status.conditions", Why: noDriver},
+	{Path: "PersistentVolumeClaim status.currentVolumeAttributesClassName", Why: noDriver},
+	{Path: "PersistentVolumeClaim status.modifyVolumeStatus", Why: noDriver},
+	{Path: "PersistentVolumeClaim status.healthStatus", Why: noDriver},
+}
+
+// VolumeGaps are the fields of a PersistentVolume that nothing acts on yet.
+var VolumeGaps = append([]kind.Gap{
+	{Path: "spec.mountOptions", Why: notMounted},
+	{Path: "spec.nodeAffinity", Why: notMounted},
+	{Path: "spec.volumeAttributesClassName", Why: noDriver},
+	{Path: "spec.persistentVolumeReclaimPolicy=Delete", Why: noDriver + ": a released volume becomes Failed"},
+	{Path: "spec.persistentVolumeReclaimPolicy=Recycle", Why: "nothing scrubs volumes: a released one becomes Failed"},
+}, volumeSourceGaps()...)
+
+const (
+	notMounted = "volumes and claims are bound; the node does not mount persistent volumes yet"
+	noDriver   = "no storage driver is called"
+)
+
+func volumeSourceGaps() (all []kind.Gap) {
+	for _, source := range []string{"gcePersistentDisk", "awsElasticBlockStore", "hostPath", "glusterfs", "nfs", "rbd", "iscsi", "cinder", "cephfs", "fc", "flocker",
+		"flexVolume", "azureFile", "vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk", "portworxVolume", "scaleIO", "local", "storageos", "csi"} {
+		all = append(all, kind.Gap{Path: "spec." + source, Why: notMounted})
+	}
+	return all
+}
+
+// ClaimGaps are the fields of a PersistentVolumeClaim that nothing acts on yet.
+var ClaimGaps = []kind.Gap{
+	{Path: "spec.dataSource", Why: noDriver},
+	{Path: "spec.dataSourceRef", Why: noDriver},
+	{Path: "spec.volumeAttributesClassName", Why: noDriver},
 }

@@ -63,6 +63,12 @@ func weight(w int32, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.Invalid(path, w, "must be in the range 1-100")}
 }
 
+// ValidateNodeSelector checks a choice of nodes, as volumes and devices have
+// one too.
+func ValidateNodeSelector(s *corev1.NodeSelector, path *field.Path) field.ErrorList {
+	return nodeSelector(s, path)
+}
+
 func nodeSelector(s *corev1.NodeSelector, path *field.Path) (errs field.ErrorList) {
 	at := path.Child("nodeSelectorTerms")
 	if len(s.NodeSelectorTerms) == 0 {
