@@ -18,6 +18,7 @@ import (
 	"sampan/cluster/controller/garbage"
 	"sampan/cluster/controller/namespace"
 	"sampan/cluster/controller/nodelife"
+	"sampan/cluster/controller/quota"
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/controller/replication"
 	"sampan/cluster/kind"
@@ -43,6 +44,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"namespace", namespace.New(namespace.Config{Client: as("namespace-controller"), Log: r.log}).Run},
 		{"serviceaccount", furnish.ServiceAccount(as("service-account-controller"), r.log).Run},
 		{"clusterrole", clusterrole.New(clusterrole.Config{Client: as("clusterrole-aggregation-controller"), Log: r.log}).Run},
+		{"quota", quota.New(quota.Config{Client: as("resourcequota-controller"), Log: r.log}).Run},
 		{"root-ca", furnish.RootCA(as("root-ca-cert-publisher"), r.log, string(r.pki.CAPEM)).Run},
 	}
 }
@@ -56,12 +58,14 @@ func (r *running) admission() ([]any, error) {
 	}
 	return []any{
 		admission.Namespaces{Reader: r.reader},
+		admission.LimitRanges{Reader: r.reader},
 		admission.ServiceAccounts{Reader: r.reader},
 		admission.NodeRestriction{Reader: r.reader},
 		admission.Priorities{Reader: r.reader},
 		admission.Tolerations{},
 		services,
 		admission.Escalation{May: r.may, Rules: r.rbac},
+		admission.NewQuotas(r.reader), // last: what others refuse or change is settled by then
 	}, nil
 }
 

@@ -9,16 +9,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"sampan/cluster/client"
+	"sampan/cluster/kind"
+	"sampan/cluster/kind/scheduling"
 )
 
-// Priorities gives each new pod the number that its class stands for.
+// Priorities gives each new pod the number that its class stands for, and
+// keeps a second class from becoming the one of pods without a class.
 type Priorities struct{ Reader client.Reader }
-
-// system classes exist whether or not there are objects of them.
-var system = map[string]int32{
-	"system-cluster-critical": 2_000_000_000,
-	"system-node-critical":    2_000_001_000,
-}
 
 // Mutate implements Mutator.
 func (p Priorities) Mutate(ctx context.Context, a *Attempt) error {
@@ -48,44 +45,70 @@ func (p Priorities) Mutate(ctx context.Context, a *Attempt) error {
 	return nil
 }
 
-// class is what a class, or the default one for an empty name, stands for.
-func (p Priorities) class(ctx context.Context, name string) (string, int32, corev1.PreemptionPolicy, error) {
-	if value, ok := system[name]; ok {
-		return name, value, corev1.PreemptLowerPriority, nil
+// Review implements Reviewer.
+func (p Priorities) Review(ctx context.Context, a *Attempt) error {
+	class, ok := a.Object.(*schedulingv1.PriorityClass)
+	if !ok || !class.GlobalDefault || a.Operation != Create && a.Operation != Update {
+		return nil
 	}
-	k := p.Reader.Kinds().ByGVK(schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"))
-	if k == nil {
-		if name == "" {
-			return "", 0, corev1.PreemptLowerPriority, nil
-		}
-		return "", 0, "", fmt.Errorf("no PriorityClass with name %v was found", name)
+	other, err := p.standard(ctx, a.Request.Kind)
+	if err != nil || other == nil || other.Name == class.Name {
+		return err
 	}
-	if name != "" {
-		obj, err := p.Reader.Get(ctx, k, "", name)
-		if apierrors.IsNotFound(err) {
-			err = fmt.Errorf("no PriorityClass with name %v was found", name)
-		}
-		if err != nil {
-			return "", 0, "", err
-		}
-		c := obj.(*schedulingv1.PriorityClass)
-		return name, c.Value, preemption(c), nil
-	}
+	return apierrors.NewForbidden(a.Request.Kind.GroupResource(), class.Name,
+		fmt.Errorf("PriorityClass %v is already marked as default. Only one default can exist", other.Name))
+}
+
+// standard is the class of pods that name none, nil if there is none. Of
+// several, which a race may leave, the one with the lowest value counts.
+func (p Priorities) standard(ctx context.Context, k *kind.Kind) (chosen *schedulingv1.PriorityClass, err error) {
 	all, err := p.Reader.List(ctx, k, client.Query{})
-	if err != nil {
-		return "", 0, "", err
-	}
-	// Of several defaults the one with the lowest value counts.
-	var chosen *schedulingv1.PriorityClass
 	for _, obj := range all {
 		if c := obj.(*schedulingv1.PriorityClass); c.GlobalDefault && (chosen == nil || c.Value < chosen.Value) {
 			chosen = c
 		}
 	}
-	if chosen == nil {
+	return chosen, err
+}
+
+// class is what a class, or the default one for an empty name, stands for.
+// The system's classes stand for the same whether or not their objects are
+// there: the first pods of a cluster may need them.
+func (p Priorities) class(ctx context.Context, name string) (string, int32, corev1.PreemptionPolicy, error) {
+	k := p.Reader.Kinds().ByGVK(schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"))
+	if name != "" {
+		c, err := p.named(ctx, k, name)
+		if err != nil {
+			return "", 0, "", err
+		}
+		return name, c.Value, preemption(c), nil
+	}
+	if k == nil {
 		return "", 0, corev1.PreemptLowerPriority, nil
 	}
+	chosen, err := p.standard(ctx, k)
+	if err != nil || chosen == nil {
+		return "", 0, corev1.PreemptLowerPriority, err
+	}
 	return chosen.Name, chosen.Value, preemption(chosen), nil
+}
+
+func (p Priorities) named(ctx context.Context, k *kind.Kind, name string) (*schedulingv1.PriorityClass, error) {
+	if k != nil {
+		obj, err := p.Reader.Get(ctx, k, "", name)
+		if err == nil {
+			return obj.(*schedulingv1.PriorityClass), nil
+		}
+		if !apierrors.IsNotFound(err) {
+			return nil, err
+		}
+	}
+	for _, c := range scheduling.SystemClasses() {
+		if c.Name == name {
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("no PriorityClass with name %v was found", name)
 }
 
 func preemption(c *schedulingv1.PriorityClass) corev1.PreemptionPolicy {
