@@ -16,6 +16,7 @@ import (
 	"sampan/cluster/controller/endpointslice"
 	"sampan/cluster/controller/furnish"
 	"sampan/cluster/controller/garbage"
+	"sampan/cluster/controller/job"
 	"sampan/cluster/controller/namespace"
 	"sampan/cluster/controller/nodelife"
 	"sampan/cluster/controller/quota"
@@ -36,6 +37,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"replicaset", replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Log: r.log}).Run},
 		{"replication", replication.New(replicaset.Config{Client: as("replication-controller"), Log: r.log}).Run},
 		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
+		{"job", job.New(job.Config{Client: as("job-controller"), Log: r.log}).Run},
 		{"endpointslice", endpointslice.New(endpointslice.Config{Client: as("endpointslice-controller"), Log: r.log}).Run},
 		{"endpoints", endpoints.New(endpoints.Config{Client: as("endpoint-controller"),
 			Mirror: as("endpointslicemirroring-controller"), Log: r.log}).Run},

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
@@ -191,6 +192,7 @@ lists beside the kinds; a test compares them.
 	section("Pod, and the template of Deployment and ReplicaSet (there below `spec.template`)", "spec.", podspec.Gaps)
 	section("Service", "", core.ServiceGaps)
 	section("Node", "", core.NodeGaps)
+	section("Job, and the template of CronJob (there below `spec.jobTemplate.spec`)", "spec.", batch.JobGaps)
 	section("Lease", "", coordination.LeaseGaps)
 	section("EndpointSlice", "", discovery.SliceGaps)
 	section("PersistentVolume", "", core.VolumeGaps)

@@ -16,16 +16,18 @@ import (
 
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
+	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/policy"
 	"sampan/cluster/kind/rbac"
 	"sampan/cluster/kind/scheduling"
 	"sampan/cluster/kind/storage"
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), storage.Kinds()).All()
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), storage.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -244,6 +246,7 @@ func TestNamesAreUpstreams(t *testing.T) {
 		"persistentvolumes":                      "persistentvolumes pv",
 		"configmaps":                             "configmaps cm", "endpoints": "services/endpoints ep", "events": "events ev",
 		"namespaces": "namespaces ns", "nodes": "minions no", "pods": "pods po", "podtemplates": "podtemplates ",
+		"cronjobs.batch": "cronjobs cj", "jobs.batch": "jobs ", "poddisruptionbudgets.policy": "poddisruptionbudgets pdb",
 		"replicationcontrollers": "controllers rc", "secrets": "secrets ",
 		"limitranges": "limitranges limits", "resourcequotas": "resourcequotas quota", "priorityclasses.scheduling.k8s.io": "priorityclasses pc",
 		"services": "services/specs svc", "serviceaccounts": "serviceaccounts sa",

@@ -53,6 +53,11 @@ type Claims[T client.Typed] struct {
 	Client client.Client
 	Owner  *kind.Kind
 
+	// Finalizer, if set, comes and goes with the ownership: what is adopted
+	// gets it, what is let go loses it.
+	Finalizer string
+	Member    func(owner metav1.Object, obj T) bool // who may belong to an owner at all; nil: whoever matches its selector
+
 	mu      sync.Mutex // guards orphans
 	orphans map[string]map[string]struct{}
 }
@@ -94,12 +99,12 @@ func (c *Claims[T]) Of(ctx context.Context, owner kind.Object, selector labels.S
 		return v.Mine, nil
 	}
 	for _, obj := range v.Adopt {
-		if err := c.patch(ctx, obj, *metav1.NewControllerRef(owner, c.Owner.GVK)); err != nil {
+		if err := c.patch(ctx, obj, "finalizers", *metav1.NewControllerRef(owner, c.Owner.GVK)); err != nil {
 			return nil, err
 		}
 	}
 	for _, obj := range v.Release {
-		if err := c.patch(ctx, obj, map[string]any{"$patch": "delete", "uid": owner.GetUID()}); err != nil {
+		if err := c.patch(ctx, obj, "$deleteFromPrimitiveList/finalizers", map[string]any{"$patch": "delete", "uid": owner.GetUID()}); err != nil {
 			return nil, err
 		}
 	}
@@ -187,11 +192,15 @@ func (c *Claims[T]) names(namespace string) []string {
 	return names
 }
 
-// patch changes one owner reference of obj. That obj is gone, or is another by
-// now, is no error: the watch tells.
-func (c *Claims[T]) patch(ctx context.Context, obj T, ref any) error {
-	data, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": obj.GetUID(), "ownerReferences": []any{ref}}})
+// patch changes one owner reference of obj, and the finalizer under the
+// directive given. That obj is gone, or is another by now, is no error: the
+// watch tells.
+func (c *Claims[T]) patch(ctx context.Context, obj T, finalizers string, ref any) error {
+	metadata := map[string]any{"uid": obj.GetUID(), "ownerReferences": []any{ref}}
+	if c.Finalizer != "" {
+		metadata[finalizers] = []string{c.Finalizer}
+	}
+	data, err := json.Marshal(map[string]any{"metadata": metadata})
 	if err != nil {
 		return err
 	}
