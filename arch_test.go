@@ -36,6 +36,7 @@ var may = map[string]string{
 	"cluster/verb":       "internal cluster/kind cluster/object cluster/request cluster/schema cluster/store cluster/admission cluster/client",
 	"cluster/api":        "internal cluster/kind cluster/object cluster/request cluster/schema cluster/verb cluster/auth cluster/client",
 	"cluster/webhook":    "internal cluster/kind cluster/client",
+	"cluster/crd":        "internal cluster/kind cluster/client cluster/webhook",
 	"cluster/controller": "internal cluster/client cluster/kind",
 	"cluster/scheduler":  "internal cluster/client cluster/kind",
 	"bootstrap":          "internal engine node cluster",

@@ -51,6 +51,8 @@ type Kind struct {
 	Indexes        map[string]func(obj Object) []string
 	Ignored        []string
 
+	Custom *Custom // nil but for kinds declared at run time
+
 	ignored func() []ignoredStep // Ignored, for IgnoredSet; made when first asked for
 }
 
@@ -75,6 +77,9 @@ type ErasedAction struct {
 type ErasedScale struct {
 	Get func(obj Object) (autoscalingv1.ScaleSpec, autoscalingv1.ScaleStatus)
 	Set func(obj Object, replicas int32)
+
+	Check func(obj Object) error // may be nil: an object without replicas has no scale
+	Path  []string               // of the replicas; nil: spec.replicas
 }
 
 // ErasedColumn is a Column without its Go type.

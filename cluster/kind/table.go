@@ -17,7 +17,8 @@ type Table struct {
 	byGVK   map[schema.GroupVersionKind]*Kind
 	byGVR   map[schema.GroupVersionResource]*Kind
 	byType  map[reflect.Type]*Kind
-	ordered []*Kind // by group, then plural
+	ordered []*Kind       // by group, then plural
+	changed chan struct{} // closed at the next change; nil if nobody waits
 }
 
 // NewTable returns a table of the kinds given.
@@ -42,9 +43,9 @@ func (t *Table) Add(k *Kind) {
 		t.byType = map[reflect.Type]*Kind{}
 	}
 	t.removeLocked(k.GroupResource())
-	for _, gvk := range k.GVKs() {
-		t.byGVK[gvk] = k
-		t.byGVR[gvk.GroupVersion().WithResource(k.Plural)] = k
+	for _, f := range k.Faces() {
+		t.byGVK[f.GVK] = f.Kind
+		t.byGVR[f.GVK.GroupVersion().WithResource(k.Plural)] = f.Kind
 	}
 	if k.Type != nil {
 		t.byType[k.Type] = k
@@ -53,6 +54,25 @@ func (t *Table) Add(k *Kind) {
 	slices.SortFunc(t.ordered, func(a, b *Kind) int {
 		return cmp.Or(cmp.Compare(a.GVK.Group, b.GVK.Group), cmp.Compare(a.Plural, b.Plural))
 	})
+	t.tellLocked()
+}
+
+// Changed returns a channel that is closed when a kind is next added, replaced
+// or removed. Who calls it before All misses nothing.
+func (t *Table) Changed() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.changed == nil {
+		t.changed = make(chan struct{})
+	}
+	return t.changed
+}
+
+func (t *Table) tellLocked() {
+	if t.changed != nil {
+		close(t.changed)
+		t.changed = nil
+	}
 }
 
 // Remove takes a kind out of the table; nothing happens if it is not there.
@@ -60,6 +80,7 @@ func (t *Table) Remove(r schema.GroupResource) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.removeLocked(r)
+	t.tellLocked()
 }
 
 func (t *Table) removeLocked(r schema.GroupResource) {
@@ -68,9 +89,9 @@ func (t *Table) removeLocked(r schema.GroupResource) {
 		return
 	}
 	k := t.ordered[i]
-	for _, gvk := range k.GVKs() {
-		delete(t.byGVK, gvk)
-		delete(t.byGVR, gvk.GroupVersion().WithResource(k.Plural))
+	for _, f := range k.Faces() {
+		delete(t.byGVK, f.GVK)
+		delete(t.byGVR, f.GVK.GroupVersion().WithResource(k.Plural))
 	}
 	if k.Type != nil {
 		delete(t.byType, k.Type)

@@ -48,11 +48,19 @@ func New(kinds *kind.Table) *Schemas { return &Schemas{kinds: kinds} }
 // model is the name of gvk's schema, upstream's: "io.k8s.api.apps.v1.Deployment".
 // All groups' packages are called like the first label of the group.
 func model(gvk schema.GroupVersionKind) string {
+	if of, ok := elsewhere[gvk.Group]; ok {
+		return of + gvk.Version + "." + gvk.Kind
+	}
 	group, _, _ := strings.Cut(gvk.Group, ".")
 	if group == "" {
 		group = "core"
 	}
 	return "io.k8s.api." + group + "." + gvk.Version + "." + gvk.Kind
+}
+
+// elsewhere are the packages of groups whose types are not in k8s.io/api.
+var elsewhere = map[string]string{
+	"apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.",
 }
 
 // errNoEntry says that the blob has nothing of a package.

@@ -16,6 +16,8 @@ import (
 	"sort"
 	"strings"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/kube-openapi/pkg/builder3/util"
@@ -37,7 +39,10 @@ func main() {
 // run writes out. from is the versions of the modules that it is made from, and
 // is recorded.
 func run(out, from string) error {
-	named := kinds()
+	named, err := kinds()
+	if err != nil {
+		return err
+	}
 	refer := func(name string) spec.Ref {
 		return spec.MustCreateRef("#/components/schemas/" + common.EscapeJsonPointer(name))
 	}
@@ -112,16 +117,24 @@ func shapes(models map[string]*spec.Schema) (map[string]map[string]any, error) {
 	return all, nil
 }
 
+// others are the groups that client-go's scheme does not have.
+var others = []func(*runtime.Scheme) error{apiextensionsv1.AddToScheme}
+
 // kinds is the group, version and kind of every named top-level type.
-func kinds() map[string][]any {
+func kinds() (map[string][]any, error) {
 	all := map[string][]any{}
+	for _, add := range others {
+		if err := add(scheme.Scheme); err != nil {
+			return nil, err
+		}
+	}
 	for gvk, t := range scheme.Scheme.AllKnownTypes() {
 		named, ok := reflect.New(t).Interface().(interface{ OpenAPIModelName() string })
 		if !ok || gvk.Version == "__internal" {
 			continue
 		}
 		name := named.OpenAPIModelName()
-		if !strings.HasPrefix(name, "io.k8s.api.") {
+		if !strings.HasPrefix(name, "io.k8s.api.") && !strings.HasPrefix(name, "io.k8s.apiextensions-apiserver.") {
 			// metav1's options are registered in every group; only their own counts.
 			if name != "io.k8s.apimachinery.pkg.apis.meta.v1.Status" || gvk.Group != "" || gvk.Version != "v1" {
 				continue
@@ -132,7 +145,7 @@ func kinds() map[string][]any {
 	for _, list := range all {
 		slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	}
-	return all
+	return all, nil
 }
 
 func entry(gvk schema.GroupVersionKind) map[string]any {

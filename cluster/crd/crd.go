@@ -1,0 +1,157 @@
+// Package crd makes kinds of CustomResourceDefinitions, and keeps the table of
+// kinds as they say. A definition becomes a kind for each of its versions
+// (compile.go), with a schema that is compiled when an object first needs it
+// (form.go), a way from version to version (convert.go), and what is published
+// of it (publish.go).
+//
+// crd decides nothing about names and writes nothing into a definition: that is
+// controller/definition.
+package crd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
+	"sampan/cluster/client"
+	"sampan/cluster/kind"
+	"sampan/cluster/webhook"
+)
+
+// Store keeps the objects of kinds that come and go.
+type Store interface {
+	Add(ctx context.Context, k *kind.Kind) error
+	Remove(k *kind.Kind)
+}
+
+// Config is what a Registry needs. All fields are required.
+type Config struct {
+	Objects  client.Reader
+	Kinds    *kind.Table
+	Store    Store
+	Webhooks *webhook.Caller
+	Log      *slog.Logger
+}
+
+// Registry keeps the table of kinds as the definitions say.
+type Registry struct {
+	cfg    Config
+	served map[string]served // by the definition's name; one goroutine's
+}
+
+// served is a definition as it was taken up.
+type served struct {
+	kind    *kind.Kind
+	objects string // changes with what its objects are like
+	whole   string // changes with whatever its kind depends on
+}
+
+// New returns a Registry. It starts nothing.
+func New(cfg Config) (*Registry, error) {
+	if cfg.Objects == nil || cfg.Kinds == nil || cfg.Store == nil || cfg.Webhooks == nil || cfg.Log == nil {
+		return nil, errors.New("crd: all fields of Config are required")
+	}
+	return &Registry{cfg: cfg, served: map[string]served{}}, nil
+}
+
+// Load takes up all definitions there are. It is called before anybody is
+// served, so that nobody is told that a kind does not exist which does.
+func (r *Registry) Load(ctx context.Context) error {
+	all, err := client.List[*apiextensionsv1.CustomResourceDefinition](ctx, r.cfg.Objects, client.Query{})
+	if err != nil {
+		return err
+	}
+	for _, d := range all {
+		r.take(ctx, d)
+	}
+	return nil
+}
+
+// Run follows the definitions until ctx ends. It is called once, after Load.
+func (r *Registry) Run(ctx context.Context) error {
+	return client.Follow(ctx, r.cfg.Objects, client.Query{}, func(e client.Change[*apiextensionsv1.CustomResourceDefinition]) {
+		switch e.Type {
+		case client.Added, client.Modified:
+			r.take(ctx, e.Object)
+		case client.Deleted:
+			r.drop(e.Object.Name)
+		}
+	})
+}
+
+// take brings the table up to a definition. One that cannot be taken up is
+// logged: the others must not suffer from it.
+func (r *Registry) take(ctx context.Context, d *apiextensionsv1.CustomResourceDefinition) {
+	if !Accepted(d) {
+		r.drop(d.Name)
+		return
+	}
+	have, known := r.served[d.Name]
+	next := served{objects: fingerprint(d.UID, d.Spec), whole: fingerprint(d.UID, d.Spec, d.Status.AcceptedNames, ending(d))}
+	if known && have.whole == next.whole {
+		return
+	}
+	k, err := Compile(d, r.cfg.Webhooks)
+	if err != nil {
+		r.cfg.Log.Error("custom resource not served", "key", d.Name, "err", err)
+		return
+	}
+	if other := r.builtIn(k); other != nil {
+		r.cfg.Log.Error("custom resource not served: the program has a kind of that name", "key", d.Name)
+		return
+	}
+	next.kind = k
+	if !known || have.objects != next.objects {
+		if err := r.cfg.Store.Add(ctx, k); err != nil {
+			if ctx.Err() == nil {
+				r.cfg.Log.Error("custom resource not served", "key", d.Name, "err", err)
+			}
+			return
+		}
+	}
+	r.cfg.Kinds.Add(k)
+	r.served[d.Name] = next
+}
+
+func (r *Registry) drop(name string) {
+	if have, ok := r.served[name]; ok {
+		r.cfg.Kinds.Remove(have.kind.GroupResource())
+		r.cfg.Store.Remove(have.kind)
+		delete(r.served, name)
+	}
+}
+
+// builtIn is the kind of the program's own that k would take the place of.
+func (r *Registry) builtIn(k *kind.Kind) *kind.Kind {
+	all := r.cfg.Kinds.All()
+	if i := slices.IndexFunc(all, func(other *kind.Kind) bool {
+		return other.Custom == nil && (other.GroupResource() == k.GroupResource() || other.Prefix == k.Prefix)
+	}); i >= 0 {
+		return all[i]
+	}
+	return nil
+}
+
+// Accepted says whether a definition's objects are served: once its names were
+// accepted, and from then on.
+func Accepted(d *apiextensionsv1.CustomResourceDefinition) bool {
+	return slices.ContainsFunc(d.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+		return (c.Type == apiextensionsv1.NamesAccepted || c.Type == apiextensionsv1.Established) && c.Status == apiextensionsv1.ConditionTrue
+	})
+}
+
+// fingerprint changes whenever one of the values does.
+func fingerprint(of ...any) string {
+	text, err := json.Marshal(of)
+	if err != nil {
+		panic(err) // it was JSON before
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}

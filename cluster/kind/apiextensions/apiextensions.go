@@ -1,0 +1,204 @@
+// Package apiextensions declares the kinds of apiextensions.k8s.io: the
+// definitions of custom resources. What a definition means is said by package
+// crd, which makes a kind of it.
+package apiextensions
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	internal "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/cel/environment"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"sampan/cluster/kind"
+)
+
+// Kinds is the table of this group.
+func Kinds() []*kind.Kind { return []*kind.Kind{CustomResourceDefinition()} }
+
+// CustomResourceDefinition says that there is a further kind of objects, what
+// it is called and what its fields are.
+func CustomResourceDefinition() *kind.Kind {
+	return kind.Declare(kind.Of[apiextensionsv1.CustomResourceDefinition]{
+		GVK:        apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"),
+		Plural:     "customresourcedefinitions",
+		Short:      []string{"crd", "crds"},
+		Categories: []string{"api-extensions"},
+		Cluster:    true,
+		Prefix:     "apiextensions.k8s.io/customresourcedefinitions",
+		Default:    defaultDefinition,
+		Prepare:    prepareDefinition,
+		Validate:   validateDefinition,
+		// The name depends on the spec: validateDefinition looks at it.
+		ValidateName: func(string, bool) []string { return nil },
+		Warn:         warnOfDefinition,
+		Conditional:  true,
+		Spec:         func(d *apiextensionsv1.CustomResourceDefinition) any { return &d.Spec },
+		// Until its objects are gone a definition stays.
+		Held:    func(d *apiextensionsv1.CustomResourceDefinition) bool { return d.DeletionTimestamp == nil },
+		Leaving: leaving,
+		Parts: map[string]kind.Part[apiextensionsv1.CustomResourceDefinition]{
+			"status": {
+				Take:         func(dst, src *apiextensionsv1.CustomResourceDefinition) { dst.Status = src.Status },
+				Validate:     validateStatus,
+				WithMetadata: true, // as upstream: issue 137681
+			},
+		},
+		Columns: []kind.Column[apiextensionsv1.CustomResourceDefinition]{
+			{Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
+				Cell: func(d *apiextensionsv1.CustomResourceDefinition, _ time.Time) any {
+					return d.CreationTimestamp.UTC().Format(time.RFC3339)
+				}},
+		},
+	})
+}
+
+func defaultDefinition(d *apiextensionsv1.CustomResourceDefinition) {
+	apiextensionsv1.SetObjectDefaults_CustomResourceDefinition(d)
+}
+
+// prepareDefinition notes the version that objects are stored in from now on.
+func prepareDefinition(d, old *apiextensionsv1.CustomResourceDefinition) {
+	if old == nil {
+		d.Status = apiextensionsv1.CustomResourceDefinitionStatus{}
+	}
+	for _, v := range d.Spec.Versions {
+		if v.Storage && !slices.Contains(d.Status.StoredVersions, v.Name) {
+			d.Status.StoredVersions = append(slices.Clone(d.Status.StoredVersions), v.Name)
+		}
+	}
+}
+
+// leaving has a definition wait for the end of its objects.
+func leaving(d *apiextensionsv1.CustomResourceDefinition) {
+	if !slices.Contains(d.Finalizers, apiextensionsv1.CustomResourceCleanupFinalizer) {
+		d.Finalizers = append(d.Finalizers, apiextensionsv1.CustomResourceCleanupFinalizer)
+	}
+	pending := apiextensionsv1.CustomResourceDefinitionCondition{
+		Type: apiextensionsv1.Terminating, Status: apiextensionsv1.ConditionTrue,
+		Reason: "InstanceDeletionPending", Message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+	}
+	if d.DeletionTimestamp != nil {
+		pending.LastTransitionTime = *d.DeletionTimestamp
+	}
+	for i, c := range d.Status.Conditions {
+		if c.Type == pending.Type {
+			d.Status.Conditions[i] = pending
+			return
+		}
+	}
+	d.Status.Conditions = append(d.Status.Conditions, pending)
+}
+
+// hub is a definition in the form that upstream's rules are written for.
+func hub(d *apiextensionsv1.CustomResourceDefinition) (*internal.CustomResourceDefinition, error) {
+	if d == nil {
+		return nil, nil
+	}
+	out := &internal.CustomResourceDefinition{}
+	// The conversion takes over parts of what it converts.
+	err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(d.DeepCopy(), out, nil)
+	return out, err
+}
+
+// check runs upstream's rules of definitions, which are as much a part of the
+// format as the schema itself.
+func check(d, old *apiextensionsv1.CustomResourceDefinition, rules func(d, old *internal.CustomResourceDefinition) field.ErrorList) field.ErrorList {
+	now, err := hub(d)
+	if err != nil {
+		return field.ErrorList{field.InternalError(field.NewPath("spec"), err)}
+	}
+	before, err := hub(old)
+	if err != nil {
+		return field.ErrorList{field.InternalError(field.NewPath("spec"), err)}
+	}
+	// The machine looks at metadata itself, but for what depends on the spec.
+	return slices.DeleteFunc(rules(now, before), func(e *field.Error) bool {
+		return strings.HasPrefix(e.Field, "metadata.") && !(old == nil && e.Field == "metadata.name") &&
+			!strings.Contains(e.Field, apiextensionsv1.KubeAPIApprovedAnnotation)
+	})
+}
+
+func validateDefinition(d, old *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+	return check(d, old, func(d, old *internal.CustomResourceDefinition) field.ErrorList {
+		if old == nil {
+			return validation.ValidateCustomResourceDefinition(context.Background(), d)
+		}
+		return validation.ValidateCustomResourceDefinitionUpdate(context.Background(), d, old)
+	})
+}
+
+func validateStatus(d, old *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+	return check(d, old, func(d, old *internal.CustomResourceDefinition) field.ErrorList {
+		return validation.ValidateUpdateCustomResourceDefinitionStatus(context.Background(), d, old)
+	})
+}
+
+// warnOfDefinition names what is odd in a definition's schemas and was not
+// there before.
+func warnOfDefinition(d, old *apiextensionsv1.CustomResourceDefinition) (all []string) {
+	now, err := hub(d)
+	if err != nil {
+		return nil
+	}
+	before, err := hub(old)
+	if err != nil {
+		return nil
+	}
+	known := sets.New(oddities(before)...)
+	for _, text := range oddities(now) {
+		if !known.Has(text) {
+			all = append(all, text)
+		}
+	}
+	return all
+}
+
+// oddities are the texts for one definition. (Upstream:
+// registry/customresourcedefinition/strategy.go.)
+func oddities(d *internal.CustomResourceDefinition) []string {
+	if d == nil {
+		return nil
+	}
+	var formats []string
+	sets := map[string]bool{}
+	version := environment.DefaultCompatibilityVersion()
+	look := func(s *internal.JSONSchemaProps) bool {
+		if s.Format != "" {
+			as := &spec.Schema{SchemaProps: spec.SchemaProps{Format: s.Format, Type: []string{s.Type}}}
+			for _, f := range schemavalidation.GetUnrecognizedFormats(as, version) {
+				formats = append(formats, fmt.Sprintf("unrecognized format %q", f))
+			}
+		}
+		if s.XListType != nil && *s.XListType == "set" && s.Items != nil && s.Items.Schema != nil {
+			if t := s.Items.Schema.Type; t == "object" || t == "array" {
+				sets[fmt.Sprintf("x-kubernetes-list-type: set for items of type %q is not supported by server-side apply or CEL validation rules", t)] = true
+			}
+		}
+		return false // goes on
+	}
+	if v := d.Spec.Validation; v != nil && v.OpenAPIV3Schema != nil {
+		validation.SchemaHas(v.OpenAPIV3Schema, look)
+	}
+	for _, v := range d.Spec.Versions {
+		if v.Schema != nil && v.Schema.OpenAPIV3Schema != nil {
+			validation.SchemaHas(v.Schema.OpenAPIV3Schema, look)
+		}
+	}
+	var more []string
+	for text := range sets {
+		more = append(more, text)
+	}
+	slices.Sort(more)
+	return append(formats, more...)
+}
