@@ -28,11 +28,12 @@ type Verdict[T kind.Object] struct {
 }
 
 // Decide sorts candidates, which may contain anything of the owner's
-// namespace. An owner that is being deleted neither takes nor gives.
-func Decide[T kind.Object](owner metav1.Object, selector labels.Selector, candidates []T) (v Verdict[T]) {
+// namespace. An owner that is being deleted neither takes nor gives. member may
+// be nil; else it says who may belong to owner at all, whatever its labels.
+func Decide[T kind.Object](owner metav1.Object, selector labels.Selector, member func(owner metav1.Object, obj T) bool, candidates []T) (v Verdict[T]) {
 	leaving := owner.GetDeletionTimestamp() != nil
 	for _, obj := range candidates {
-		matches := selector.Matches(labels.Set(obj.GetLabels()))
+		matches := selector.Matches(labels.Set(obj.GetLabels())) && (member == nil || member(owner, obj))
 		switch ref := metav1.GetControllerOfNoCopy(obj); {
 		case ref != nil && ref.UID != owner.GetUID():
 		case ref != nil && matches:
@@ -94,7 +95,7 @@ func (c *Claims[T]) Of(ctx context.Context, owner kind.Object, selector labels.S
 	if err != nil {
 		return nil, err
 	}
-	v := Decide(owner, selector, candidates)
+	v := Decide(owner, selector, c.Member, candidates)
 	if len(v.Adopt)+len(v.Release) == 0 {
 		return v.Mine, nil
 	}
@@ -112,7 +113,7 @@ func (c *Claims[T]) Of(ctx context.Context, owner kind.Object, selector labels.S
 	if candidates, err = c.candidates(ctx, owner); err != nil {
 		return nil, err
 	}
-	mine := Decide(owner, selector, candidates)
+	mine := Decide(owner, selector, c.Member, candidates)
 	return slices.DeleteFunc(mine.Mine, func(obj T) bool { return metav1.GetControllerOfNoCopy(obj) == nil }), nil
 }
 

@@ -88,7 +88,7 @@ func TestDecide(t *testing.T) {
 		{it: "and keeps what it has then", owner: "leaving", pod: "mine matches", mine: true},
 	} {
 		t.Run(c.it, func(t *testing.T) {
-			v := Decide(set(c.owner), selector, []*corev1.Pod{pod("p", c.pod)})
+			v := Decide(set(c.owner), selector, nil, []*corev1.Pod{pod("p", c.pod)})
 			if len(v.Mine) == 1 != c.mine || len(v.Adopt) == 1 != c.adopt || len(v.Release) == 1 != c.release {
 				t.Errorf("mine %q, adopt %q, release %q", names(v.Mine), names(v.Adopt), names(v.Release))
 			}

@@ -11,6 +11,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"sampan/cluster/controller/pods"
 )
 
 // noon is when everything below happens.
@@ -279,7 +281,7 @@ func TestBounds(t *testing.T) {
 func TestTemplateHash(t *testing.T) {
 	template := web(1).Spec.Template
 	one := int32(1)
-	a, b, c := templateHash(&template, nil), templateHash(&template, &one), templateHash(template.DeepCopy(), nil)
+	a, b, c := pods.TemplateHash(&template, nil), pods.TemplateHash(&template, &one), pods.TemplateHash(template.DeepCopy(), nil)
 	if a != c {
 		t.Errorf("one template has the names %s and %s", a, c)
 	}
@@ -287,7 +289,7 @@ func TestTemplateHash(t *testing.T) {
 		t.Errorf("a collision does not change the name %s", a)
 	}
 	template.Spec.Containers[0].Image = "web:2"
-	if d := templateHash(&template, nil); d == a {
+	if d := pods.TemplateHash(&template, nil); d == a {
 		t.Errorf("two templates have the name %s", d)
 	}
 	for _, r := range a {

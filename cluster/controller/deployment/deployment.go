@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -63,50 +62,18 @@ func New(cfg Config) *Controller {
 
 // Run works until ctx ends. It returns when nothing of it runs any more.
 func (c *Controller) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var all sync.WaitGroup
-	defer all.Wait()
-	failed := make(chan error, 3)
-	all.Go(func() { c.events.Run(ctx) })
-
-	seen := make(chan struct{}) // all replica sets: an unseen orphan would be made again
-	all.Go(func() {
-		failed <- client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*appsv1.ReplicaSet]) {
-			if e.Type == client.Synced {
-				close(seen)
-				return
-			}
-			c.set(ctx, e)
-		})
-	})
-	all.Go(func() {
-		failed <- client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*appsv1.Deployment]) {
-			if e.Type != client.Synced && e.Type != client.Deleted && asked(e.Old, e.Object) {
+	return c.loop.Drive(ctx, loop.Beside(c.events.Run),
+		client.Changes(c.cfg.Client, client.Query{}, c.set),
+		client.Changes(c.cfg.Client, client.Query{}, func(_ context.Context, e client.Change[*appsv1.Deployment]) {
+			if e.Type != client.Deleted && asked(e.Old, e.Object) {
 				c.loop.Add(types.NamespacedName{Namespace: e.Object.Namespace, Name: e.Object.Name})
 			}
-		})
-	})
-	all.Go(func() {
-		failed <- client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*corev1.Pod]) {
+		}),
+		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*corev1.Pod]) {
 			if e.Type == client.Deleted || e.Type == client.Modified && pods.Over(e.Object) && !pods.Over(e.Old) {
 				c.ended(ctx, e.Object)
 			}
-		})
-	})
-	all.Go(func() {
-		select {
-		case <-seen:
-			c.loop.Run(ctx)
-		case <-ctx.Done():
-		}
-	})
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-		return nil
-	}
+		}))
 }
 
 // asked is false for a change of the status alone, which is mostly our own.

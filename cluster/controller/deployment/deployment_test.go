@@ -21,6 +21,7 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/pods"
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
@@ -366,7 +367,7 @@ func TestHistoryIsTrimmed(t *testing.T) {
 func TestANameThatIsTakenIsAvoided(t *testing.T) {
 	d := web(1)
 	d = clienttest.New(nil, kind.NewTable(apps.Kinds()), d).Put(d).(*appsv1.Deployment) // with defaults
-	taken := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-" + templateHash(&d.Spec.Template, nil)},
+	taken := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-" + pods.TemplateHash(&d.Spec.Template, nil)},
 		Spec: appsv1.ReplicaSetSpec{Replicas: new(int32), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "other"}}, Spec: d.Spec.Template.Spec}}}
 	run(t, func(w world) {

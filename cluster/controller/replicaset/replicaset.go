@@ -60,6 +60,7 @@ type Controller[T client.Typed] struct {
 	events *event.Recorder
 	pods   pods.Control
 	loop   loop.Loop[types.NamespacedName]
+	own    loop.Own[appsv1.ReplicaSetStatus]
 	claims claim.Claims[*corev1.Pod]
 }
 
@@ -98,18 +99,24 @@ func Of[T client.Typed](cfg Config, k Kind[T]) *Controller[T] {
 func (c *Controller[T]) Run(ctx context.Context) error {
 	return c.loop.Drive(ctx, loop.Beside(c.events.Run),
 		client.Changes(c.cfg.Client, client.Query{}, c.pod),
-		client.Changes(c.cfg.Client, client.Query{}, func(_ context.Context, e client.Change[T]) {
-			if e.Type == client.Added || e.Type == client.Modified && asked(e.Old, e.Object) {
-				c.loop.Add(types.NamespacedName{Namespace: e.Object.GetNamespace(), Name: e.Object.GetName()})
-			}
-		}))
+		client.Changes(c.cfg.Client, client.Query{}, c.set))
 }
 
-// asked is false for a change of the status alone: it is mostly our own, and
-// looking again would take a failure for a wish and forget its back-off.
-func asked(old, now metav1.Object) bool {
-	return old.GetUID() != now.GetUID() || old.GetGeneration() != now.GetGeneration() ||
-		(old.GetDeletionTimestamp() == nil) != (now.GetDeletionTimestamp() == nil)
+// set wakes a set that asks for something else than before, or whose status
+// somebody else has written.
+func (c *Controller[T]) set(_ context.Context, e client.Change[T]) {
+	switch now := e.Object; {
+	case e.Type == client.Deleted:
+		c.own.Forget(now.GetUID())
+		return
+	case e.Type == client.Modified && e.Old.GetUID() == now.GetUID() && e.Old.GetGeneration() == now.GetGeneration() &&
+		(e.Old.GetDeletionTimestamp() == nil) == (now.GetDeletionTimestamp() == nil):
+		s := c.kind.Set(now).Status
+		if equality.Semantic.DeepEqual(c.kind.Set(e.Old).Status, s) || c.own.Wrote(now.GetUID(), s) {
+			return
+		}
+	}
+	c.loop.Add(types.NamespacedName{Namespace: e.Object.GetNamespace(), Name: e.Object.GetName()})
 }
 
 // pod wakes the sets that a pod's change concerns.
@@ -194,9 +201,11 @@ func (c *Controller[T]) writeStatus(ctx context.Context, obj T, owned []*corev1.
 	rs := c.kind.Set(obj)
 	s, again := status(rs, owned, failed, time.Now())
 	next := c.kind.WithStatus(obj, s)
-	if equality.Semantic.DeepEqual(c.kind.Set(next).Status, rs.Status) {
+	s = c.kind.Set(next).Status // of what the kind can say
+	if equality.Semantic.DeepEqual(s, rs.Status) {
 		return again, nil
 	}
+	c.own.Write(rs.UID, s)
 	_, err = client.UpdateStatus(ctx, c.cfg.Client, next)
 	if apierrors.IsNotFound(err) {
 		return 0, nil

@@ -304,3 +304,15 @@ func TestNothingIsWrittenWhenAllIsWell(t *testing.T) {
 		}
 	})
 }
+
+func TestAStatusThatSomebodyElseWroteIsMended(t *testing.T) {
+	run(t, func(w world) {
+		w.Put(web(2))
+		synctest.Wait()
+		rs := w.set().DeepCopy()
+		rs.Status.Replicas = 7
+		w.Put(rs)
+		synctest.Wait()
+		w.wantCounts("2 2 0 0 0")
+	})
+}

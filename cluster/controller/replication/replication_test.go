@@ -134,15 +134,16 @@ func TestPodsAreTakenAndLetGoByTheirLabels(t *testing.T) {
 	run(t, func(w world) {
 		w.Put(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "orphan", Labels: map[string]string{"app": "web"}},
 			Spec: web(1).Spec.Template.Spec})
+		synctest.Wait()
 		w.Put(web(1))
 		synctest.Wait()
 		got := w.pods()
 		if len(got) != 1 || metav1.GetControllerOf(got[0]) == nil {
-			w.Fatalf("pods %+v, want the orphan, adopted", got)
+			w.Fatalf("%d pods, want the orphan, adopted", len(got))
 		}
 		w.change(got[0], func(p *corev1.Pod) { p.Labels = map[string]string{"app": "debug"} })
-		if got = w.pods(); len(got) != 2 || metav1.GetControllerOf(got[0]) != nil {
-			w.Errorf("pods %+v, want the released one and a new one", got)
+		if got = w.pods(); len(got) != 2 || got[0].Name != "orphan" || metav1.GetControllerOf(got[0]) != nil {
+			w.Errorf("%d pods, want the released one and a new one", len(got))
 		}
 	})
 }
