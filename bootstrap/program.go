@@ -30,6 +30,8 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/networking"
+	nodekind "sampan/cluster/kind/node"
 	policykind "sampan/cluster/kind/policy"
 	"sampan/cluster/kind/rbac"
 	"sampan/cluster/kind/scheduling"
@@ -64,7 +66,7 @@ func New(cfg Config) (*Program, error) {
 
 // Kinds is the table of all kinds that the program serves.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), storage.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), storage.Kinds(), networking.Kinds(), nodekind.Kinds())
 }
 
 // running is what Run has put together.

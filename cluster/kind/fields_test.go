@@ -21,6 +21,7 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/networking"
 	"sampan/cluster/kind/podspec"
 	"sampan/cluster/kind/storage"
 )
@@ -202,6 +203,8 @@ lists beside the kinds; a test compares them.
 	section("VolumeAttachment", "", storage.AttachmentGaps)
 	section("CSIStorageCapacity", "", storage.CapacityGaps)
 	section("VolumeAttributesClass", "", storage.AttributesGaps)
+	section("NetworkPolicy", "", networking.PolicyGaps)
+	section("ServiceCIDR", "", networking.CIDRGaps)
 	b.WriteString("\n## Status fields that nothing writes\n\nA status is a report: nobody is warned, since users do not set them.\n\n| field | why |\n|---|---|\n")
 	for _, g := range core.StatusGaps {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", g.Path, g.Why)

@@ -20,6 +20,8 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/networking"
+	"sampan/cluster/kind/node"
 	"sampan/cluster/kind/policy"
 	"sampan/cluster/kind/rbac"
 	"sampan/cluster/kind/scheduling"
@@ -27,7 +29,7 @@ import (
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), storage.Kinds()).All()
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -236,6 +238,12 @@ func TestNamesAreUpstreams(t *testing.T) {
 	// Names, prefixes and short names are API: clients and existing data
 	// depend on them.
 	want := map[string]string{
+		"runtimeclasses.node.k8s.io":             "runtimeclasses ",
+		"servicecidrs.networking.k8s.io":         "servicecidrs ",
+		"ipaddresses.networking.k8s.io":          "ipaddresses ip",
+		"networkpolicies.networking.k8s.io":      "networkpolicies netpol",
+		"ingressclasses.networking.k8s.io":       "ingressclasses ",
+		"ingresses.networking.k8s.io":            "ingress ing",
 		"volumeattributesclasses.storage.k8s.io": "volumeattributesclasses vac",
 		"csistoragecapacities.storage.k8s.io":    "csistoragecapacities ",
 		"csinodes.storage.k8s.io":                "csinodes ",

@@ -19,6 +19,12 @@ func requirements(r *corev1.ResourceRequirements, s *corev1.PodSpec, path *field
 	return append(amounts(r, containerResource, path), claims(r, s, path.Child("claims"))...)
 }
 
+// ValidateAmounts checks limits and requests of a container, or of what is
+// counted like one.
+func ValidateAmounts(r *corev1.ResourceRequirements, path *field.Path) field.ErrorList {
+	return amounts(r, containerResource, path)
+}
+
 // amounts checks limits and requests, and their names by checkName.
 func amounts(r *corev1.ResourceRequirements, checkName func(corev1.ResourceName, *field.Path) field.ErrorList, path *field.Path) (errs field.ErrorList) {
 	limits, requests := path.Child("limits"), path.Child("requests")

@@ -69,6 +69,11 @@ func ValidateNodeSelector(s *corev1.NodeSelector, path *field.Path) field.ErrorL
 	return nodeSelector(s, path)
 }
 
+// ValidateTolerations checks tolerations, as classes of pods have them too.
+func ValidateTolerations(all []corev1.Toleration, path *field.Path) field.ErrorList {
+	return tolerations(all, path)
+}
+
 func nodeSelector(s *corev1.NodeSelector, path *field.Path) (errs field.ErrorList) {
 	at := path.Child("nodeSelectorTerms")
 	if len(s.NodeSelectorTerms) == 0 {

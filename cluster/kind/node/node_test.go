@@ -1,0 +1,28 @@
+package node_test
+
+import (
+	"slices"
+	"testing"
+
+	"sampan/cluster/kind/kindtest"
+	"sampan/cluster/kind/node"
+)
+
+func TestRuntimeClassRules(t *testing.T) {
+	k := node.RuntimeClass()
+	kindtest.Check(t, k, []kindtest.Rule{
+		{Rule: "a handler is enough", New: `{handler: kata}`},
+		{Rule: "it runs something", New: `{}`, Want: []string{"handler: Required value"}},
+		{Rule: "the same for ever", Old: `{handler: kata}`, New: `{handler: runc}`, Want: []string{`handler: Invalid value: "runc": field is immutable`}},
+		{Rule: "it costs what nodes have", New: `{handler: kata, overhead: {podFixed: {storage: 1}}}`, Want: []string{
+			`overhead.limits[storage]: Invalid value: "storage": must be a standard resource for containers`}},
+		{Rule: "a toleration once", New: `{handler: kata, scheduling: {tolerations: [{key: a, operator: Exists}, {key: a, operator: Exists, effect: NoExecute}, {key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 3}]}}`,
+			Want: []string{`scheduling.tolerations[2]: Duplicate value: {"key":"a","operator":"Exists","effect":"NoExecute","tolerationSeconds":3}`}},
+	})
+	if got, want := kindtest.Row(k, kindtest.Read(t, k, `{metadata: {name: c}, handler: kata}`)), []any{"c", "kata", "<unknown>"}; !slices.Equal(got, want) {
+		t.Errorf("row %q, want %q", got, want)
+	}
+	if !k.CreateOnUpdate || !k.Conditional {
+		t.Error("a PUT makes a class, and must name the revision it replaces")
+	}
+}
