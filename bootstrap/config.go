@@ -22,12 +22,17 @@ type Config struct {
 	Run        string // sockets, pins, the running program's record; default /run/sampan
 	Kubeconfig string // default /etc/sampan/kubeconfig
 
+	// Join is the file that another machine's program wrote for this node (see
+	// NodeFile): this one becomes a node of its cluster. What the file says of
+	// the cluster counts, not what is set here. It is needed once.
+	Join string
+
 	NodeName    string // default: the host name in lower case
 	Listen      string // address of the API; default 0.0.0.0
 	Port        int    // of the API; default 6443
 	KubeletPort int    // of the node's own API; default 10250
 
-	Pods          netip.Prefix // addresses of all pods; default 10.244.0.0/16. The node takes its first /24
+	Pods          netip.Prefix // addresses of all pods; default 10.244.0.0/16. The first node takes its first /24
 	Services      netip.Prefix // addresses of services; default 10.96.0.0/16
 	NodeAddress   netip.Addr   // used only where the machine has no address but lo's; default 192.168.255.1
 	ClusterDomain string       // default cluster.local

@@ -11,17 +11,21 @@ import (
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/controller/clusterrole"
+	"sampan/cluster/controller/cronjob"
 	"sampan/cluster/controller/deployment"
+	"sampan/cluster/controller/disruption"
 	"sampan/cluster/controller/endpoints"
 	"sampan/cluster/controller/endpointslice"
 	"sampan/cluster/controller/furnish"
 	"sampan/cluster/controller/garbage"
 	"sampan/cluster/controller/job"
 	"sampan/cluster/controller/namespace"
+	"sampan/cluster/controller/nodeipam"
 	"sampan/cluster/controller/nodelife"
 	"sampan/cluster/controller/quota"
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/controller/replication"
+	"sampan/cluster/controller/ttlafterfinished"
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
 	"sampan/cluster/scheduler"
@@ -37,11 +41,16 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"replicaset", replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Log: r.log}).Run},
 		{"replication", replication.New(replicaset.Config{Client: as("replication-controller"), Log: r.log}).Run},
 		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
+		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},
+		{"ttl-after-finished", ttlafterfinished.New(ttlafterfinished.Config{Client: as("ttl-after-finished-controller"), Log: r.log}).Run},
+		{"disruption", disruption.New(disruption.Config{Client: as("disruption-controller"), Log: r.log}).Run},
 		{"job", job.New(job.Config{Client: as("job-controller"), Log: r.log}).Run},
 		{"endpointslice", endpointslice.New(endpointslice.Config{Client: as("endpointslice-controller"), Log: r.log}).Run},
 		{"endpoints", endpoints.New(endpoints.Config{Client: as("endpoint-controller"),
 			Mirror: as("endpointslicemirroring-controller"), Log: r.log}).Run},
 		{"garbage", garbage.New(garbage.Config{Client: as("generic-garbage-collector"), Log: r.log}).Run},
+		{"nodeipam", nodeipam.New(nodeipam.Config{Client: as("node-controller"), Range: r.cfg.Pods,
+			Fixed: map[string]netip.Prefix{r.cfg.NodeName: r.cfg.nodePods()}, Log: r.log}).Run},
 		{"nodelife", nodelife.New(nodelife.Config{Client: as("node-controller"), Log: r.log}).Run},
 		{"namespace", namespace.New(namespace.Config{Client: as("namespace-controller"), Log: r.log}).Run},
 		{"serviceaccount", furnish.ServiceAccount(as("service-account-controller"), r.log).Run},

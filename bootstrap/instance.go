@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -26,17 +28,33 @@ type Record struct {
 	State      string    `json:"state"`
 	Run        string    `json:"run"`
 	Server     string    `json:"server,omitempty"` // empty until it is ready
-	Kubeconfig string    `json:"kubeconfig"`
+	Kubeconfig string    `json:"kubeconfig,omitempty"`
 	Node       string    `json:"node"`
+	Address    string    `json:"address,omitempty"` // the node's
 	Config     Saved     `json:"config"`
 }
 
-// Saved is what of a Config is needed to undo it.
+// Saved is what of a Config is needed to undo it, and to have other machines
+// join.
 type Saved struct {
 	Pods        string `json:"pods"`
 	Services    string `json:"services"`
 	NodeAddress string `json:"nodeAddress"`
+	Domain      string `json:"domain,omitempty"`
+	Port        int    `json:"port,omitempty"`     // of the API
+	NodePods    string `json:"nodePods,omitempty"` // of a joined node: its share of Pods
+	Joined      bool   `json:"joined,omitempty"`
 }
+
+// record is what is left of p.
+func (p *Program) record(started time.Time) Record {
+	return Record{PID: os.Getpid(), Started: started, Version: p.cfg.Version, State: p.cfg.State, Run: p.cfg.Run,
+		Kubeconfig: p.cfg.Kubeconfig, Node: p.cfg.NodeName, Config: Saved{Pods: p.cfg.Pods.String(), Services: p.cfg.Services.String(),
+			NodeAddress: p.cfg.NodeAddress.String(), Domain: p.cfg.ClusterDomain, Port: p.cfg.Port}}
+}
+
+// apiAddress is where other machines reach the API.
+func (r Record) apiAddress() string { return net.JoinHostPort(r.Address, strconv.Itoa(r.Config.Port)) }
 
 func recordPath(run string) string { return filepath.Join(run, "up.json") }
 

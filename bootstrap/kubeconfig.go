@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 
@@ -14,7 +15,7 @@ type Kubeconfig struct {
 	Server string // URL: https://127.0.0.1:6443
 	CA     []byte // PEM
 	User   string // the name of the entry; who it is says the certificate
-	Client ClientCertificate
+	Client Pair
 	Name   string // of cluster and context; default: "sampan"
 }
 
@@ -55,7 +56,14 @@ type namedCluster struct {
 	Cluster struct {
 		Server string `json:"server"`
 		CA     []byte `json:"certificate-authority-data"`
+
+		Extensions []namedExtension `json:"extensions,omitempty"`
 	} `json:"cluster"`
+}
+
+type namedExtension struct {
+	Name      string          `json:"name"`
+	Extension json.RawMessage `json:"extension"`
 }
 
 type namedUser struct {

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/kind"
 	"sampan/engine/cri"
@@ -81,32 +80,6 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		return err
 	}
 	return nil
-}
-
-// guarded lets only those at h who may reach the node's own API: whoever may
-// use the subresource proxy of nodes.
-func guarded(h http.Handler, node string, who *auth.Authenticator, may *auth.Authorizer) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" {
-			h.ServeHTTP(w, r)
-			return
-		}
-		user, err := who.Authenticate(r)
-		if err != nil {
-			http.Error(w, "Unauthorized", http.StatusUnauthorized)
-			return
-		}
-		verb := "create"
-		if r.Method == http.MethodGet {
-			verb = "get"
-		}
-		if err := may.Check(r.Context(), auth.Attributes{User: user, Verb: verb, Version: "v1",
-			Resource: "nodes", Subresource: "proxy", Name: node}); err != nil {
-			http.Error(w, err.Error(), http.StatusForbidden)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // nodeClient is the local node's. It follows secrets and config maps with one

@@ -58,7 +58,8 @@ type PKI struct {
 	CA      *x509.Certificate
 	CAPEM   []byte
 	Serving tls.Certificate
-	Admin   ClientCertificate
+	Admin   Pair
+	Kubelet tls.Certificate // of the API server as a client of nodes
 
 	SigningKey *ecdsa.PrivateKey  // signs service account tokens
 	OldKeys    []crypto.PublicKey // signed tokens before; still accepted
@@ -68,8 +69,8 @@ type PKI struct {
 	made  files // what has to be written
 }
 
-// ClientCertificate is a certificate and its key as PEM.
-type ClientCertificate struct {
+// Pair is a certificate and its key as PEM.
+type Pair struct {
 	Cert, Key []byte
 }
 
@@ -92,6 +93,9 @@ func LoadPKI(cfg PKIConfig) (*PKI, error) {
 		return nil, err
 	}
 	if err := p.loadAdmin(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := p.loadKubeletClient(cfg.Dir); err != nil {
 		return nil, err
 	}
 	if err := p.loadSigning(cfg.Dir); err != nil {
@@ -195,6 +199,33 @@ func (p *PKI) loadAdmin(dir string) error {
 	return err
 }
 
+// KubeletClient is the API server's name where it is a client of a node.
+const KubeletClient = "kube-apiserver-kubelet-client"
+
+func (p *PKI) loadKubeletClient(dir string) error {
+	t := p.clientTemplate(KubeletClient, nil)
+	pair, err := p.leaf(dir, "apiserver-kubelet-client", t, func(*x509.Certificate) bool { return true })
+	if err != nil {
+		return err
+	}
+	p.Kubelet, err = tls.X509KeyPair(pair.Cert, pair.Key)
+	return err
+}
+
+// Authority reads the certificate authority of an instance that has one, to
+// sign certificates with.
+func Authority(dir string) (*PKI, error) {
+	if _, err := os.Stat(filepath.Join(dir, "ca.key")); err != nil {
+		return nil, &fault.Error{Class: fault.NotFound, Op: "load certificate authority", On: dir, Err: err,
+			Fix: "run this on the machine where the cluster was started, as root and with its --state"}
+	}
+	p := &PKI{now: time.Now}
+	if err := p.loadCA(dir); err != nil {
+		return nil, err
+	}
+	return p, p.made.write(dir)
+}
+
 // loadSigning reads the key of service account tokens, and the public keys of
 // those before it: sa-*.pub, put there by RotateSigningKey or by hand.
 func (p *PKI) loadSigning(dir string) error {
@@ -242,63 +273,59 @@ func RotateSigningKey(dir string) error {
 
 // Client makes a certificate for a user of this instance's API: name is its
 // user name, groups its groups. Nothing is written.
-func (p *PKI) Client(name string, groups ...string) (ClientCertificate, error) {
+func (p *PKI) Client(name string, groups ...string) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return ClientCertificate{}, err
+		return Pair{}, err
 	}
 	return p.sign(p.clientTemplate(name, groups), key)
 }
 
-// Server makes a certificate for another listener of this instance, such as
-// the node's port 10250. Nothing is written.
-func (p *PKI) Server(name string, hosts []string, ips []net.IP) (tls.Certificate, error) {
+// Server makes a certificate for a listener of another process, such as a
+// node's port 10250. Nothing is written.
+func (p *PKI) Server(name string, groups, hosts []string, ips []net.IP) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return tls.Certificate{}, err
+		return Pair{}, err
 	}
-	t := p.template(pkix.Name{CommonName: name}, leafLifetime)
+	t := p.template(pkix.Name{CommonName: name, Organization: groups}, leafLifetime)
 	t.DNSNames, t.IPAddresses = hosts, ips
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	pair, err := p.sign(t, key)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return tls.X509KeyPair(pair.Cert, pair.Key)
+	return p.sign(t, key)
 }
 
 // leaf reads the pair <name>.crt and <name>.key, or makes it from t when it is
 // missing, near its end, of another CA, or not good.
-func (p *PKI) leaf(dir, name string, t *x509.Certificate, good func(*x509.Certificate) bool) (ClientCertificate, error) {
+func (p *PKI) leaf(dir, name string, t *x509.Certificate, good func(*x509.Certificate) bool) (Pair, error) {
 	crtPath, keyPath := filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
 	key, err := p.made.key(keyPath)
 	if err != nil {
-		return ClientCertificate{}, err
+		return Pair{}, err
 	}
 	cert, err := loadCertificate(crtPath)
 	if err != nil {
-		return ClientCertificate{}, err
+		return Pair{}, err
 	}
 	if cert != nil && !p.expiring(cert) && cert.CheckSignatureFrom(p.CA) == nil &&
 		publicEqual(cert.PublicKey, key.Public()) && good(cert) {
 		keyPEM, err := encodeKey(key)
-		return ClientCertificate{Cert: encodeCertificate(cert.Raw), Key: keyPEM}, err
+		return Pair{Cert: encodeCertificate(cert.Raw), Key: keyPEM}, err
 	}
 	pair, err := p.sign(t, key)
 	if err != nil {
-		return ClientCertificate{}, err
+		return Pair{}, err
 	}
 	p.made.add(crtPath, pair.Cert, 0o600)
 	return pair, nil
 }
 
-func (p *PKI) sign(t *x509.Certificate, key *ecdsa.PrivateKey) (ClientCertificate, error) {
+func (p *PKI) sign(t *x509.Certificate, key *ecdsa.PrivateKey) (Pair, error) {
 	der, err := x509.CreateCertificate(rand.Reader, t, p.CA, key.Public(), p.caKey)
 	if err != nil {
-		return ClientCertificate{}, &fault.Error{Op: "sign certificate", On: t.Subject.CommonName, Err: err}
+		return Pair{}, &fault.Error{Op: "sign certificate", On: t.Subject.CommonName, Err: err}
 	}
 	keyPEM, err := encodeKey(key)
-	return ClientCertificate{Cert: encodeCertificate(der), Key: keyPEM}, err
+	return Pair{Cert: encodeCertificate(der), Key: keyPEM}, err
 }
 
 func (p *PKI) clientTemplate(name string, groups []string) *x509.Certificate {

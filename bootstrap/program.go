@@ -9,15 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"sampan/cluster/admission"
 	"sampan/cluster/api"
@@ -30,8 +28,6 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
-	"sampan/cluster/kind/networking"
-	nodekind "sampan/cluster/kind/node"
 	policykind "sampan/cluster/kind/policy"
 	"sampan/cluster/kind/rbac"
 	"sampan/cluster/kind/scheduling"
@@ -40,53 +36,43 @@ import (
 	"sampan/cluster/schema"
 	"sampan/cluster/store"
 	"sampan/cluster/verb"
-	"sampan/engine"
-	"sampan/engine/cri"
 	"sampan/internal/fault"
-	"sampan/node"
-	"sampan/node/cni"
-	"sampan/node/dns"
-	"sampan/node/proxy"
 )
 
 // Program is the whole platform of one machine.
 type Program struct {
-	cfg Config
-	log *slog.Logger
+	cfg   Config
+	log   *slog.Logger
+	named string // the node's name as it was given, or empty
 }
 
 // New checks the configuration. It touches nothing.
 func New(cfg Config) (*Program, error) {
+	named := cfg.NodeName
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Program{cfg: cfg, log: cfg.Log}, nil
+	return &Program{cfg: cfg, log: cfg.Log, named: named}, nil
 }
 
 // Kinds is the table of all kinds that the program serves.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), storage.Kinds(), networking.Kinds(), nodekind.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), storage.Kinds())
 }
 
 // running is what Run has put together.
 type running struct {
-	Program
-	record  Record
-	engine  *engine.Engine
-	cri     *cri.Server
-	network *cni.Network
-	pki     *PKI
-	kinds   *kind.Table
-	store   *store.Store
-	verbs   *verb.API
-	may     *auth.Authorizer
-	rbac    *auth.RBAC
-	who     *auth.Authenticator
-	pipe    *pipe
-	api     *api.Server
-	agent   *node.Agent
-	reader  client.Reader
+	machine
+	pki    *PKI
+	store  *store.Store
+	verbs  *verb.API
+	may    *auth.Authorizer
+	rbac   *auth.RBAC
+	who    *auth.Authenticator
+	pipe   *pipe
+	api    *api.Server
+	reader client.Reader
 }
 
 // Run starts the platform and keeps it until ctx ends. Containers go on
@@ -102,10 +88,17 @@ func (p *Program) Run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Unlock()
-	r := &running{Program: *p, kinds: Kinds()}
-	r.record = Record{PID: os.Getpid(), Started: started, Version: p.cfg.Version, State: p.cfg.State, Run: p.cfg.Run,
-		Kubeconfig: p.cfg.Kubeconfig, Node: p.cfg.NodeName, Config: Saved{Pods: p.cfg.Pods.String(),
-			Services: p.cfg.Services.String(), NodeAddress: p.cfg.NodeAddress.String()}}
+	as := *p
+	file, err := as.membership()
+	if err != nil {
+		return err
+	}
+	m := machine{Program: as, kinds: Kinds(), record: as.record(started)}
+	if file != nil {
+		j := &joined{machine: m, file: *file}
+		return j.run(ctx, started)
+	}
+	r := &running{machine: m}
 	if err := r.record.write(); err != nil {
 		return err
 	}
@@ -167,11 +160,7 @@ func (r *running) openStore(ctx context.Context) (err error) {
 // openMachine makes the engine and the network ready, and the keys, which
 // name the node's address.
 func (r *running) openMachine(ctx context.Context) (err error) {
-	r.network, err = newNetwork(r.cfg, r.log)
-	if err != nil {
-		return err
-	}
-	if err := r.network.Setup(ctx); err != nil {
+	if err := r.openNetwork(ctx, r.cfg.nodePods()); err != nil {
 		return err
 	}
 	r.pki, err = LoadPKI(PKIConfig{Dir: filepath.Join(r.cfg.State, "pki"), Names: []string{r.cfg.NodeName}, IPs: []net.IP{
@@ -179,21 +168,8 @@ func (r *running) openMachine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.engine, err = engine.Open(ctx, engine.Config{State: r.cfg.State, Run: r.cfg.Run, Log: r.log,
-		Self: []string{r.cfg.Self, "--state", r.cfg.State, "--run", r.cfg.Run}})
-	if err != nil {
-		return err
-	}
-	r.cri, err = cri.New(cri.Config{Engine: r.engine, Network: podNetwork{r.network}, Version: r.cfg.Version, Log: r.log})
-	return err
+	return r.openEngine(ctx)
 }
-
-func newNetwork(cfg Config, log *slog.Logger) (*cni.Network, error) {
-	return cni.New(cni.Config{Dir: filepath.Join(cfg.State, "network"), Instance: instance(cfg.State),
-		Pods: cfg.nodePods(), AllPods: cfg.Pods, Services: cfg.Services, FallbackNode: cfg.NodeAddress, Log: log})
-}
-
-func servicesTable(state string) string { return "sampan-" + instance(state) + "-services" }
 
 // openCluster puts the API together on the open store.
 func (r *running) openCluster() (err error) {
@@ -221,7 +197,7 @@ func (r *running) openCluster() (err error) {
 	r.pipe = newPipe(r.cfg.NodeName)
 	r.api, err = api.New(api.Config{
 		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may,
-		Objects: r.reader, Dialer: r.pipe, Tokens: tokens, Log: r.log,
+		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: tokens, Log: r.log,
 		Debug: map[string]http.HandlerFunc{whyPath: r.why},
 		Checks: []api.Check{{Name: "etcd", Live: true, Run: func(ctx context.Context) error {
 			_, err := r.store.Sync(ctx)
@@ -231,17 +207,7 @@ func (r *running) openCluster() (err error) {
 	if err != nil {
 		return err
 	}
-	ip := r.network.NodeIP()
-	r.agent, err = node.New(node.Config{
-		Client: nodeClient{r.verbs.As(auth.Node(r.cfg.NodeName)), r.reader}, Runtime: r.cri, NodeName: r.cfg.NodeName,
-		Addresses: []corev1.NodeAddress{
-			{Type: corev1.NodeInternalIP, Address: ip.String()}, {Type: corev1.NodeHostName, Address: r.cfg.NodeName}},
-		PodCIDRs: []string{r.cfg.nodePods().String()},
-		StateDir: filepath.Join(r.cfg.State, "node"), CgroupRoot: r.engine.CgroupRoot(), ResolvConf: r.cfg.ResolvConf,
-		ClusterDNS: []string{r.cfg.serviceAddress(dnsServiceNumber).String()}, ClusterDomain: r.cfg.ClusterDomain,
-		Port: r.cfg.KubeletPort, Log: r.log,
-	})
-	return err
+	return r.openAgent(nodeClient{r.verbs.As(auth.Node(r.cfg.NodeName)), r.reader}, r.cfg.nodePods(), presence{})
 }
 
 // serve runs everything until ctx ends, the API last.
@@ -262,13 +228,8 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	if err := r.firstObjects(ctx); err != nil {
 		return fmt.Errorf("make the objects that every cluster has: %w", err)
 	}
-	// What a program that died left half-written is written down before the
-	// node looks at what runs.
-	if err := r.engine.Recover(ctx); err != nil {
-		r.log.Error("containers not taken over", "err", err)
-	}
 	all.Go(func() { supervise(inner, r.log, r.parts(kubelet)) })
-	r.record.Server = url
+	r.record.Server, r.record.Address = url, r.network.NodeIP().String()
 	if err := r.record.write(); err != nil {
 		return err
 	}
@@ -299,18 +260,11 @@ func (r *running) parts(kubelet net.Listener) []part {
 	nodeTLS := tls.NewListener(kubelet, api.TLS(r.pki.Serving, r.pki.CA))
 	handler := r.agent.Handler()
 	coredns := auth.ServiceAccount("kube-system", "coredns")
-	return append(r.controllers(as), []part{
-		{"engine", r.engine.Run},
+	return slices.Concat(r.controllers(as), []part{
 		{"roles", r.writeRoles},
-		{"cri", func(ctx context.Context) error { return r.cri.Serve(ctx, filepath.Join(r.cfg.Run, "cri.sock")) }},
-		{"node", r.agent.Run},
 		{"node-api", func(ctx context.Context) error {
 			return serve(ctx, nodeTLS, guarded(handler, r.cfg.NodeName, r.who, r.may))
 		}},
 		{"node-api-local", func(ctx context.Context) error { return serve(ctx, r.pipe, handler) }},
-		{"proxy", proxy.New(proxy.Config{Client: r.verbs.WithCache(auth.Component("kube-proxy"), auth.Component("kube-proxy")), Node: r.cfg.NodeName,
-			Table: servicesTable(r.cfg.State), ServiceRange: r.cfg.Services, Log: r.log}).Run},
-		{"dns", dns.New(dns.Config{Client: r.verbs.WithCache(coredns, coredns), Address: r.cfg.serviceAddress(dnsServiceNumber), Ranges: []netip.Prefix{r.cfg.Pods, r.cfg.Services},
-			Domain: r.cfg.ClusterDomain, ResolvConf: r.cfg.ResolvConf, Log: r.log}).Run},
-	}...)
+	}, r.machine.parts(r.verbs.WithCache(auth.Component("kube-proxy"), auth.Component("kube-proxy")), r.verbs.WithCache(coredns, coredns)))
 }

@@ -83,7 +83,7 @@ func resetNetwork(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
-	network, err := newNetwork(cfg, slog.New(slog.DiscardHandler))
+	network, err := newNetwork(cfg, netip.Prefix{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,9 @@ type Engine struct {
 	records records
 	events  hub
 
+	recovered     chan struct{} // see Recovered
+	recoveredOnce sync.Once
+
 	mu     sync.Mutex // guards all below
 	closed bool
 	alive  bool            // live has done its work
@@ -88,7 +91,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		return nil, &fault.Error{Class: fault.Forbidden, Op: "open engine", On: c.State,
 			Err: errors.New("containers need root"), Fix: "run it with sudo"}
 	}
-	e := &Engine{config: c, log: c.Log, sandboxOf: map[string]string{}}
+	e := &Engine{config: c, log: c.Log, recovered: make(chan struct{}), sandboxOf: map[string]string{}}
 	for _, dir := range []string{e.path("containers"), e.path("sandboxes"), e.path("names"), e.path("volumes"), e.path("logs")} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, &fault.Error{Op: "make directory", On: dir, Err: err, Fix: "see whether the file system is full or read-only"}

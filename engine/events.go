@@ -117,7 +117,9 @@ func (e *Engine) Events(ctx context.Context, fn func(Event) error) error {
 // without it, as they observe what they look at.
 func (e *Engine) Run(ctx context.Context) error {
 	exits := e.Runtime.Events(ctx)
-	if err := e.Recover(ctx); err != nil {
+	err := e.Recover(ctx)
+	e.recoveredOnce.Do(func() { close(e.recovered) })
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to end in the middle; the next start goes on
 		}
@@ -138,6 +140,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// Recovered is closed when Run has recovered for the first time, or tried to:
+// what a program that died left half-written is written down then. Whoever
+// decides by what runs waits for it.
+func (e *Engine) Recovered() <-chan struct{} { return e.recovered }
 
 func (e *Engine) exited(ctx context.Context, ev runtime.Event) {
 	ids := []string{ev.Container}

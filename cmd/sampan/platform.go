@@ -17,7 +17,7 @@ import (
 func platformCommands(g *globals) []*cobra.Command {
 	return []*cobra.Command{
 		newUpCommand(g), newDownCommand(g), newStatusCommand(g), newResetCommand(g),
-		newKubectlCommand(g), newWhyCommand(g),
+		newNodeKubeconfigCommand(g), newKubectlCommand(g), newWhyCommand(g),
 	}
 }
 

@@ -37,6 +37,7 @@ func platformCommands(g *globals) []*cobra.Command {
 		{"down", "Stop the platform; containers go on unless --stop-pods is given"},
 		{"status", "What runs, since when, and what it costs"},
 		{"reset", "Remove everything that sampan ever made on this machine"},
+		{"node-kubeconfig", "Make the file with which another machine joins as a node"},
 		{"kubectl", "The Kubernetes command line, ready for this platform"},
 		{"why", "What the deciders say about an object that is not as wanted"},
 	} {

@@ -50,7 +50,11 @@ func printStatus(g *globals, s bootstrap.Status) error {
 	if s.Running {
 		fmt.Fprintf(g.out, "sampan %s is running: process %d, since %s (%s)\n", s.Version, s.PID,
 			s.Started.Local().Format(time.DateTime), time.Since(s.Started).Round(time.Second))
-		fmt.Fprintf(g.out, "node %s, API %s, kubeconfig %s\n\n", s.Node, s.Server, s.Kubeconfig)
+		fmt.Fprintf(g.out, "node %s, API %s", s.Node, s.Server)
+		if s.Kubeconfig != "" { // a node that joined has none
+			fmt.Fprintf(g.out, ", kubeconfig %s", s.Kubeconfig)
+		}
+		fmt.Fprint(g.out, "\n\n")
 	} else {
 		fmt.Fprintln(g.out, "sampan is not running (start it with: sampan up)")
 	}

@@ -39,8 +39,12 @@ func newUpCommand(g *globals) *cobra.Command {
 interrupted, or stopped by "sampan down". Containers go on running then, and
 the next up takes them over without a restart.
 
+With --join the machine becomes a node of another machine's cluster instead.
+The file for it comes from there: sampan node-kubeconfig. It is needed once;
+later a plain up goes on as that node.
+
 Exit codes: 0 stopped as asked, 1 an error.`,
-		Example: "  sampan up --detach\n  sampan --state /tmp/a --run /tmp/a/run up --port 7443 --kubelet-port 11250 --kubeconfig /tmp/a/kubeconfig",
+		Example: "  sampan up --detach\n  sampan up --detach --join worker-1.kubeconfig\n  sampan --state /tmp/a --run /tmp/a/run up --port 7443 --kubelet-port 11250 --kubeconfig /tmp/a/kubeconfig",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if detach {
@@ -60,8 +64,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			tell := notifier()
 			cfg.Ready = func(r bootstrap.Ready) {
 				tell(notice{Ready: &r})
-				fmt.Fprintf(g.out, "sampan is up after %.1f s\n  node        %s\n  API         %s\n  kubeconfig  %s\n",
-					r.Took.Seconds(), r.Node, r.Server, r.Kubeconfig)
+				fmt.Fprintf(g.out, "sampan is up after %.1f s\n%s", r.Took.Seconds(), places(r))
 			}
 			program, err := bootstrap.New(cfg)
 			if err == nil {
@@ -74,9 +77,19 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 		},
 	}
 	platformFlags(cmd, &cfg)
+	cmd.Flags().StringVar(&cfg.Join, "join", "", "file to join another machine's cluster with (see sampan node-kubeconfig)")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "run in the background; returns when the platform is up")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return cmd
+}
+
+// places says where what is up can be reached.
+func places(r bootstrap.Ready) string {
+	text := fmt.Sprintf("  node        %s\n  API         %s\n", r.Node, r.Server)
+	if r.Kubeconfig != "" { // a node that joined has none
+		text += fmt.Sprintf("  kubeconfig  %s\n", r.Kubeconfig)
+	}
+	return text
 }
 
 // notice is what a detached program says once.
@@ -155,8 +168,8 @@ func upDetached(g *globals) error {
 				_ = child.Wait()
 				return errors.New(strings.TrimPrefix(n.Error, "sampan: "))
 			}
-			fmt.Fprintf(g.out, "sampan is up after %.1f s (process %d)\n  node        %s\n  API         %s\n  kubeconfig  %s\n  log         %s\n",
-				n.Ready.Took.Seconds(), child.Process.Pid, n.Ready.Node, n.Ready.Server, n.Ready.Kubeconfig, logPath)
+			fmt.Fprintf(g.out, "sampan is up after %.1f s (process %d)\n%s  log         %s\n",
+				n.Ready.Took.Seconds(), child.Process.Pid, places(*n.Ready), logPath)
 			return child.Process.Release()
 		case <-tick.C:
 			p.say("still starting; its log is %s", logPath)
