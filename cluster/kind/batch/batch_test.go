@@ -7,6 +7,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/kindtest"
@@ -171,6 +172,18 @@ func TestJobStatusRules(t *testing.T) {
 	check("what was wrong before is not said again", "", `{completedIndexes: "x"}`, `{completedIndexes: "x", active: 1}`)
 	check("nobody is counted twice", "", "{}", `{uncountedTerminatedPods: {succeeded: [a], failed: [a, ""]}}`,
 		`status.uncountedTerminatedPods.failed[0]: Duplicate value: "a"`, `status.uncountedTerminatedPods.failed[1]: Invalid value: "": must not be empty`)
+}
+
+// A status that came over the wire has the same times in another location.
+func TestTheSameTimeIsNoChange(t *testing.T) {
+	k := batch.Job()
+	old := kindtest.Read(t, k, job("")).(*batchv1.Job)
+	k.Default(old)
+	start := metav1.NewTime(kindtest.Now)
+	old.Status.StartTime = &start
+	now := old.DeepCopy()
+	now.Status.StartTime = new(metav1.NewTime(kindtest.Now.In(time.FixedZone("x", 3600))))
+	kindtest.Compare(t, k.Parts["status"].Validate(now, old))
 }
 
 func TestJobRows(t *testing.T) {

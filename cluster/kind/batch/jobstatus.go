@@ -95,7 +95,7 @@ func conditionsAgree(j, old *batchv1.Job, path *field.Path) (errs field.ErrorLis
 
 func completionTime(j, old *batchv1.Job, path *field.Path) (errs field.ErrorList) {
 	at, end, start := path.Child("completionTime"), j.Status.CompletionTime, j.Status.StartTime
-	moved := !ptr.Equal(end, old.Status.CompletionTime)
+	moved := !end.Equal(old.Status.CompletionTime)
 	if moved || turned(j, old, batchv1.JobComplete) {
 		switch complete := is(j, batchv1.JobComplete); {
 		case end != nil && !complete:
@@ -104,7 +104,7 @@ func completionTime(j, old *batchv1.Job, path *field.Path) (errs field.ErrorList
 			errs = append(errs, field.Required(at, "completionTime is required for Complete jobs"))
 		}
 	}
-	if (moved || !ptr.Equal(start, old.Status.StartTime)) && start != nil && end != nil && end.Before(start) {
+	if (moved || !start.Equal(old.Status.StartTime)) && start != nil && end != nil && end.Before(start) {
 		errs = append(errs, field.Invalid(at, end, "must be equal to or after `startTime`"))
 	}
 	return errs
@@ -131,7 +131,7 @@ func finishedIsOver(j, old *batchv1.Job, path *field.Path) (errs field.ErrorList
 		errs = append(errs, field.Invalid(path.Child("active"), s.Active, "active>0 is invalid for finished job"))
 	}
 	idle := ptr.Deref(j.Spec.Suspend, false) && ptr.Equal(j.Spec.Completions, new(int32(0))) // it has nothing to start
-	if (ended || !ptr.Equal(s.StartTime, was.StartTime)) && s.StartTime == nil && !idle {
+	if (ended || !s.StartTime.Equal(was.StartTime)) && s.StartTime == nil && !idle {
 		errs = append(errs, field.Required(path.Child("startTime"), "startTime is required for finished job"))
 	}
 	if u := s.UncountedTerminatedPods; (ended || !equality.Semantic.DeepEqual(u, was.UncountedTerminatedPods)) &&
@@ -209,11 +209,11 @@ func statusChange(j, old *batchv1.Job, path *field.Path) (errs field.ErrorList) 
 	if s.Succeeded < was.Succeeded && !elastic {
 		errs = append(errs, field.Invalid(path.Child("succeeded"), s.Succeeded, "cannot decrease the succeeded counter"))
 	}
-	if s.CompletionTime != nil && was.CompletionTime != nil && !ptr.Equal(s.CompletionTime, was.CompletionTime) {
+	if s.CompletionTime != nil && was.CompletionTime != nil && !s.CompletionTime.Equal(was.CompletionTime) {
 		errs = append(errs, field.Invalid(path.Child("completionTime"), s.CompletionTime, "field is immutable"))
 	}
 	resuming := is(old, batchv1.JobSuspended) && condition(j, batchv1.JobSuspended) == corev1.ConditionFalse
-	if was.StartTime != nil && !ptr.Equal(s.StartTime, was.StartTime) && !resuming && !ptr.Deref(j.Spec.Suspend, false) {
+	if was.StartTime != nil && !s.StartTime.Equal(was.StartTime) && !resuming && !ptr.Deref(j.Spec.Suspend, false) {
 		errs = append(errs, field.Invalid(path.Child("startTime"), s.StartTime, "field is immutable for unsuspended job once set"))
 	}
 	const met = batchv1.JobSuccessCriteriaMet
