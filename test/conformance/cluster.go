@@ -8,9 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -98,101 +96,4 @@ func loopbackUp() error {
 	}
 	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
-}
-
-// runSuite starts the cluster, runs the specs and reports. It returns 1 if a
-// spec failed.
-func runSuite(ctx context.Context, c *cache, o options) (code int, err error) {
-	dir, err := os.MkdirTemp("", "sampan-conformance-")
-	if err != nil {
-		return 0, err
-	}
-	previous, err := readReport(o.result)
-	if o.lastFailed && err != nil {
-		return 0, fmt.Errorf("nothing failed the last time: %w", err)
-	}
-	if err := os.RemoveAll(o.result); err != nil {
-		return 0, err
-	}
-	if err := os.MkdirAll(o.result, 0o755); err != nil {
-		return 0, err
-	}
-	k := &cluster{c: c, dir: dir, reports: o.result}
-	defer func() {
-		if e := k.remove(o.keep); e != nil && err == nil {
-			err = e
-		}
-	}()
-	if o.sampan == "" {
-		o.sampan = c.bin("sampan")
-	}
-	if err := copyFile(k.program(), o.sampan, 0o755); err != nil {
-		return 0, err
-	}
-	c.say("starting a cluster in %s", dir)
-	if err := k.start(ctx, filepath.Join(c.dir, "images.tar")); err != nil {
-		return 0, err
-	}
-	args, err := selection(o, previous)
-	if err != nil {
-		return 0, err
-	}
-	if err := ginkgo(ctx, k, o, args); err != nil {
-		return 0, err
-	}
-	now, err := readReport(o.result)
-	if err != nil {
-		return 0, err
-	}
-	return report(c, o, now)
-}
-
-// ginkgo runs the specs. That specs fail is no error: the report says so.
-func ginkgo(ctx context.Context, k *cluster, o options, choose []string) error {
-	args := append([]string{"--procs=" + strconv.Itoa(o.procs), "--timeout=" + o.timeout.String(), "--no-color", "--silence-skips",
-		"--output-dir=" + o.result, "--json-report=report.json", "--junit-report=junit.xml", "--keep-going"}, choose...)
-	args = append(args, k.c.bin("e2e.test"), "--", "--provider=skeleton", "--kubeconfig="+k.kubeconfig(), "--kubectl-path="+k.c.bin("kubectl"),
-		"--dump-logs-on-failure=false", "--disable-log-dump", "--report-dir="+o.result, "--e2e-output-dir="+o.result)
-	log, err := os.Create(filepath.Join(o.result, "ginkgo.log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	k.c.say("running specs; the suite's log is %s", log.Name())
-	cmd := exec.Command(k.c.bin("ginkgo"), args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = k.dir, log, log
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+k.kubeconfig(), "HOME="+k.dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-ended:
-			if _, failed := err.(*exec.ExitError); failed {
-				return nil
-			}
-			return err
-		case <-tick.C:
-			k.c.say("%s  %s", time.Now().Format(time.TimeOnly), progress(log.Name()))
-		case <-ctx.Done():
-			// Ginkgo ends its specs at the first, and itself at the third.
-			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
-				return err
-			}
-			select {
-			case <-ended:
-			case <-time.After(20 * time.Second):
-				if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
-					return err
-				}
-				<-ended
-			}
-			return ctx.Err()
-		}
-	}
 }

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
+	"runtime"
+	"strconv"
 	"strings"
 )
 
@@ -16,7 +15,7 @@ const (
 )
 
 // images makes the archive of everything that conformance runs in containers.
-// Each is upstream's program, or Debian's where upstream takes Alpine's, or
+// Each is upstream's program, or Debian's build where upstream takes Alpine's, or
 // does what the image it stands for is documented to do. None knows a spec.
 func (c *cache) images() (string, error) {
 	archive := filepath.Join(c.dir, "images.tar")
@@ -28,6 +27,8 @@ func (c *cache) images() (string, error) {
 		for _, b := range []struct{ out, pkg string }{
 			{"agnhost/agnhost", kubernetes + "/test/images/agnhost"},
 			{"nnp/usr/local/bin/nnp", kubernetes + "/test/images/nonewprivs"},
+			{"sample-apiserver/sample-apiserver", "k8s.io/sample-apiserver"},
+			{"etcd/usr/local/bin/etcd", "go.etcd.io/etcd/server/v3"},
 			{"pause/pause", "./pause"},
 		} {
 			if err := c.goBuild(filepath.Join(work, b.out), b.pkg); err != nil {
@@ -44,19 +45,10 @@ func (c *cache) images() (string, error) {
 		steps := []func() error{
 			func() error { return busybox(c, filepath.Join(work, "busybox")) },
 			func() error {
-				return c.debian(filepath.Join(work, "debian"), "libc-bin", "curl", "netcat-openbsd", "bind9-dnsutils", "iproute2", "libc6", "dash")
+				return c.debian(filepath.Join(work, "debian"), "libc-bin", "curl", "netcat-openbsd", "bind9-dnsutils", "iproute2", "libc6")
 			},
 			// The script of Debian's package would make this link.
 			func() error { return os.Symlink("nc.openbsd", filepath.Join(work, "debian/bin/nc")) },
-			// Debian's busybox, as a shell, takes its own applets for whatever is
-			// in PATH. Where others' programs shall run the shell is another.
-			func() error {
-				link := filepath.Join(work, "debian/bin/sh")
-				if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
-					return err
-				}
-				return os.Symlink("dash", link)
-			},
 			func() error { return c.debian(filepath.Join(work, "nginx"), "nginx-light") },
 			func() error { return agnhostFiles(filepath.Join(work, "agnhost"), sources) },
 			func() error {
@@ -94,15 +86,43 @@ func (c *cache) images() (string, error) {
 			{[]string{e2eImages + "nginx:1.27.0-2"}, at("busybox", "nginx"), container{Env: path, Cmd: []string{"nginx", "-g", "daemon off;"}}},
 			{[]string{e2eImages + "glibc-dns-testing:2.1.1"}, at("busybox", "debian"), container{Env: path, Cmd: []string{"sh"}}},
 			{[]string{e2eImages + "nonewprivs:1.4"}, at("busybox", "nnp"), container{Env: path, Cmd: []string{"nnp"}}},
+			{[]string{e2eImages + "sample-apiserver:1.29.2"}, at("busybox", "sample-apiserver"), container{Env: path, Entrypoint: []string{"/sample-apiserver"}}},
+			{[]string{"registry.k8s.io/etcd:3.7.0-0"}, at("busybox", "etcd"), container{Env: path}},
 		})
-	}, "images.go", "archive.go", "pause/main.go")
+	}, "go.mod", "go.sum", "images.go", "debian.go", "archive.go", "pause/main.go")
 }
 
-// busybox lays out Debian's static busybox as the official image does: every
-// applet a link in /bin, and the few files of /etc.
+// busybox builds the program and lays it out as the official image does: every
+// applet a link in /bin, and the few files of /etc. It is built of upstream's
+// sources because Debian's build does other than upstream's in small things:
+// its shell drops variables such as data-1.
 func busybox(c *cache, root string) error {
-	package_ := root + ".deb"
-	if err := c.debianOnly(package_, "busybox-static"); err != nil {
+	built := filepath.Join(c.dir, "busybox")
+	err := c.once("busybox", built, func() error {
+		src, err := c.debianSource("busybox")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(src)
+		if err := c.runAt(src, "make", "defconfig"); err != nil {
+			return err
+		}
+		config := filepath.Join(src, ".config")
+		data, err := os.ReadFile(config)
+		if err != nil {
+			return err
+		}
+		// tc wants headers of older kernels.
+		text := strings.NewReplacer("# CONFIG_STATIC is not set", "CONFIG_STATIC=y", "CONFIG_TC=y", "# CONFIG_TC is not set").Replace(string(data))
+		if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+			return err
+		}
+		if err := c.runAt(src, "make", "-j", strconv.Itoa(runtime.NumCPU())); err != nil {
+			return err
+		}
+		return os.Rename(filepath.Join(src, "busybox"), built)
+	}, "debian.go")
+	if err != nil {
 		return err
 	}
 	for _, d := range []string{"bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "usr/bin", "usr/sbin", "sbin", "var/run", "var/tmp"} {
@@ -116,7 +136,7 @@ func busybox(c *cache, root string) error {
 		}
 	}
 	program := filepath.Join(root, "bin/busybox")
-	if err := os.Rename(filepath.Join(package_, "bin/busybox"), program); err != nil {
+	if err := copyFile(program, built, 0o755); err != nil {
 		return err
 	}
 	applets, err := exec.Command(program, "--list").Output()
@@ -166,61 +186,6 @@ func agnhostFiles(root, sources string) error {
 		return err
 	}
 	return os.Symlink("agnhost", filepath.Join(root, "agnhost-2"))
-}
-
-var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]*$`)
-
-// debian unpacks packages with everything they depend on, without running
-// their scripts.
-func (c *cache) debian(root string, packages ...string) error {
-	args := append([]string{"depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"}, packages...)
-	out, err := exec.Command("apt-cache", args...).Output()
-	if err != nil {
-		return fmt.Errorf("apt-cache %s: %w", strings.Join(args, " "), err)
-	}
-	var all []string
-	for line := range strings.Lines(string(out)) {
-		name := strings.TrimRight(line, "\n")
-		// What only the scripts of packages need, and alternatives that busybox has.
-		if packageName.MatchString(name) && !slices.Contains([]string{"debconf", "cdebconf", "debconf-2.0", "dpkg", "tar", "perl-base", "mawk", "init-system-helpers"}, name) {
-			all = append(all, name)
-		}
-	}
-	slices.Sort(all)
-	return c.debianOnly(root, slices.Compact(all)...)
-}
-
-func (c *cache) debianOnly(root string, packages ...string) error {
-	debs := filepath.Join(c.dir, "debs", filepath.Base(root))
-	if err := os.MkdirAll(debs, 0o755); err != nil {
-		return err
-	}
-	if files, _ := filepath.Glob(filepath.Join(debs, "*.deb")); len(files) < len(packages) {
-		c.say("downloading %d Debian packages for %s", len(packages), filepath.Base(root))
-		cmd := exec.Command("apt-get", append([]string{"-q", "-o", "APT::Sandbox::User=root", "download"}, packages...)...)
-		cmd.Dir = debs
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get download %s: %w\n%s(run apt-get update first)", strings.Join(packages, " "), err, out)
-		}
-	}
-	files, err := filepath.Glob(filepath.Join(debs, "*.deb"))
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return err
-	}
-	for _, f := range files {
-		if out, err := exec.Command("dpkg-deb", "-x", f, root).CombinedOutput(); err != nil {
-			return fmt.Errorf("unpack %s: %w\n%s", f, err, out)
-		}
-	}
-	for _, d := range []string{"usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/i18n"} {
-		if err := os.RemoveAll(filepath.Join(root, d)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func put(path, text string) error {

@@ -24,7 +24,7 @@ type options struct {
 	sampan                    string // the program under test; "": built from the sources
 	procs                     int
 	lastFailed, update, keep  bool
-	timeout                   time.Duration
+	timeout, specTimeout      time.Duration
 	result                    string // directory of reports
 }
 
@@ -40,6 +40,7 @@ func main() {
 	flag.BoolVar(&o.update, "update", false, "add the specs that passed to passing.txt")
 	flag.BoolVar(&o.keep, "keep", false, "leave the cluster's directory, with its log, when done")
 	flag.DurationVar(&o.timeout, "timeout", 4*time.Hour, "end the whole run after this time")
+	flag.DurationVar(&o.specTimeout, "spec-timeout", 15*time.Minute, "end a spec after this time: it has failed")
 	flag.StringVar(&o.result, "out", "last", "name of the directory of reports in .cache/conformance: one run at a time each")
 	flag.Parse()
 	code, err := conformance(o)

@@ -1,17 +1,28 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/onsi/ginkgo/v2/reporters"
 	"github.com/onsi/ginkgo/v2/types"
+)
+
+// What a run leaves in its directory of reports, beside logs, table.txt and junit.xml.
+const (
+	resultsFile = "results.jsonl" // the report of each spec that ended, a line each
+	aroundFile  = "report.json"   // ginkgo's own, at its end: also of what is around the specs
 )
 
 // spec is one spec's result.
@@ -24,35 +35,73 @@ func (s spec) failed() bool {
 	return s.state != "passed" && s.state != "skipped" && s.state != "pending"
 }
 
-// readReport reads what ginkgo wrote: the specs that ran, and failures around them.
-func readReport(dir string) ([]spec, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "report.json"))
+// readReports reads what the run in dir has written so far: the specs that
+// ended, and failures around them.
+func readReports(dir string) ([]types.SpecReport, error) {
+	f, err := os.Open(filepath.Join(dir, resultsFile))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []types.SpecReport
+	for lines := bufio.NewReader(f); ; {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			break // what has no line end is being written
+		}
+		if err != nil {
+			return nil, err
+		}
+		var r types.SpecReport
+		if err := json.Unmarshal(line, &r); err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, aroundFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	var suites []types.Report
-	if err := json.Unmarshal(data, &suites); err != nil {
+	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&suites); err != nil {
+		return nil, err
+	}
+	for _, suite := range suites {
+		for _, r := range suite.SpecReports {
+			if !r.LeafNodeType.Is(types.NodeTypeIt) && r.State.Is(types.SpecStateFailureStates) {
+				all = append(all, r)
+			}
+		}
+	}
+	return all, nil
+}
+
+// readResults are the reports of dir as far as the table needs them, by name.
+func readResults(dir string) ([]spec, error) {
+	reports, err := readReports(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, e := os.Stat(filepath.Join(dir, "ginkgo.log")); e == nil {
+			return nil, nil // no spec has ended
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	var all []spec
-	for _, suite := range suites {
-		for _, r := range suite.SpecReports {
-			s := spec{name: r.FullText(), state: r.State.String(), took: r.RunTime, failure: firstLine(r.Failure.Message)}
-			if !r.LeafNodeType.Is(types.NodeTypeIt) {
-				s.name = r.LeafNodeType.String() // what is around the specs
-				if !s.failed() {
-					continue
-				}
-			} else if s.state == "skipped" && r.Failure.Message == "" || s.state == "pending" {
-				continue // was not chosen
-			}
-			for _, label := range r.Labels() {
-				if sig, is := strings.CutPrefix(label, "sig-"); is {
-					s.sig = sig
-				}
-			}
-			all = append(all, s)
+	for _, r := range reports {
+		s := spec{name: r.FullText(), state: r.State.String(), took: r.RunTime, failure: firstLine(r.Failure.Message)}
+		if !r.LeafNodeType.Is(types.NodeTypeIt) {
+			s.name = r.LeafNodeType.String()
 		}
+		for _, label := range r.Labels() {
+			if sig, is := strings.CutPrefix(label, "sig-"); is {
+				s.sig = sig
+			}
+		}
+		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b spec) int { return strings.Compare(a.name, b.name) })
 	return all, nil
@@ -68,64 +117,14 @@ func firstLine(message string) string {
 	return words
 }
 
-// selection turns options into ginkgo's flags.
-func selection(o options, previous []spec) ([]string, error) {
-	filter := o.filter
-	if o.sig != "" {
-		filter = "(" + filter + ") && sig-" + strings.TrimPrefix(o.sig, "sig-")
-	}
-	args := []string{"--label-filter=" + filter}
-	if o.focus != "" {
-		args = append(args, "--focus="+o.focus)
-	}
-	var names []string
-	if o.lastFailed {
-		for _, s := range previous {
-			if s.failed() && s.sig != "" {
-				names = append(names, s.name)
-			}
-		}
-		if len(names) == 0 {
-			return nil, fmt.Errorf("no spec failed the last time")
-		}
-	}
-	if o.specs != "" {
-		listed, err := readList(o.specs)
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, listed...)
-	}
-	for _, n := range names {
-		args = append(args, "--focus="+regexp.QuoteMeta(n)+"$")
-	}
-	return args, nil
-}
-
-func readList(path string) ([]string, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	var all []string
-	for line := range strings.Lines(string(data)) {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			all = append(all, line)
-		}
-	}
-	return all, nil
-}
-
-// report prints the table, keeps the ratchet, and returns the exit code.
-func report(c *cache, o options, specs []spec) (int, error) {
+// table is a row for each SIG, and a line with the first error for each spec
+// that failed.
+func table(specs []spec) string {
 	type row struct {
 		passed, failed, skipped int
 		took                    time.Duration
 	}
 	rows := map[string]*row{}
-	code := 0
-	var text strings.Builder
-	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, s := range specs {
 		sig := s.sig
 		if sig == "" {
@@ -141,7 +140,6 @@ func report(c *cache, o options, specs []spec) (int, error) {
 			switch {
 			case s.failed():
 				r.failed++
-				code = 1
 			case s.state == "passed":
 				r.passed++
 			default:
@@ -149,6 +147,8 @@ func report(c *cache, o options, specs []spec) (int, error) {
 			}
 		}
 	}
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SIG\tPASSED\tFAILED\tSKIPPED\tTIME")
 	var sigs []string
 	for sig := range rows {
@@ -165,42 +165,40 @@ func report(c *cache, o options, specs []spec) (int, error) {
 			fmt.Fprintf(&text, "%s %s\n    %s\n", strings.ToUpper(s.state), s.name, s.failure)
 		}
 	}
-	c.say("\n%s", text.String())
-	if err := os.WriteFile(filepath.Join(o.result, "table.txt"), []byte(text.String()), 0o644); err != nil {
+	return text.String()
+}
+
+// report prints the table, keeps it and the JUnit file, compares with the
+// ratchet, and returns the exit code.
+func report(c *cache, o options, specs []spec) (int, error) {
+	text := table(specs)
+	c.say("\n%s", text)
+	if err := os.WriteFile(filepath.Join(o.result, "table.txt"), []byte(text), 0o644); err != nil {
 		return 0, err
+	}
+	if err := junit(o.result); err != nil {
+		return 0, err
+	}
+	code := 0
+	if len(specs) == 0 {
+		c.say("no spec was run")
+		code = 1
+	}
+	if slices.ContainsFunc(specs, spec.failed) {
+		code = 1
 	}
 	return code, ratchet(c, o, specs)
 }
 
-// ratchet compares with the list of what once passed, and adds to it.
-func ratchet(c *cache, o options, specs []spec) error {
-	path := filepath.Join(c.source, "passing.txt")
-	list, err := readList(path)
+// junit writes the results in the form that other programs read.
+func junit(dir string) error {
+	all, err := readReports(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for _, s := range specs {
-		if s.failed() && slices.Contains(list, s.name) {
-			c.say("passed before, fails now: %s", s.name)
-		}
-		if s.state == "passed" {
-			list = append(list, s.name)
-		}
-	}
-	if !o.update {
-		return nil
-	}
-	slices.Sort(list)
-	list = slices.Compact(list)
-	const head = "# Specs of upstream's conformance suite that ran and passed. One that is here does not leave without a word in the commit.\n"
-	return os.WriteFile(path, []byte(head+strings.Join(list, "\n")+"\n"), 0o644)
-}
-
-// progress counts what ginkgo has printed so far.
-func progress(log string) string {
-	data, err := os.ReadFile(log)
-	if err != nil {
-		return err.Error()
-	}
-	return fmt.Sprintf("%d specs ended, %d failed", strings.Count(string(data), "•"), strings.Count(string(data), "• [FAILED]")+strings.Count(string(data), "• [PANICKED]"))
+	failed := slices.ContainsFunc(all, func(r types.SpecReport) bool { return r.State.Is(types.SpecStateFailureStates) })
+	return reporters.GenerateJUnitReport(types.Report{SuiteDescription: "Kubernetes e2e suite", SuiteSucceeded: !failed, SpecReports: all}, filepath.Join(dir, "junit.xml"))
 }

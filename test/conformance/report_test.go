@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -10,30 +11,90 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
 )
 
 func TestTheRatchetOnlyTurnsForward(t *testing.T) {
 	dir := t.TempDir()
 	list := filepath.Join(dir, "passing.txt")
-	if err := os.WriteFile(list, []byte("# head\nb\n"), 0o600); err != nil {
+	if err := os.WriteFile(list, []byte("# head\n5s [sig-x] b\n60s [sig-x] d\tit waits for a minute\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var said strings.Builder
 	c := &cache{source: dir, log: &said}
-	specs := []spec{{name: "a", sig: "node", state: "passed"}, {name: "b", sig: "node", state: "failed", failure: "why"}, {name: "c", sig: "apps", state: "skipped"}}
+	specs := []spec{
+		{name: "[sig-x] a", sig: "node", state: "passed", took: 7 * time.Second},
+		{name: "[sig-x] b", sig: "node", state: "failed", failure: "why"},
+		{name: "[sig-x] c", sig: "apps", state: "skipped"},
+		{name: "[sig-x] d", sig: "apps", state: "passed", took: 90 * time.Second},
+	}
 	code, err := report(c, options{result: dir, update: true}, specs)
 	if err != nil || code != 1 {
 		t.Fatalf("code %d, %v; want 1, because b failed", code, err)
 	}
 	got, err := readList(list)
-	if err != nil || !slices.Equal(got, []string{"a", "b"}) {
-		t.Errorf("passing.txt has %q, %v; want a, which passed, and b, which did, and not c, which was skipped", got, err)
+	want := []entry{
+		{name: "[sig-x] a", took: 10 * time.Second}, {name: "[sig-x] b", took: 5 * time.Second},
+		{name: "[sig-x] d", took: 2 * time.Minute, apart: "it waits for a minute"},
 	}
-	for _, want := range []string{"passed before, fails now: b", "FAILED b\n    why"} {
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("passing.txt has %v, %v; want a, which passed, b, which did, d with its new time, and not c, which was skipped", got, err)
+	}
+	for _, want := range []string{"passed before, fails now: [sig-x] b", "FAILED [sig-x] b\n    why"} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, said.String())
 		}
 	}
+}
+
+func TestResultsAreThereBeforeTheRunIsOver(t *testing.T) {
+	dir := t.TempDir()
+	var lines []byte
+	for _, r := range []types.SpecReport{
+		{LeafNodeType: types.NodeTypeIt, LeafNodeText: "b", LeafNodeLabels: []string{"sig-node"}, State: types.SpecStateTimedout, Failure: types.Failure{Message: "A spec timeout\noccurred"}},
+		{LeafNodeType: types.NodeTypeIt, LeafNodeText: "a", LeafNodeLabels: []string{"sig-node"}, State: types.SpecStatePassed, RunTime: time.Second},
+	} {
+		line, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(append(lines, line...), '\n')
+	}
+	if err := os.WriteFile(filepath.Join(dir, resultsFile), append(lines, `{"LeafNode`...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readResults(dir)
+	want := []spec{{name: "a", sig: "node", state: "passed", took: time.Second}, {name: "b", sig: "node", state: "timedout", failure: "A spec timeout occurred"}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Fatalf("got %v, %v; want %v, and nothing of the line that is being written", got, err, want)
+	}
+	var said strings.Builder
+	if code, err := report(&cache{source: listIn(t, ""), log: &said}, options{result: dir}, got); err != nil || code != 1 {
+		t.Errorf("code %d, %v; want 1", code, err)
+	}
+	if !strings.Contains(said.String(), "TIMEDOUT b\n    A spec timeout occurred") {
+		t.Errorf("the report lacks the spec that was ended:\n%s", said.String())
+	}
+	if out, err := os.ReadFile(filepath.Join(dir, "junit.xml")); err != nil || !strings.Contains(string(out), `name="[It] b [sig-node]" `) {
+		t.Errorf("junit.xml: %v\n%s", err, out)
+	}
+}
+
+func TestARunWithoutSpecsIsNoSuccess(t *testing.T) {
+	var said strings.Builder
+	if code, err := report(&cache{source: listIn(t, ""), log: &said}, options{result: t.TempDir()}, nil); err != nil || code != 1 {
+		t.Errorf("code %d, %v; want 1", code, err)
+	}
+}
+
+// listIn makes a directory with a passing.txt.
+func listIn(t *testing.T, text string) string {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "passing.txt"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func TestSelection(t *testing.T) {
