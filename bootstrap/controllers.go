@@ -12,6 +12,7 @@ import (
 	"sampan/cluster/client"
 	"sampan/cluster/controller/clusterrole"
 	"sampan/cluster/controller/cronjob"
+	"sampan/cluster/controller/daemonset"
 	"sampan/cluster/controller/deployment"
 	"sampan/cluster/controller/disruption"
 	"sampan/cluster/controller/endpoints"
@@ -40,6 +41,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 			Client: r.verbs.As(auth.Component("kube-scheduler")), Log: r.log}).Run},
 		{"replicaset", replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Log: r.log}).Run},
 		{"replication", replication.New(replicaset.Config{Client: as("replication-controller"), Log: r.log}).Run},
+		{"daemonset", daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Log: r.log}).Run},
 		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
 		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},
 		{"ttl-after-finished", ttlafterfinished.New(ttlafterfinished.Config{Client: as("ttl-after-finished-controller"), Log: r.log}).Run},

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
@@ -190,7 +191,8 @@ lists beside the kinds; a test compares them.
 			fmt.Fprintf(&b, "| `%s%s` | %s |\n", prefix, g.Path, g.Why)
 		}
 	}
-	section("Pod, and the template of Deployment and ReplicaSet (there below `spec.template`)", "spec.", podspec.Gaps)
+	section("Pod, and the templates of workloads (there below `spec.template`)", "spec.", podspec.Gaps)
+	section("StatefulSet", "", apps.StatefulSetGaps)
 	section("Service", "", core.ServiceGaps)
 	section("Node", "", core.NodeGaps)
 	section("Job, and the template of CronJob (there below `spec.jobTemplate.spec`)", "spec.", batch.JobGaps)
@@ -200,9 +202,9 @@ lists beside the kinds; a test compares them.
 	section("PersistentVolumeClaim", "", core.ClaimGaps)
 	section("StorageClass", "", storage.StorageClassGaps)
 	section("CSIDriver", "", storage.CSIDriverGaps)
-	section("VolumeAttachment", "", storage.AttachmentGaps)
 	section("CSIStorageCapacity", "", storage.CapacityGaps)
 	section("VolumeAttributesClass", "", storage.AttributesGaps)
+	section("VolumeAttachment", "", storage.AttachmentGaps)
 	section("NetworkPolicy", "", networking.PolicyGaps)
 	section("ServiceCIDR", "", networking.CIDRGaps)
 	b.WriteString("\n## Status fields that nothing writes\n\nA status is a report: nobody is warned, since users do not set them.\n\n| field | why |\n|---|---|\n")

@@ -258,7 +258,7 @@ func TestNamesAreUpstreams(t *testing.T) {
 		"replicationcontrollers": "controllers rc", "secrets": "secrets ",
 		"limitranges": "limitranges limits", "resourcequotas": "resourcequotas quota", "priorityclasses.scheduling.k8s.io": "priorityclasses pc",
 		"services": "services/specs svc", "serviceaccounts": "serviceaccounts sa",
-		"controllerrevisions.apps": "controllerrevisions ", "deployments.apps": "deployments deploy", "replicasets.apps": "replicasets rs",
+		"controllerrevisions.apps": "controllerrevisions ", "daemonsets.apps": "daemonsets ds", "deployments.apps": "deployments deploy", "statefulsets.apps": "statefulsets sts", "replicasets.apps": "replicasets rs",
 		"leases.coordination.k8s.io": "leases ", "endpointslices.discovery.k8s.io": "endpointslices ",
 		"roles.rbac.authorization.k8s.io": "roles ", "rolebindings.rbac.authorization.k8s.io": "rolebindings ",
 		"clusterroles.rbac.authorization.k8s.io": "clusterroles ", "clusterrolebindings.rbac.authorization.k8s.io": "clusterrolebindings ",

@@ -10,6 +10,7 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/podspec"
@@ -19,8 +20,10 @@ import (
 func Kinds() []*kind.Kind {
 	return []*kind.Kind{
 		ControllerRevision(),
+		DaemonSet(),
 		Deployment(),
 		ReplicaSet(),
+		StatefulSet(),
 	}
 }
 
@@ -44,12 +47,29 @@ func selectorAndTemplate(s *metav1.LabelSelector, t, oldT *corev1.PodTemplateSpe
 		errs = append(errs, field.Invalid(path.Child("template", "metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
 	}
 	errs = append(errs, podspec.ValidateTemplate(t, oldT, path.Child("template"))...)
+	return append(errs, runsForEver(t, "ReplicaSet", path.Child("template"))...)
+}
+
+// runsForEver checks that a template's pods do not end by themselves. workload
+// is what upstream says in the message.
+func runsForEver(t *corev1.PodTemplateSpec, workload string, path *field.Path) (errs field.ErrorList) {
 	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
-		errs = append(errs, field.NotSupported(path.Child("template", "spec", "restartPolicy"), t.Spec.RestartPolicy,
+		errs = append(errs, field.NotSupported(path.Child("spec", "restartPolicy"), t.Spec.RestartPolicy,
 			[]corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}
 	if t.Spec.ActiveDeadlineSeconds != nil {
-		errs = append(errs, field.Forbidden(path.Child("template", "spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
+		errs = append(errs, field.Forbidden(path.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in "+workload+" is not Supported"))
+	}
+	return errs
+}
+
+// collisions checks a status' count of names that were taken, which only grows.
+func collisions(n, before *int32, path *field.Path) (errs field.ErrorList) {
+	if n != nil {
+		errs = append(errs, kind.NotNegative(int64(*n), path)...)
+	}
+	if before != nil && (n == nil || *n < *before) {
+		errs = append(errs, field.Invalid(path, ptr.Deref(n, 0), "cannot be decremented"))
 	}
 	return errs
 }

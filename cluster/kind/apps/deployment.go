@@ -148,8 +148,12 @@ func rolling(r *appsv1.RollingUpdateDeployment, path *field.Path) (errs field.Er
 	if value(unavailable) == 0 && value(surge) == 0 {
 		errs = append(errs, field.Invalid(path.Child("maxUnavailable"), unavailable, "may not be 0 when `maxSurge` is 0"))
 	}
-	if p, ok := percent(unavailable); ok && p > 100 {
-		errs = append(errs, field.Invalid(path.Child("maxUnavailable"), unavailable, "must not be greater than 100%"))
+	return append(errs, notMoreThanAll(unavailable, path.Child("maxUnavailable"))...)
+}
+
+func notMoreThanAll(v intstr.IntOrString, path *field.Path) (errs field.ErrorList) {
+	if p, ok := percent(v); ok && p > 100 {
+		errs = append(errs, field.Invalid(path, v, "must not be greater than 100%"))
 	}
 	return errs
 }
