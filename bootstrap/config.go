@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"sampan/engine/image"
 	"sampan/internal/fault"
 )
 
@@ -37,6 +38,8 @@ type Config struct {
 	NodeAddress   netip.Addr   // used only where the machine has no address but lo's; default 192.168.255.1
 	ClusterDomain string       // default cluster.local
 	ResolvConf    string       // the machine's resolver settings; default /etc/resolv.conf
+
+	RegistryMirrors []string // REGISTRY=URL: asked for the images of a registry before it
 
 	EtcdEndpoints []string // an etcd cluster to use instead of the embedded one
 	CheckShared   bool     // find writes to shared objects; costs time, for tests
@@ -127,7 +130,8 @@ func (c Config) check() error {
 	if c.Pods.Overlaps(c.Services) {
 		return wrong("ranges", c.Pods.String(), fmt.Errorf("it overlaps the service range %s", c.Services), "choose others with --pod-range and --service-range")
 	}
-	return nil
+	_, err := c.mirrors()
+	return err
 }
 
 // nodePods is this node's share of the pod range.
@@ -147,3 +151,15 @@ const (
 	apiServiceNumber = 1
 	dnsServiceNumber = 10
 )
+
+func (c Config) mirrors() ([]image.Mirror, error) {
+	var all []image.Mirror
+	for _, text := range c.RegistryMirrors {
+		m, err := image.ParseMirror(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}

@@ -49,7 +49,11 @@ func newNetwork(cfg Config, pods netip.Prefix, log *slog.Logger) (*cni.Network, 
 func servicesTable(state string) string { return "sampan-" + instance(state) + "-services" }
 
 func (m *machine) openEngine(ctx context.Context) (err error) {
-	m.engine, err = engine.Open(ctx, engine.Config{State: m.cfg.State, Run: m.cfg.Run, Log: m.log,
+	mirrors, err := m.cfg.mirrors()
+	if err != nil {
+		return err
+	}
+	m.engine, err = engine.Open(ctx, engine.Config{State: m.cfg.State, Run: m.cfg.Run, Log: m.log, Mirrors: mirrors,
 		Self: []string{m.cfg.Self, "--state", m.cfg.State, "--run", m.cfg.Run}})
 	if err != nil {
 		return err

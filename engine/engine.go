@@ -40,6 +40,8 @@ type Config struct {
 	// of the container waits for the next process that opens the engine.
 	Self []string
 	Log  *slog.Logger // default: discards
+
+	Mirrors []image.Mirror // of registries, for pulls
 }
 
 // Engine is safe for concurrent use.

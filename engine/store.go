@@ -9,7 +9,7 @@ import (
 )
 
 func (e *Engine) openImages() (err error) {
-	e.Images, err = image.Open(image.Config{Dir: e.path("images"), Snapshots: e.Snapshots, Log: e.log, InUse: e.imageUsers})
+	e.Images, err = image.Open(image.Config{Dir: e.path("images"), Snapshots: e.Snapshots, Log: e.log, Mirrors: e.config.Mirrors, InUse: e.imageUsers})
 	return err
 }
 

@@ -31,6 +31,7 @@ func platformFlags(cmd *cobra.Command, cfg *bootstrap.Config) {
 	f.IntVar(&cfg.KubeletPort, "kubelet-port", 10250, "port of the node's own API")
 	f.StringVar(&cfg.ClusterDomain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
 	f.StringVar(&cfg.ResolvConf, "resolv-conf", "/etc/resolv.conf", "the machine's resolver settings, for names outside the cluster")
+	f.StringArrayVar(&cfg.RegistryMirrors, "registry-mirror", nil, "REGISTRY=URL: a registry to ask before REGISTRY for the images of pods; may be repeated")
 	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-servers", nil, "an etcd cluster to use instead of the embedded one")
 	f.Var((*prefixValue)(&cfg.Pods), "pod-range", "addresses of all pods (default 10.244.0.0/16)")
 	f.Var((*prefixValue)(&cfg.Services), "service-range", "addresses of services (default 10.96.0.0/16)")

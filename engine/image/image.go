@@ -27,6 +27,7 @@ type Config struct {
 	Dir       string          // state; made if missing
 	Snapshots snapshot.Driver // keeps the layers
 	Log       *slog.Logger    // default: slog.Default
+	Mirrors   []Mirror        // asked in this order, before the registry itself
 
 	// InUse names who uses an image ("container web-1"), for Remove. It may be nil.
 	InUse func(ctx context.Context, id digest.Digest) ([]string, error)

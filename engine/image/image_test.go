@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -315,5 +317,65 @@ func TestPullFromALoopbackRegistry(t *testing.T) {
 	}
 	if _, err := s.Pull(t.Context(), "UPPER//x", PullOptions{}); fault.ClassOf(err) != fault.Invalid {
 		t.Errorf("bad name: %v, want invalid", err)
+	}
+}
+
+func TestAMirrorIsAskedBeforeTheRegistry(t *testing.T) {
+	var asked []string
+	registry := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Header.Get("Authorization"))
+		registry.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	data := archiveOf(t, "hello:1", nil, tarOf(t, file{"bin/hello", "program"}))
+	img, err := tarball.Image(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := name.NewTag(strings.TrimPrefix(srv.URL, "http://") + "/cache/team/hello:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(to, img); err != nil {
+		t.Fatal(err)
+	}
+	mirror, err := ParseMirror("registry.invalid=" + srv.URL + "/cache/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, t.TempDir())
+	s.cfg.Mirrors = []Mirror{{Registry: "registry.invalid", Host: "127.0.0.1:1", Plain: true}, mirror}
+	asked = nil
+	im, err := s.Pull(t.Context(), "registry.invalid/team/hello:1", PullOptions{Auth: Auth{Username: "me", Password: "secret"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(im.Names, []string{"registry.invalid/team/hello:1"}) || !strings.HasPrefix(im.Digests[0], "registry.invalid/team/hello@") {
+		t.Errorf("names %v, digests %v: want those of the registry", im.Names, im.Digests)
+	}
+	if len(asked) == 0 || slices.ContainsFunc(asked, func(auth string) bool { return auth != "" }) {
+		t.Errorf("the mirror was asked with credentials %q, want some times, with none", asked)
+	}
+	asked = nil
+	if _, err := s.Pull(t.Context(), "other.invalid/team/hello:1", PullOptions{}); err == nil || len(asked) != 0 {
+		t.Errorf("another registry's image: %v, and its mirror was asked %d times", err, len(asked))
+	}
+}
+
+func TestParseMirror(t *testing.T) {
+	for text, want := range map[string]Mirror{
+		"docker.io=https://mirror.example.com/hub":       {Registry: "docker.io", Host: "mirror.example.com", Path: "hub"},
+		"registry.k8s.io=http://127.0.0.1:5000":          {Registry: "registry.k8s.io", Host: "127.0.0.1:5000", Plain: true},
+		"registry.k8s.io=http://mirror.example.com":      {},
+		"registry.k8s.io":                                {},
+		"registry.k8s.io/team=https://mirror.example":    {},
+		"registry.k8s.io=mirror.example":                 {},
+		"registry.k8s.io=https://u:p@mirror.example.com": {},
+	} {
+		got, err := ParseMirror(text)
+		if got != want || (err != nil) != (want == Mirror{}) || err != nil && fault.ClassOf(err) != fault.Invalid {
+			t.Errorf("%s: got %+v, %v; want %+v", text, got, err, want)
+		}
 	}
 }

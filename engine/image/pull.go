@@ -42,22 +42,16 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (Image, err
 	return im, nil
 }
 
-// resolve reads manifest and configuration; layers are opened later.
-func (s *Store) resolve(ctx context.Context, named reference.Named, o PullOptions) (incoming, error) {
+// resolveAt reads manifest and configuration of what ref has; layers are
+// opened later.
+func (s *Store) resolveAt(ctx context.Context, named reference.Named, ref name.Reference, auth Auth, o PullOptions) (incoming, error) {
 	in := incoming{progress: o.Progress}
-	if o.Progress != nil {
-		o.Progress(Progress{Image: reference.FamiliarString(named), Phase: Resolving})
-	}
-	ref, err := name.ParseReference(named.String(), name.StrictValidation)
-	if err != nil {
-		return in, err
-	}
 	want := ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	if o.Platform != nil {
 		want = *o.Platform
 	}
 	desc, err := remote.Get(ref, remote.WithContext(ctx), remote.WithTransport(loopbackOnly{remote.DefaultTransport}),
-		remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: o.Auth.Username, Password: o.Auth.Password, IdentityToken: o.Auth.IdentityToken, RegistryToken: o.Auth.RegistryToken})),
+		remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: auth.Username, Password: auth.Password, IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken})),
 		remote.WithPlatform(v1.Platform{OS: want.OS, Architecture: want.Architecture, Variant: want.Variant}))
 	if err != nil {
 		return in, err
@@ -143,10 +137,14 @@ type loopbackOnly struct{ next http.RoundTripper }
 
 func (l loopbackOnly) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme == "http" {
-		host := r.URL.Hostname()
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if !loopback(r.URL.Hostname()) {
 			return nil, &fault.Error{Class: fault.Forbidden, Op: "reach registry", On: r.URL.Host, Err: fmt.Errorf("plain HTTP is allowed to loopback only"), Fix: "serve the registry over TLS"}
 		}
 	}
 	return l.next.RoundTrip(r)
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

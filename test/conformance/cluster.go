@@ -19,6 +19,7 @@ import (
 type cluster struct {
 	c            *cache
 	dir, reports string
+	mirror       func() error // ends the registry
 }
 
 // program is a copy: that of the cache, or the one given, may change meanwhile.
@@ -43,12 +44,22 @@ func (k *cluster) sampan(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// start brings lo up, and the platform with the images.
+// start brings lo up, a registry with the images, and the platform, with the
+// images loaded, too: most specs pull only what is not there.
 func (k *cluster) start(ctx context.Context, images string) error {
 	if err := loopbackUp(); err != nil {
 		return fmt.Errorf("set lo up: %w", err)
 	}
-	if err := k.sampan(ctx, "up", "--detach", "--kubeconfig", k.kubeconfig()); err != nil {
+	r, err := openRegistry(images)
+	if err != nil {
+		return err
+	}
+	address, stop, err := r.serve()
+	if err != nil {
+		return err
+	}
+	k.mirror = stop
+	if err := k.sampan(ctx, "up", "--detach", "--kubeconfig", k.kubeconfig(), "--registry-mirror", "registry.k8s.io=http://"+address); err != nil {
 		return err
 	}
 	return k.sampan(ctx, "load", "--quiet", "-i", images)
@@ -78,6 +89,9 @@ func (k *cluster) remove(keep bool) error {
 		}
 	}
 	err := k.sampan(ctx, "reset", "--yes")
+	if k.mirror != nil {
+		err = errors.Join(err, k.mirror())
+	}
 	if err == nil && !keep {
 		err = os.RemoveAll(k.dir)
 	}
