@@ -22,6 +22,9 @@ import (
 // verbsOfObjects are what every stored kind answers to.
 var verbsOfObjects = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 
+// verbsOfEnding are what is left of them while a definition is being deleted.
+var verbsOfEnding = []string{"delete", "deletecollection", "get", "list", "watch"}
+
 // catalogue is all of discovery, made once for each state of the kind table.
 type catalogue struct {
 	of       []*kind.Kind // the table's slice it was made from
@@ -57,9 +60,9 @@ func (s *Server) catalogue() *catalogue {
 func groupsOf(kinds []*kind.Kind, virtual []virtualKind) []apidiscoveryv2.APIGroupDiscovery {
 	versions := map[schema.GroupVersion][]apidiscoveryv2.APIResourceDiscovery{}
 	for _, k := range kinds {
-		for _, gvk := range k.GVKs() {
-			gv := gvk.GroupVersion()
-			versions[gv] = append(versions[gv], discover(k, gvk))
+		for _, f := range k.Faces() {
+			gv := f.GVK.GroupVersion()
+			versions[gv] = append(versions[gv], discover(f.Kind, f.GVK))
 		}
 	}
 	for _, v := range virtual {
@@ -117,6 +120,9 @@ func discover(k *kind.Kind, gvk schema.GroupVersionKind) apidiscoveryv2.APIResou
 		response := metav1.GroupVersionKind(gvk)
 		d.Subresources = append(d.Subresources, apidiscoveryv2.APISubresourceDiscovery{
 			Subresource: name, ResponseKind: &response, Verbs: verbs})
+	}
+	if k.Custom != nil && k.Custom.Ending {
+		d.Verbs = verbsOfEnding
 	}
 	for name := range k.Parts {
 		sub(name, gvk, "get", "patch", "update")

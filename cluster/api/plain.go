@@ -81,7 +81,7 @@ func (c *call) knownPath(segments []string) bool {
 // root lists the paths there are.
 func (c *call) root() {
 	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics",
-		"/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"}
+		"/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"}
 	for _, g := range c.s.catalogue().groups {
 		if g.Name == "" {
 			continue
@@ -193,9 +193,11 @@ func (c *call) debug(path string) {
 	h(c.w, c.r)
 }
 
-// openapi answers /openapi/v3 and what is below it. (KEP-2896.)
+// openapi answers /openapi/v2, /openapi/v3 and what is below it. (KEP-2896.)
 func (c *call) openapi(segments []string) bool {
 	switch {
+	case len(segments) == 1 && segments[0] == "v2":
+		return c.openapiV2()
 	case len(segments) == 1 && segments[0] == "v3":
 		index, err := c.s.cfg.Schemas.Index()
 		if err != nil {
@@ -219,6 +221,30 @@ func (c *call) openapi(segments []string) bool {
 		return c.openapiOf(schema.GroupVersion{Group: segments[2], Version: segments[3]}, strings.Join(segments[1:], "/"))
 	}
 	return false
+}
+
+// openapiV2 answers with the whole API in one document.
+func (c *call) openapiV2() bool {
+	if _, err := negotiate(c.r, offer{plain: true, yamlOff: true}); err != nil {
+		c.fail(notAcceptable([]string{"application/json"}))
+		return true
+	}
+	h := c.w.Header()
+	etag := `"` + c.s.cfg.Schemas.HashV2() + `"`
+	h.Set("ETag", etag)
+	h.Set("Vary", "Accept")
+	if matchesETag(c.r, etag) {
+		c.code = http.StatusNotModified
+		c.w.WriteHeader(http.StatusNotModified)
+		return true
+	}
+	doc, err := c.s.cfg.Schemas.OpenAPIV2()
+	if err != nil {
+		c.fail(err)
+		return true
+	}
+	c.sendBytes(http.StatusOK, "application/json", doc)
+	return true
 }
 
 func (c *call) openapiOf(gv schema.GroupVersion, path string) bool {

@@ -48,6 +48,9 @@ func (c *call) resource() {
 		c.through(t, r, query)
 		return
 	}
+	if k.Custom != nil && k.Custom.Deprecated != "" {
+		c.warn(k.Custom.Deprecated)
+	}
 	do, known := c.handler(k, r)
 	if !known {
 		c.nowhere(r.Verb)

@@ -96,7 +96,7 @@ func (c *call) watch(r request.Request, q url.Values) {
 			if e.write([]verb.WatchEvent{b}) != nil {
 				return
 			}
-		case errors.Is(err, context.DeadlineExceeded):
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, verb.ErrEnded):
 			return
 		default:
 			e.fail(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -40,7 +41,7 @@ func Compile(d *apiextensionsv1.CustomResourceDefinition, webhooks *webhook.Call
 		return nil, fmt.Errorf("compile %s: its names have not been accepted", d.Name)
 	}
 	storage := ""
-	custom := kind.Custom{Settle: def.settle, Ending: ending(d)}
+	custom := kind.Custom{Settle: def.settle, Ending: ending(d), Kept: &sync.Map{}, List: def.names.ListKind}
 	all := slices.Clone(d.Spec.Versions)
 	slices.SortFunc(all, func(a, b apiextensionsv1.CustomResourceDefinitionVersion) int {
 		return version.CompareKubeAwareVersionStrings(b.Name, a.Name)

@@ -1,6 +1,10 @@
 package kind
 
-import "k8s.io/apimachinery/pkg/runtime/schema"
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
 
 // Custom is what a kind does itself that is declared at run time, by a
 // CustomResourceDefinition: no Go type says what its objects are like. They
@@ -15,6 +19,9 @@ type Custom struct {
 	// Faces are the kinds under which the definition's versions are served,
 	// the preferred one first. Set on all of them alike.
 	Faces []*Kind
+
+	// List is the kind of a list of its objects.
+	List string
 
 	// Versions are all versions that objects can be converted between, served
 	// or not.
@@ -37,6 +44,10 @@ type Custom struct {
 	// version 2 of OpenAPI can say it. Digest changes whenever Schema does.
 	Schema func(v2 bool) ([]byte, error)
 	Digest string
+
+	// Kept is what others have made for this kind and want to keep as long as
+	// there is it: keys are types of their own. All faces have the same.
+	Kept *sync.Map
 
 	// Deprecated is a text for the Warning header of every request; empty: none.
 	Deprecated string

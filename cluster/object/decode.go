@@ -28,7 +28,10 @@ var magic = []byte{0x6b, 0x38, 0x73, 0x00}
 // are treated as v says; protobuf has neither. Errors are upstream's.
 func (c *Codec) Decode(k *kind.Kind, want schema.GroupVersionKind, data []byte, mediaType string, v Validation) (Decoded, error) {
 	obj := blank(k, want)
-	warnings, err := DecodeInto(obj, want, data, mediaType, v)
+	if k.Custom != nil && mediaType == Protobuf {
+		return Decoded{}, unsupported(JSON, YAML)
+	}
+	warnings, err := decodeInto(obj, want, data, mediaType, v, settle(k, v))
 	if err != nil {
 		return Decoded{}, err
 	}
@@ -43,6 +46,28 @@ func (c *Codec) Decode(k *kind.Kind, want schema.GroupVersionKind, data []byte, 
 // Go type, and sets its apiVersion and kind. A body may leave them out but not
 // name others.
 func DecodeInto(obj runtime.Object, gvk schema.GroupVersionKind, data []byte, mediaType string, v Validation) (warnings []string, err error) {
+	return decodeInto(obj, gvk, data, mediaType, v, nil)
+}
+
+// settler brings a decoded object into the form of its schema and returns an
+// error for each field that the schema has not.
+type settler func(obj runtime.Object) (unknown []error, err error)
+
+// settle is for objects whose Go type does not say which fields they have.
+func settle(k *kind.Kind, v Validation) settler {
+	if k.Custom == nil {
+		return nil
+	}
+	return func(obj runtime.Object) (unknown []error, err error) {
+		paths, err := k.Custom.Settle(obj.(kind.Object), false, v != Ignore)
+		for _, p := range paths {
+			unknown = append(unknown, fmt.Errorf("unknown field %q", p))
+		}
+		return unknown, err
+	}
+}
+
+func decodeInto(obj runtime.Object, gvk schema.GroupVersionKind, data []byte, mediaType string, v Validation, settle settler) (warnings []string, err error) {
 	var strict []error
 	switch mediaType {
 	case Protobuf:
@@ -59,6 +84,13 @@ func DecodeInto(obj runtime.Object, gvk schema.GroupVersionKind, data []byte, me
 	}
 	if err := sameKind(obj, gvk); err != nil {
 		return nil, err
+	}
+	if settle != nil {
+		unknown, err := settle(obj)
+		if err != nil {
+			return nil, undecodable(err, gvk, data, mediaType)
+		}
+		strict = append(strict, unknown...)
 	}
 	if len(strict) > 0 && v == Strict {
 		return nil, undecodable(runtime.NewStrictDecodingError(strict), gvk, data, mediaType)
@@ -100,10 +132,33 @@ func sameKind(obj runtime.Object, want schema.GroupVersionKind) error {
 }
 
 func decodeJSON(obj runtime.Object, data []byte, v Validation) (strict []error, err error) {
+	if u, ok := obj.(runtime.Unstructured); ok {
+		return decodeUnstructured(u, data, v)
+	}
 	if v == Ignore {
 		return nil, kjson.UnmarshalCaseSensitivePreserveInts(data, obj)
 	}
 	return kjson.UnmarshalStrict(data, obj)
+}
+
+// decodeUnstructured keeps all fields and sees which are given twice.
+func decodeUnstructured(u runtime.Unstructured, data []byte, v Validation) (strict []error, err error) {
+	content := map[string]any{}
+	if v == Ignore {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(data, &content)
+	} else {
+		strict, err = kjson.UnmarshalStrict(data, &content)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"apiVersion", "kind"} {
+		if _, ok := content[name].(string); !ok && content[name] != nil {
+			return nil, fmt.Errorf("json: cannot unmarshal %T into Go struct field Object.%s of type string", content[name], name)
+		}
+	}
+	u.SetUnstructuredContent(content)
+	return strict, nil
 }
 
 func decodeYAML(obj runtime.Object, data []byte, v Validation) (strict []error, err error) {

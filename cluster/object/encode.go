@@ -106,6 +106,10 @@ func varintSize(n int) int {
 // w, in JSON or Protobuf, some 64 KiB at a time: a list is never in memory as
 // a whole. Items are hubs, shared.
 func (c *Codec) EncodeList(w io.Writer, k *kind.Kind, gvk schema.GroupVersionKind, meta metav1.ListMeta, items []kind.Object, mediaType string) error {
+	items, err := AllAs(k, items, gvk)
+	if err != nil {
+		return err
+	}
 	switch mediaType {
 	case JSON:
 		return encodeJSONList(w, k, gvk, meta, items)
@@ -123,7 +127,11 @@ func encodeJSONList(w io.Writer, k *kind.Kind, gvk schema.GroupVersionKind, meta
 	version := gvk.GroupVersion().String()
 	buf := make([]byte, 0, 4096)
 	buf = append(buf, `{"kind":`...)
-	buf = strconv.AppendQuote(buf, gvk.Kind+"List")
+	listKind := gvk.Kind + "List"
+	if k.Custom != nil {
+		listKind = k.Custom.List
+	}
+	buf = strconv.AppendQuote(buf, listKind)
 	buf = append(buf, `,"apiVersion":`...)
 	buf = strconv.AppendQuote(buf, version)
 	buf = append(buf, `,"metadata":`...)

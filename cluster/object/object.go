@@ -3,10 +3,12 @@
 // record of who owns which field.
 //
 // An object in hand is always the kind's hub, with apiVersion and kind set.
+// Custom resources have no hub: each is in the version that it names.
 // object knows no store, no HTTP and no rules of a kind beyond its table entry.
 package object
 
 import (
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -59,6 +61,13 @@ func version(k *kind.Kind, gvk schema.GroupVersionKind) *kind.Version {
 // As returns hub in the version gvk: hub itself if that is its version, else a
 // new object. hub is shared and not written to. An empty gvk is the hub.
 func As(k *kind.Kind, hub kind.Object, gvk schema.GroupVersionKind) (kind.Object, error) {
+	if k.Custom != nil {
+		all, err := AllAs(k, []kind.Object{hub}, gvk)
+		if err != nil {
+			return nil, err
+		}
+		return all[0], nil
+	}
 	v := version(k, gvk)
 	if v == nil {
 		return hub, nil
@@ -71,9 +80,43 @@ func As(k *kind.Kind, hub kind.Object, gvk schema.GroupVersionKind) (kind.Object
 	return obj, nil
 }
 
+// AllAs is As for many objects at once, for those kinds whose conversion costs
+// a call over the network. An empty gvk leaves them as they are.
+func AllAs(k *kind.Kind, hubs []kind.Object, gvk schema.GroupVersionKind) ([]kind.Object, error) {
+	if k.Custom == nil || gvk.Empty() || len(hubs) == 0 {
+		return hubs, nil
+	}
+	all, err := k.Custom.Convert(hubs, gvk)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	return all, nil
+}
+
+// ToStore returns obj, which belongs to it, as the version in which its kind is
+// stored. Only kinds declared at run time are stored in another than the hub.
+func ToStore(k *kind.Kind, obj kind.Object) (kind.Object, error) {
+	if k.Custom == nil {
+		return obj, nil
+	}
+	all, err := AllAs(k, []kind.Object{obj}, k.Custom.Storage)
+	if err != nil {
+		return nil, err
+	}
+	if all[0] == obj {
+		if _, err := k.Custom.Settle(obj, false, false); err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+	}
+	return all[0], nil
+}
+
 // Hub returns obj, of version gvk, as the kind's hub with apiVersion and kind
 // set. obj may be kept.
 func Hub(k *kind.Kind, obj kind.Object, gvk schema.GroupVersionKind) (kind.Object, error) {
+	if k.Custom != nil {
+		return obj, nil // it says itself which version it is
+	}
 	if v := version(k, gvk); v != nil {
 		hub, err := v.ToHub(obj)
 		if err != nil {

@@ -27,9 +27,8 @@ type Owners struct {
 }
 
 type managerKey struct {
-	kind *kind.Kind
-	gvk  schema.GroupVersionKind
-	sub  string
+	gvk schema.GroupVersionKind
+	sub string
 }
 
 // NewOwners returns the keeper of managed fields.
@@ -76,23 +75,26 @@ func (o *Owners) Apply(k *kind.Kind, gvk schema.GroupVersionKind, sub string, li
 }
 
 func (o *Owners) manager(k *kind.Kind, gvk schema.GroupVersionKind, sub string) (*managedfields.FieldManager, error) {
-	key := managerKey{k, gvk, sub}
+	key := managerKey{gvk, sub}
+	if k.Custom != nil {
+		// It lasts as long as the kind, which may be declared anew at any time.
+		if kept, ok := k.Custom.Kept.Load(key); ok {
+			return kept.(*managedfields.FieldManager), nil
+		}
+		m, err := o.build(k, key)
+		if err != nil {
+			return nil, err
+		}
+		kept, _ := k.Custom.Kept.LoadOrStore(key, m)
+		return kept.(*managedfields.FieldManager), nil
+	}
 	o.mu.RLock()
 	m := o.managers[key]
 	o.mu.RUnlock()
 	if m != nil {
 		return m, nil
 	}
-	types, err := o.types(gvk)
-	if err != nil {
-		return nil, err
-	}
-	b := bridge{k}
-	build := managedfields.NewDefaultFieldManager
-	if types == nil {
-		types, build = managedfields.NewDeducedTypeConverter(), managedfields.NewDefaultCRDFieldManager
-	}
-	m, err = build(types, b, b, b, gvk, k.GVK.GroupVersion(), sub, notOwned(k, sub))
+	m, err := o.build(k, key)
 	if err != nil {
 		return nil, err
 	}
@@ -105,15 +107,20 @@ func (o *Owners) manager(k *kind.Kind, gvk schema.GroupVersionKind, sub string) 
 	return m, nil
 }
 
-// Forget drops what is kept for a kind that was removed.
-func (o *Owners) Forget(k *kind.Kind) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for key := range o.managers {
-		if key.kind == k {
-			delete(o.managers, key)
-		}
+func (o *Owners) build(k *kind.Kind, key managerKey) (*managedfields.FieldManager, error) {
+	types, err := o.types(key.gvk)
+	if err != nil {
+		return nil, err
 	}
+	b := bridge{k}
+	build := managedfields.NewDefaultFieldManager
+	if k.Custom != nil {
+		build = managedfields.NewDefaultCRDFieldManager
+	}
+	if types == nil {
+		types, build = managedfields.NewDeducedTypeConverter(), managedfields.NewDefaultCRDFieldManager
+	}
+	return build(types, b, b, b, key.gvk, k.GVK.GroupVersion(), key.sub, notOwned(k, key.sub))
 }
 
 // notOwned are the fields that a write through sub does not change, so that
@@ -127,7 +134,9 @@ func notOwned(k *kind.Kind, sub string) map[fieldpath.APIVersion]fieldpath.Filte
 		}
 	case sub == "status" && ok:
 		set.Insert(fieldpath.MakePathOrDie("spec"))
-		if !part.WithMetadata {
+		if k.Custom != nil {
+			set.Insert(fieldpath.MakePathOrDie("metadata"))
+		} else if !part.WithMetadata {
 			set.Insert(fieldpath.MakePathOrDie("metadata", "labels"))
 		}
 	}
@@ -135,17 +144,25 @@ func notOwned(k *kind.Kind, sub string) map[fieldpath.APIVersion]fieldpath.Filte
 		return nil
 	}
 	all := map[fieldpath.APIVersion]fieldpath.Filter{}
-	for _, gvk := range k.GVKs() {
+	for _, gvk := range versions(k) {
 		all[fieldpath.APIVersion(gvk.GroupVersion().String())] = fieldpath.NewExcludeSetFilter(set)
 	}
 	return all
+}
+
+// versions are those that a kind's objects can be in.
+func versions(k *kind.Kind) []schema.GroupVersionKind {
+	if k.Custom != nil {
+		return k.Custom.Versions
+	}
+	return k.GVKs()
 }
 
 // bridge lets managedfields convert, default and make the objects of one kind.
 type bridge struct{ k *kind.Kind }
 
 func (b bridge) ConvertToVersion(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
-	want, ok := target.KindForGroupVersionKinds(b.k.GVKs())
+	want, ok := target.KindForGroupVersionKinds(versions(b.k))
 	if !ok {
 		return nil, runtime.NewNotRegisteredErrForTarget("the table of kinds", b.k.Type, target)
 	}
@@ -163,6 +180,9 @@ func (b bridge) ConvertToVersion(in runtime.Object, target runtime.GroupVersione
 	obj, ok := in.(kind.Object)
 	if !ok {
 		return nil, fmt.Errorf("convert %T: it is no %s", in, b.k)
+	}
+	if b.k.Custom != nil {
+		return As(b.k, obj, want)
 	}
 	if from != b.k.GVK {
 		// ToHub may keep its argument, and that may be shared.
@@ -186,6 +206,10 @@ func (b bridge) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string
 // Default fills in defaults. They are those of the hub; a merged object of
 // another version is defaulted after its conversion, by the verb.
 func (b bridge) Default(in runtime.Object) {
+	if obj, ok := in.(kind.Object); ok && b.k.Custom != nil {
+		b.k.Default(obj)
+		return
+	}
 	if obj, ok := in.(kind.Object); ok && in.GetObjectKind().GroupVersionKind() == b.k.GVK {
 		b.k.Default(obj)
 	}

@@ -37,7 +37,7 @@ func (c *Codec) Patch(k *kind.Kind, gvk schema.GroupVersionKind, live kind.Objec
 		return nil, nil, err
 	}
 	next := blank(k, gvk)
-	warnings, err := patchInto(next, gvk, current, pt, patch, v)
+	warnings, err := patchInto(next, gvk, current, pt, patch, v, settle(k, v))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -48,17 +48,17 @@ func (c *Codec) Patch(k *kind.Kind, gvk schema.GroupVersionKind, live kind.Objec
 // PatchInto is Patch for what is no declared kind: next, an empty object of
 // the kind gvk, becomes current as changed by the patch.
 func PatchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime.Object, pt types.PatchType, patch []byte, v Validation) ([]string, error) {
-	return patchInto(next, gvk, current, pt, patch, v)
+	return patchInto(next, gvk, current, pt, patch, v, nil)
 }
 
-func patchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime.Object, pt types.PatchType, patch []byte, v Validation) ([]string, error) {
+func patchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime.Object, pt types.PatchType, patch []byte, v Validation, settle settler) ([]string, error) {
 	var strict []error
 	var err error
 	switch pt {
 	case types.StrategicMergePatchType:
 		strict, err = strategic(next, current, patch, v)
 	case types.JSONPatchType, types.MergePatchType:
-		strict, err = textual(next, current, pt, patch, v)
+		strict, err = textual(next, current, pt, patch, v, settle)
 	default:
 		return nil, unsupported(string(types.JSONPatchType), string(types.MergePatchType),
 			string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
@@ -79,7 +79,7 @@ func patchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime
 }
 
 // textual patches the JSON form.
-func textual(next, current runtime.Object, pt types.PatchType, patch []byte, v Validation) (strict []error, err error) {
+func textual(next, current runtime.Object, pt types.PatchType, patch []byte, v Validation, settle settler) (strict []error, err error) {
 	doc, err := json.Marshal(current)
 	if err != nil {
 		return nil, err
@@ -103,6 +103,10 @@ func textual(next, current runtime.Object, pt types.PatchType, patch []byte, v V
 	}
 	more, err := decodeJSON(next, doc, v)
 	strict = append(strict, more...)
+	if err == nil && settle != nil {
+		more, err = settle(next)
+		strict = append(strict, more...)
+	}
 	if err == nil && v == Strict && len(strict) > 0 {
 		err = runtime.NewStrictDecodingError(strict)
 	}

@@ -15,11 +15,14 @@ type Storage struct{}
 
 // Encode is the stored form of obj, which is shared and not written to.
 func (Storage) Encode(k *kind.Kind, obj kind.Object) ([]byte, error) {
-	if obj.GetResourceVersion() != "" || obj.GetObjectKind().GroupVersionKind() != k.GVK {
+	strange := k.Custom == nil && obj.GetObjectKind().GroupVersionKind() != k.GVK
+	if obj.GetResourceVersion() != "" || strange {
 		// A shallow copy is not possible behind an interface.
 		obj = obj.DeepCopyObject().(kind.Object)
 		obj.SetResourceVersion("")
-		obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+		if strange {
+			obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+		}
 	}
 	if m, ok := obj.(message); ok {
 		return appendEnvelope(nil, k.GVK, m)
@@ -30,6 +33,9 @@ func (Storage) Encode(k *kind.Kind, obj kind.Object) ([]byte, error) {
 // Decode reads the stored form of an object, in any version of k, and fills
 // in defaults, which may be newer than what is stored.
 func (Storage) Decode(k *kind.Kind, data []byte) (kind.Object, error) {
+	if k.Custom != nil {
+		return decodeCustom(k, data)
+	}
 	gvk, media := k.GVK, JSON
 	if bytes.HasPrefix(data, magic) {
 		media = Protobuf
@@ -56,4 +62,19 @@ func (Storage) Decode(k *kind.Kind, data []byte) (kind.Object, error) {
 	}
 	k.Default(hub)
 	return hub, nil
+}
+
+// decodeCustom leaves an object in the version in which it is stored: a
+// conversion might need the network.
+func decodeCustom(k *kind.Kind, data []byte) (kind.Object, error) {
+	obj := k.New()
+	_, err := decodeJSON(obj, data, Ignore)
+	if err == nil {
+		_, err = k.Custom.Settle(obj, true, false)
+	}
+	if err != nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "decode stored", On: k.String(), Err: err}
+	}
+	k.Default(obj)
+	return obj, nil
 }

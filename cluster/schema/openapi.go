@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -36,29 +37,39 @@ func (s *Schemas) Index() (map[string]string, error) {
 		return nil, &fault.Error{Op: "read schemas", Err: err}
 	}
 	index := map[string]string{}
-	for _, k := range s.kinds.All() {
-		for _, gvk := range k.GVKs() {
-			gv := gvk.GroupVersion()
-			if path := Path(gv); index[path] == "" {
-				index[path] = s.hash(gv)
-			}
-		}
+	for gv, kinds := range s.groups() {
+		index[Path(gv)] = digest(gv, kinds)
 	}
 	return index, nil
+}
+
+// groups are all kinds by the group versions under which they are served.
+func (s *Schemas) groups() map[schema.GroupVersion][]one {
+	all := map[schema.GroupVersion][]one{}
+	for _, k := range s.kinds.All() {
+		for _, f := range k.Faces() {
+			gv := f.GVK.GroupVersion()
+			all[gv] = append(all[gv], one{f.Kind, f.Kind, f.GVK})
+		}
+	}
+	return all
 }
 
 // blobHash is taken once, when the first hash is asked for.
 var blobHash = sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(blob) })
 
-// hash changes whenever the document of gv does: it is of all that the
+// digest changes whenever the document of gv does: it is of all that the
 // document is made from.
-func (s *Schemas) hash(gv schema.GroupVersion) string {
+func digest(gv schema.GroupVersion, kinds []one) string {
 	h := sha256.New()
 	b := blobHash()
 	h.Write(b[:])
 	fmt.Fprintln(h, Version, gv)
-	for _, k := range s.served(gv) {
+	for _, k := range kinds {
 		fmt.Fprintln(h, k.Plural, k.kind.Cluster, k.gvk, k.kind.Scale != nil, subresources(k.kind))
+		if k.Custom != nil {
+			fmt.Fprintln(h, k.Custom.Digest)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -70,16 +81,22 @@ type one struct {
 	gvk  schema.GroupVersionKind
 }
 
-func (s *Schemas) served(gv schema.GroupVersion) []one {
-	var all []one
-	for _, k := range s.kinds.All() {
-		for _, gvk := range k.GVKs() {
-			if gvk.GroupVersion() == gv {
-				all = append(all, one{k, k, gvk})
-			}
-		}
+// model is the name of its schema.
+func (k one) model() string {
+	if k.Custom != nil {
+		return customModel(k.gvk)
 	}
-	return all
+	return model(k.gvk)
+}
+
+// listModel is the name of the schema of a list of it.
+func (k one) listModel() string {
+	if k.Custom != nil {
+		gvk := k.gvk
+		gvk.Kind = k.Custom.List
+		return customModel(gvk)
+	}
+	return model(k.gvk) + "List"
 }
 
 func subresources(k *kind.Kind) []string {
@@ -98,24 +115,33 @@ func subresources(k *kind.Kind) []string {
 // made anew by each call: clients keep it by its hash. A fault of class
 // NotFound if nothing is served there.
 func (s *Schemas) OpenAPIV3(gv schema.GroupVersion) (doc []byte, hash string, err error) {
-	kinds := s.served(gv)
+	kinds := s.groups()[gv]
 	if len(kinds) == 0 {
 		return nil, "", &fault.Error{Class: fault.NotFound, Op: "describe group version", On: gv.String()}
 	}
 	docs := packages{}
 	names := []string{metaV1 + "Status", metaV1 + "DeleteOptions", metaV1 + "Patch", metaV1 + "WatchEvent", metaV1 + "APIResourceList"}
 	paths := map[string]any{}
+	custom := definitions{}
 	for _, k := range kinds {
 		for path, item := range k.paths() {
 			paths[path] = item
 		}
-		if d, err := docs.get(packageOf(model(k.gvk))); err != nil || d[model(k.gvk)] == nil {
-			continue // a custom resource
-		}
-		names = append(names, model(k.gvk), model(k.gvk)+"List")
 		if k.kind.Scale != nil {
 			names = append(names, model(scaleGVK))
 		}
+		if k.Custom != nil {
+			more, err := k.customSchemas(false, custom)
+			if err != nil {
+				return nil, "", err
+			}
+			names = append(names, more...)
+			continue
+		}
+		if d, err := docs.get(packageOf(model(k.gvk))); err != nil || d[model(k.gvk)] == nil {
+			continue // not among the generated ones; a test finds it
+		}
+		names = append(names, model(k.gvk), model(k.gvk)+"List")
 		for _, action := range k.kind.Actions {
 			names = append(names, model(action.GVK))
 		}
@@ -124,13 +150,14 @@ func (s *Schemas) OpenAPIV3(gv schema.GroupVersion) (doc []byte, hash string, er
 	if err != nil {
 		return nil, "", err
 	}
+	maps.Copy(schemas, custom)
 	doc, err = json.Marshal(map[string]any{
 		"openapi":    "3.0.0",
 		"info":       map[string]any{"title": "Kubernetes", "version": Version},
 		"paths":      paths,
 		"components": map[string]any{"schemas": schemas},
 	})
-	return doc, s.hash(gv), err
+	return doc, digest(gv, kinds), err
 }
 
 const metaV1 = "io.k8s.apimachinery.pkg.apis.meta.v1."

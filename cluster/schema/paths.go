@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -23,7 +24,7 @@ func (k one) paths() map[string]any {
 		collection = base + "/namespaces/{namespace}/" + k.Plural
 		place = append(place, inPath("namespace", "object name and auth scope, such as for teams and projects"))
 	}
-	self := ref(model(k.gvk))
+	self := ref(k.model())
 	all[collection] = k.item(place, object{
 		"get":    k.operation("list", "list", "", listParameters, nil, k.list()),
 		"post":   k.operation("create", "post", "", writeParameters, self, self),
@@ -39,7 +40,10 @@ func (k one) paths() map[string]any {
 	editable := func(sub string, gvk schema.GroupVersionKind) {
 		as := k
 		as.gvk = gvk
-		body := ref(model(gvk))
+		body := self
+		if gvk != k.gvk {
+			body = ref(model(gvk))
+		}
 		all[collection+"/{name}/"+sub] = k.item(place, object{
 			"get":   as.operation("read", "get", title(sub), nil, nil, body),
 			"put":   as.operation("replace", "put", title(sub), writeParameters, body, body),
@@ -69,18 +73,10 @@ func (k one) item(parameters []any, operations object) object {
 	return operations
 }
 
-func (k one) list() object { return ref(model(k.gvk) + "List") }
+func (k one) list() object { return ref(k.listModel()) }
 
-// operation describes one verb on one path. Kinds that are not generated have
-// no schema to refer to: their bodies are any object.
+// operation describes one verb on one path.
 func (k one) operation(verb, action, suffix string, query []any, body, answer object) object {
-	if !generatedName(k.gvk.Group) {
-		whatever := object{"type": "object", "x-kubernetes-preserve-unknown-fields": true}
-		if body != nil {
-			body = whatever
-		}
-		answer = whatever
-	}
 	group, _, _ := strings.Cut(k.kind.GVK.Group, ".")
 	if group == "" {
 		group = "core"
@@ -94,7 +90,7 @@ func (k one) operation(verb, action, suffix string, query []any, body, answer ob
 		"tags":        []string{group + "_" + k.gvk.Version},
 		"description": describe(verb) + k.gvk.Kind,
 		"responses": object{
-			"200": object{"description": "OK", "content": content(answer, answers)},
+			"200": object{"description": "OK", "content": content(answer, k.media(answers))},
 			"401": object{"description": "Unauthorized"},
 		},
 		"x-kubernetes-action": action,
@@ -107,7 +103,7 @@ func (k one) operation(verb, action, suffix string, query []any, body, answer ob
 	if body != nil {
 		types := []string{"*/*"}
 		if verb == "patch" {
-			types = patches
+			types = k.media(patches)
 		}
 		op["requestBody"] = object{"required": verb != "delete" && verb != "deleteCollection", "content": content(body, types)}
 	}
@@ -120,18 +116,23 @@ var (
 		"application/merge-patch+json", "application/strategic-merge-patch+json"}
 )
 
+// media are those of all that a kind has: custom resources have no protobuf and
+// no strategic merge.
+func (k one) media(all []string) []string {
+	if k.Custom == nil {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(t string) bool {
+		return strings.Contains(t, "protobuf") || strings.Contains(t, "strategic")
+	})
+}
+
 func content(schema object, types []string) object {
 	all := object{}
 	for _, t := range types {
 		all[t] = object{"schema": schema}
 	}
 	return all
-}
-
-// generatedName says whether a group can be one of k8s.io/api's: those of
-// custom resources have a dot and do not end in k8s.io.
-func generatedName(group string) bool {
-	return !strings.Contains(group, ".") || strings.HasSuffix(group, ".k8s.io")
 }
 
 func ref(name string) object { return object{"$ref": "#/components/schemas/" + name} }

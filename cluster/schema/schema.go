@@ -17,6 +17,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"weak"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -37,6 +38,8 @@ type Schemas struct {
 
 	mu   sync.Mutex // guards all below
 	pods *types     // of all kinds that have pods inside; nil until one is asked for
+
+	older weak.Pointer[older] // the generated part of OpenAPIV2, if it is still there
 }
 
 // definitions are schemas by name, as JSON.

@@ -19,8 +19,8 @@ import (
 const podSpec = "io.k8s.api.core.v1.PodSpec"
 
 // TypeConverter is the schema of gvk's type and of all types inside it, as
-// field ownership needs it. The caller keeps it. Nil for kinds that are not
-// generated (custom resources).
+// field ownership needs it. The caller keeps it. Nil for kinds that have no
+// schema.
 func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.TypeConverter, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -28,7 +28,11 @@ func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.Type
 		return s.pods, nil
 	}
 	t := &types{gvks: []schema.GroupVersionKind{gvk}}
-	if k := s.kinds.ByGVK(gvk); k != nil {
+	k := s.kinds.ByGVK(gvk)
+	if k != nil && k.Custom != nil {
+		return customTypes(k)
+	}
+	if k != nil {
 		t.gvks = k.GVKs() // owners may have written in another version
 	}
 	for _, g := range t.gvks {
@@ -63,6 +67,7 @@ func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.Type
 // complete, and safe for concurrent use, after ready.
 type types struct {
 	gvks   []schema.GroupVersionKind
+	custom bool // the names of their types are those of custom resources
 	parser typed.Parser
 
 	// While types are added:
@@ -130,7 +135,11 @@ func (t *types) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOption
 	if !t.has(gvk) {
 		return nil, runtime.NewNotRegisteredErrForKind("the generated schemas", gvk)
 	}
-	p := t.parser.Type(model(gvk))
+	name := model(gvk)
+	if t.custom {
+		name = customModel(gvk)
+	}
+	p := t.parser.Type(name)
 	if u, ok := obj.(runtime.Unstructured); ok {
 		return p.FromUnstructured(u.UnstructuredContent(), opts...)
 	}

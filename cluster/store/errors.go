@@ -20,6 +20,21 @@ func (e *Expired) Error() string {
 	return fmt.Sprintf("too old resource version: %d (%d)", e.Revision, e.Oldest)
 }
 
+// Ended is the error of a watch whose kind was declared anew, or is declared no
+// more: what its objects are like may have changed. All events up to then were
+// returned.
+type Ended struct {
+	Kind string
+	Gone bool // declared no more
+}
+
+func (e *Ended) Error() string {
+	if e.Gone {
+		return "watch " + e.Kind + ": its definition is gone"
+	}
+	return "watch " + e.Kind + ": its definition has changed"
+}
+
 // OpFailed is the error of a write one of whose further operations met another
 // state than it asked for. Nothing was written.
 type OpFailed struct{ Op Op }

@@ -317,7 +317,8 @@ func (s *set) queueLocked(key indexed, e *Event) {
 // add takes up a kind. The feeder runs it, so that nothing happens between the
 // reading and the events after it.
 func (s *Store) add(ctx context.Context, k *kind.Kind) error {
-	if have := (*s.sets.Load())[k.Prefix]; have != nil {
+	have := (*s.sets.Load())[k.Prefix]
+	if have != nil && k.Custom == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		have.reindexLocked(k)
@@ -336,6 +337,10 @@ func (s *Store) add(ctx context.Context, k *kind.Kind) error {
 	if err != nil {
 		return unavailable("load", k.String(), err)
 	}
+	if have != nil {
+		s.replace(have, objects)
+		return nil
+	}
 	objects.events.since = revision
 	sets := maps.Clone(*s.sets.Load())
 	sets[k.Prefix] = objects
@@ -343,4 +348,20 @@ func (s *Store) add(ctx context.Context, k *kind.Kind) error {
 	defer s.mu.Unlock()
 	s.sets.Store(&sets)
 	return nil
+}
+
+// replace puts the objects of a kind that was read again in the place of those
+// there were. The log stays, so that watches resume.
+func (s *Store) replace(have, again *set) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.check != nil {
+		have.tree.Scan(func(e *entry) bool {
+			s.check.leave(have.kind, e)
+			return true
+		})
+	}
+	have.tree = again.tree
+	have.reindexLocked(again.kind)
+	have.goneLocked(&Ended{Kind: again.kind.String()})
 }

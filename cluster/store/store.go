@@ -195,7 +195,8 @@ func (s *Store) Err() error {
 
 // Add takes up a kind at run time: when it returns, its stored objects are in
 // the cache. A kind with the same prefix is replaced: its objects and its log
-// stay, its indexes are made anew.
+// stay, its indexes are made anew. The objects of a custom kind are read again,
+// since their form may be another now, and its cursors end.
 func (s *Store) Add(ctx context.Context, k *kind.Kind) error {
 	a := addition{kind: k, done: make(chan error, 1)}
 	select {
@@ -223,7 +224,7 @@ func (s *Store) Remove(k *kind.Kind) {
 	sets := maps.Clone(*s.sets.Load())
 	delete(sets, k.Prefix)
 	s.sets.Store(&sets)
-	old.goneLocked(&fault.Error{Class: fault.NotFound, Op: "watch", On: k.String()})
+	old.goneLocked(&Ended{Kind: k.String(), Gone: true})
 }
 
 // set returns the objects of k.

@@ -160,9 +160,6 @@ func (c *Cursor) Next() ([]*Event, int64, error) {
 	s := c.store
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if c.failed != nil {
-		return nil, c.seen, c.failed
-	}
 	var events []*Event
 	if c.opts.Index != "" {
 		if c.lost {
@@ -180,6 +177,9 @@ func (c *Cursor) Next() ([]*Event, int64, error) {
 		events = events[1:]
 	}
 	c.seen = max(c.seen, s.revision)
+	if len(events) == 0 && c.failed != nil {
+		return nil, c.seen, c.failed
+	}
 	if s.failed != nil && len(events) == 0 {
 		return nil, c.seen, s.failed
 	}

@@ -2,6 +2,7 @@ package verb
 
 import (
 	"context"
+	"errors"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -33,6 +34,10 @@ func (a *API) Create(ctx context.Context, r request.Request, b Body) (kind.Objec
 // create is what follows once the caller may and the body is read. obj belongs
 // to it.
 func (a *API) create(ctx context.Context, r request.Request, obj kind.Object) (kind.Object, error) {
+	if r.Kind.Custom != nil && r.Kind.Custom.Ending {
+		return nil, apierrors.NewForbidden(resource(r), obj.GetName(),
+			errors.New("create not allowed while custom resource definition is terminating"))
+	}
 	if err := placed(obj, r); err != nil {
 		return nil, err
 	}
@@ -69,12 +74,16 @@ func (a *API) createOnce(ctx context.Context, r request.Request, obj kind.Object
 		}
 		return obj, nil
 	}
+	obj, err := object.ToStore(r.Kind, obj)
+	if err != nil {
+		return nil, err
+	}
 	stored, err := a.Store.Create(ctx, key(r, obj.GetName()), obj)
 	if err != nil {
 		return nil, failure(attempt.Request, err)
 	}
 	attempt.Done(true)
-	return stored, nil
+	return inside(r, stored)
 }
 
 // settleNew brings a new object into the state in which it is stored, or

@@ -33,8 +33,12 @@ func (a *API) Get(ctx context.Context, r request.Request, o metav1.GetOptions) (
 	if !ok {
 		return nil, apierrors.NewNotFound(resource(r), r.Name)
 	}
+	obj, err := inside(r, obj)
+	if err != nil {
+		return nil, err
+	}
 	if r.Subresource == "scale" {
-		return scaleOf(r.Kind, obj), nil
+		return scaleOf(r.Kind, obj)
 	}
 	return obj, nil
 }

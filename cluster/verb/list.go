@@ -48,6 +48,9 @@ func (a *API) list(ctx context.Context, r request.Request, o metav1.ListOptions)
 	if err != nil {
 		return nil, err
 	}
+	if err := by.prepare(r, view); err != nil {
+		return nil, err
+	}
 	list := &List{ResourceVersion: strconv.FormatInt(view.Revision, 10)}
 	var last kind.Object
 	for obj := range view.All() {

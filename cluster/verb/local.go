@@ -282,6 +282,22 @@ func (f *follower) Next(ctx context.Context) ([]client.Event, error) {
 			}
 			continue
 		}
+		var ended *store.Ended
+		switch {
+		case errors.As(err, &ended) && ended.Gone:
+			// Who follows kinds that come and go ends this when they see it go.
+			select {
+			case <-f.ctx.Done():
+				return nil, f.ctx.Err()
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		case errors.As(err, &ended):
+			if err := f.resume(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err != nil {
 			return nil, failure(f.request, err)
 		}

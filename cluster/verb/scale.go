@@ -20,21 +20,29 @@ import (
 var scaleGVK = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 
 // scaleOf is the scale of obj.
-func scaleOf(k *kind.Kind, obj kind.Object) *autoscalingv1.Scale {
+func scaleOf(k *kind.Kind, obj kind.Object) (*autoscalingv1.Scale, error) {
+	if k.Scale.Check != nil {
+		if err := k.Scale.Check(obj); err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+	}
 	s := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{
 		Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
 		ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
 	}}
 	s.SetGroupVersionKind(scaleGVK)
 	s.Spec, s.Status = k.Scale.Get(obj)
-	return s
+	return s, nil
 }
 
 // scale sets the replicas of an object to those of the scale that wanted
 // makes of the current one, and returns the new one.
 func (a *API) scale(ctx context.Context, r request.Request, wanted func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error)) (kind.Object, error) {
 	obj, _, err := a.write(ctx, r, change{next: func(current kind.Object) (kind.Object, error) {
-		was := scaleOf(r.Kind, current)
+		was, err := scaleOf(r.Kind, current)
+		if err != nil {
+			return nil, err
+		}
 		want, err := wanted(was)
 		if err != nil {
 			return nil, err
@@ -59,7 +67,7 @@ func (a *API) scale(ctx context.Context, r request.Request, wanted func(*autosca
 	if err != nil {
 		return nil, err
 	}
-	return scaleOf(r.Kind, obj), nil
+	return scaleOf(r.Kind, obj)
 }
 
 // applyScale applies a configuration of a Scale. Only spec.replicas can be
@@ -89,8 +97,14 @@ func (a *API) applyScale(ctx context.Context, r request.Request, data []byte) (k
 		// its replicas.
 		only := &unstructured.Unstructured{Object: map[string]any{
 			"metadata": map[string]any{"name": r.Name, "namespace": r.Namespace},
-			"spec":     map[string]any{"replicas": int64(want.Spec.Replicas)},
 		}}
+		path := r.Kind.Scale.Path
+		if path == nil {
+			path = []string{"spec", "replicas"}
+		}
+		if err := unstructured.SetNestedField(only.Object, int64(want.Spec.Replicas), path...); err != nil {
+			return nil, err
+		}
 		only.SetGroupVersionKind(r.GVK)
 		next, err := a.owners.Apply(r.Kind, r.GVK, r.Subresource, current, only, r.FieldManager, r.Force)
 		if err != nil {
@@ -102,5 +116,9 @@ func (a *API) applyScale(ctx context.Context, r request.Request, data []byte) (k
 	if err != nil {
 		return nil, false, err
 	}
-	return scaleOf(r.Kind, obj), false, nil
+	s, err := scaleOf(r.Kind, obj)
+	if err != nil {
+		return nil, false, err
+	}
+	return s, false, nil
 }

@@ -11,7 +11,9 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 
 	"sampan/cluster/kind"
+	"sampan/cluster/object"
 	"sampan/cluster/request"
+	"sampan/cluster/store"
 )
 
 // selected is which objects of a kind a list or a watch is about.
@@ -127,4 +129,30 @@ func (s *selected) matches(obj kind.Object) bool {
 		}
 	}
 	return s.labels == nil || s.labels.Matches(labels.Set(obj.GetLabels()))
+}
+
+// prepare has the objects of a list converted, many at a time, that are to be
+// selected by fields which the version asked for has: what cannot be converted
+// is an error, and not an object that is not selected.
+func (s *selected) prepare(r request.Request, l *store.List) error {
+	if s.kind.Custom == nil || len(s.fields) == 0 {
+		return nil
+	}
+	others := *s
+	others.fields = nil
+	const some = 500
+	var batch []kind.Object
+	for obj := range l.All() {
+		if others.matches(obj) {
+			batch = append(batch, obj)
+		}
+		if len(batch) == some {
+			if _, err := object.AllAs(s.kind, batch, r.GVK); err != nil {
+				return err
+			}
+			batch = batch[:0]
+		}
+	}
+	_, err := object.AllAs(s.kind, batch, r.GVK)
+	return err
 }

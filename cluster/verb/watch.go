@@ -2,6 +2,7 @@ package verb
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,6 +103,10 @@ func validWatchOptions(o metav1.ListOptions) error {
 	return nil
 }
 
+// ErrEnded ends the watch of a custom resource whose definition has changed:
+// whoever watches asks again.
+var ErrEnded = errors.New("the definition has changed")
+
 // Next blocks until there are events, ctx ends, or the watch cannot go on (410:
 // it was too slow). Its only bookmark is the one that ends the initial events.
 func (w *Watch) Next(ctx context.Context) ([]WatchEvent, error) {
@@ -110,6 +115,10 @@ func (w *Watch) Next(ctx context.Context) ([]WatchEvent, error) {
 	}
 	for {
 		changes, seen, err := w.cursor.Next()
+		var ended *store.Ended
+		if errors.As(err, &ended) {
+			return nil, ErrEnded
+		}
 		if err != nil {
 			return nil, failure(w.request, err)
 		}

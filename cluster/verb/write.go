@@ -11,6 +11,7 @@ import (
 
 	"sampan/cluster/admission"
 	"sampan/cluster/kind"
+	"sampan/cluster/object"
 	"sampan/cluster/request"
 	"sampan/cluster/store"
 )
@@ -73,7 +74,18 @@ func (a *API) writeOnce(ctx context.Context, r request.Request, c change) (obj k
 		}
 		attempt = &admission.Attempt{Request: r, Body: c.body}
 		created = current == nil
-		next, err := a.decide(ctx, r, c, attempt, current)
+		here, err := inside(r, current)
+		if err != nil {
+			return nil, nil, err
+		}
+		next, err := a.decide(ctx, r, c, attempt, here)
+		switch {
+		case err != nil || r.DryRun:
+			return next, nil, err
+		case next == here && next != nil && storedRight(r.Kind, current):
+			return current, nil, nil
+		}
+		next, err = object.ToStore(r.Kind, next)
 		return next, nil, err
 	}
 	if r.DryRun {
@@ -82,7 +94,27 @@ func (a *API) writeOnce(ctx context.Context, r request.Request, c change) (obj k
 		return obj, created, err
 	}
 	obj, err = a.Store.Transact(ctx, key(r, r.Name), decide)
+	if err == nil {
+		obj, err = inside(r, obj)
+	}
 	return obj, created, err
+}
+
+// storedRight is false for an object in a version that is stored no more: a
+// write that changes nothing brings it into the present one. (That is how
+// objects are migrated.)
+func storedRight(k *kind.Kind, obj kind.Object) bool {
+	return k.Custom == nil || obj.GetObjectKind().GroupVersionKind() == k.Custom.Storage
+}
+
+// inside is a stored object in the version that r asks for. Only the objects of
+// kinds declared at run time may be in another: verbs work in the version of
+// the request, as upstream's do.
+func inside(r request.Request, obj kind.Object) (kind.Object, error) {
+	if obj == nil || r.Kind.Custom == nil {
+		return obj, nil
+	}
+	return object.As(r.Kind, obj, r.GVK)
 }
 
 // decide returns the next state of current, current itself if nothing changes.

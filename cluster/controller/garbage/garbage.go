@@ -39,9 +39,8 @@ type Config struct {
 
 // Controller collects. See the package comment.
 type Controller struct {
-	cfg     Config
-	loop    loop.Loop[object]
-	refresh chan struct{}
+	cfg  Config
+	loop loop.Loop[object]
 }
 
 // object names what is looked at. It has no UID: what is there now is what
@@ -58,18 +57,9 @@ func New(cfg Config) *Controller {
 	if cfg.Workers == 0 {
 		cfg.Workers = 8
 	}
-	c := &Controller{cfg: cfg, refresh: make(chan struct{}, 1)}
+	c := &Controller{cfg: cfg}
 	c.loop = loop.Loop[object]{Name: "garbage", Workers: cfg.Workers, Log: cfg.Log, Sync: c.sync}
 	return c
-}
-
-// Refresh has Run follow the kinds that came into the client's table, and no
-// more those that went. Whoever changes the table calls it. It never blocks.
-func (c *Controller) Refresh() {
-	select {
-	case c.refresh <- struct{}{}:
-	default: // the one that waits will see all
-	}
 }
 
 // Run works until ctx ends. It returns when nothing of it runs any more.
@@ -84,7 +74,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		ctx, stop := context.WithCancel(ctx)
 		followed[k] = stop
 		all.Go(func() {
-			if err := c.follow(ctx, k); err != nil {
+			if err := c.follow(ctx, k); err != nil && c.kindNamed(k.GroupResource()) != nil {
 				select {
 				case failed <- fmt.Errorf("follow %s: %w", k, err):
 				default: // one is enough to end Run
@@ -94,6 +84,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	all.Go(func() { c.loop.Run(ctx) })
 	for {
+		changed := c.cfg.Client.Kinds().Changed()
 		there := map[*kind.Kind]bool{}
 		for _, k := range c.cfg.Client.Kinds().All() {
 			there[k] = true
@@ -108,7 +99,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			}
 		}
 		select {
-		case <-c.refresh:
+		case <-changed:
 		case err := <-failed:
 			return err
 		case <-ctx.Done():

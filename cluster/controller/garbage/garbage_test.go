@@ -248,7 +248,6 @@ func TestKindsThatComeLaterAreFollowed(t *testing.T) {
 		for _, k := range coordination.Kinds() {
 			w.Kinds().Add(k)
 		}
-		w.collector.Refresh()
 		lease := coordination.Kinds()[0].New()
 		lease.SetNamespace("default")
 		lease.SetName("lease")
