@@ -50,6 +50,8 @@ func (c *cache) images() (string, error) {
 			// The script of Debian's package would make this link.
 			func() error { return os.Symlink("nc.openbsd", filepath.Join(work, "debian/bin/nc")) },
 			func() error { return c.debian(filepath.Join(work, "nginx"), "nginx-light") },
+			// It writes its process id there, and no init has made the folder.
+			func() error { return os.MkdirAll(filepath.Join(work, "nginx/run"), 0o755) },
 			func() error { return agnhostFiles(filepath.Join(work, "agnhost"), sources) },
 			func() error {
 				return os.CopyFS(filepath.Join(work, "nautilus"), os.DirFS(filepath.Join(sources, "test/images/nautilus/html")))
