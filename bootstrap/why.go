@@ -103,7 +103,11 @@ func (r *running) whyPod(ctx context.Context, p *corev1.Pod) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append([]string{"it has no node yet"}, scheduler.Explain(p, nodes, pods)...), nil
+	spaces, err := client.List[*corev1.Namespace](ctx, r.reader, client.Query{})
+	if err != nil {
+		return nil, err
+	}
+	return append([]string{"it has no node yet"}, scheduler.Explain(p, nodes, pods, spaces)...), nil
 }
 
 func (r *running) whyReplicaSet(ctx context.Context, rs *appsv1.ReplicaSet) ([]string, error) {

@@ -5,23 +5,27 @@ import corev1 "k8s.io/api/core/v1"
 // nodePorts keeps two pods that want the same host port, protocol and address
 // off one node.
 func nodePorts() Plugin {
+	taken := refusal("node(s) didn't have free ports for the requested pod ports")
 	return Plugin{
 		Name:  "NodePorts",
 		Wakes: NodeAdded | PodGone,
-		Filter: func(pod *Pod, n *Node) []string {
+		For: func(pod *Pod, _ *Snapshot) (r Rule) {
 			if len(pod.Ports) == 0 {
-				return nil
+				return r
 			}
-			for _, other := range n.pods {
-				for _, theirs := range other.Ports {
-					for _, ours := range pod.Ports {
-						if clash(ours, theirs) {
-							return []string{"node(s) didn't have free ports for the requested pod ports"}
+			r.Filter = func(n *Node) *Refusal {
+				for _, other := range n.pods {
+					for _, theirs := range other.Ports {
+						for _, ours := range pod.Ports {
+							if clash(ours, theirs) {
+								return taken
+							}
 						}
 					}
 				}
+				return nil
 			}
-			return nil
+			return r
 		},
 	}
 }

@@ -10,15 +10,18 @@ import (
 // tolerate the taint of the same name.
 func nodeUnschedulable() Plugin {
 	taint := &corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
+	cordoned := lasting("node(s) were unschedulable")
 	return Plugin{
 		Name:  "NodeUnschedulable",
 		Wakes: NodeAdded | NodeTaints,
-		Filter: func(pod *Pod, n *Node) []string {
-			if !n.Spec.Unschedulable ||
-				corev1helpers.TolerationsTolerateTaint(klog.Logger{}, pod.Spec.Tolerations, taint, false) {
-				return nil
-			}
-			return []string{"node(s) were unschedulable"}
+		For: func(pod *Pod, _ *Snapshot) Rule {
+			return Rule{Filter: func(n *Node) *Refusal {
+				if !n.Spec.Unschedulable ||
+					corev1helpers.TolerationsTolerateTaint(klog.Logger{}, pod.Spec.Tolerations, taint, false) {
+					return nil
+				}
+				return cordoned
+			}}
 		},
 	}
 }

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,14 +15,32 @@ type Placement struct {
 	Node     string
 	Rejected []Rejection // in the order of the snapshot; empty where Node is set by a sample
 	Total    int         // nodes in the snapshot
+	Remark   string      // what making room came to
 }
 
 // Rejection says why one node does not take the pod. Plugin is the first that
 // refused.
 type Rejection struct {
-	Node    string
-	Plugin  string
-	Reasons []string
+	Node   string
+	Plugin string
+	*Refusal
+}
+
+// rule is what one plugin says about one pod.
+type rule struct {
+	*Plugin
+	Rule
+}
+
+// rulesFor asks every plugin what it has to say about pod.
+func rulesFor(pod *Pod, s *Snapshot, plugins []Plugin) []rule {
+	rules := make([]rule, 0, len(plugins))
+	for i := range plugins {
+		if r := plugins[i].For(pod, s); r.Filter != nil || r.Score != nil {
+			rules = append(rules, rule{&plugins[i], r})
+		}
+	}
+	return rules
 }
 
 // Place finds the best node for pod. It is a pure function of its arguments,
@@ -31,19 +50,27 @@ type Rejection struct {
 // looked at, and the next call should go on behind it (see Sample).
 func Place(pod *Pod, s *Snapshot, plugins []Plugin, from int, r *rand.Rand) (Placement, int) {
 	result := Placement{Total: len(s.Nodes)}
+	rules := rulesFor(pod, s, plugins)
+	if name := s.Booked(pod.UID); name != "" {
+		// Room was made for it there.
+		if n := s.byName[name]; n.Node != nil && s.refuse(pod, n, plugins, rules) == nil {
+			result.Node = name
+			return result, from
+		}
+	}
 	want := Sample(len(s.Nodes))
-	var fit []*Node
+	fit := make([]*Node, 0, want)
 	looked := 0
 	for ; looked < len(s.Nodes) && len(fit) < want; looked++ {
 		n := s.Nodes[(from+looked)%len(s.Nodes)]
-		if why := refuse(pod, n, plugins); why != nil {
+		if why := s.refuse(pod, n, plugins, rules); why != nil {
 			result.Rejected = append(result.Rejected, *why)
 			continue
 		}
 		fit = append(fit, n)
 	}
 	if len(fit) > 0 {
-		result.Node = best(pod, fit, plugins, r).Name
+		result.Node = best(fit, rules, r).Name
 	}
 	return result, from + looked
 }
@@ -58,47 +85,74 @@ func Sample(nodes int) int {
 	return max(enough, nodes*max(5, 50-nodes/125)/100)
 }
 
+// refuse says why n does not take pod, nil if it does. A pod has to find room
+// beside the more important pods for which room is kept on n, and, since these
+// may never come, without them.
+func (s *Snapshot) refuse(pod *Pod, n *Node, plugins []Plugin, rules []rule) *Rejection {
+	if len(n.booked) == 0 {
+		return refuse(n, rules)
+	}
+	var beside []*Pod
+	for uid, other := range n.booked {
+		if uid != pod.UID && other.priority() >= pod.priority() && s.where[uid] == "" {
+			beside = append(beside, other)
+		}
+	}
+	if len(beside) == 0 {
+		return refuse(n, rules)
+	}
+	for _, other := range beside {
+		s.SetPod(other, n.Name)
+	}
+	why := refuse(n, rulesFor(pod, s, plugins))
+	for _, other := range beside {
+		s.DropPod(other.UID)
+	}
+	if why != nil {
+		return why
+	}
+	return refuse(n, rules) // which are right again: the snapshot is as it was
+}
+
 // refuse asks every filter until one refuses, and returns nil if none does.
-func refuse(pod *Pod, n *Node, plugins []Plugin) *Rejection {
-	for _, p := range plugins {
-		if p.Filter == nil {
+func refuse(n *Node, rules []rule) *Rejection {
+	for i := range rules {
+		if rules[i].Filter == nil {
 			continue
 		}
-		if reasons := p.Filter(pod, n); len(reasons) > 0 {
-			return &Rejection{Node: n.Name, Plugin: p.Name, Reasons: reasons}
+		if why := rules[i].Filter(n); why != nil {
+			return &Rejection{Node: n.Name, Plugin: rules[i].Name, Refusal: why}
 		}
 	}
 	return nil
 }
 
-func best(pod *Pod, fit []*Node, plugins []Plugin, r *rand.Rand) *Node {
+func best(fit []*Node, rules []rule, r *rand.Rand) *Node {
 	if len(fit) == 1 {
 		return fit[0]
 	}
 	total := make([]int64, len(fit))
 	scores := make([]int64, len(fit))
-	for _, p := range plugins {
-		if p.Score == nil {
+	for i := range rules {
+		if rules[i].Score == nil {
 			continue
 		}
-		for i, n := range fit {
-			scores[i] = p.Score(pod, n)
-		}
-		if p.Normalize != nil {
-			p.Normalize(scores)
-		}
-		for i := range scores {
-			total[i] += p.Weight * scores[i]
+		rules[i].Score(fit, scores)
+		for n := range scores {
+			total[n] += rules[i].Weight * scores[n]
 		}
 	}
 	top := slices.Max(total)
-	var winners []*Node
+	winners := 0
+	var chosen *Node
 	for i, n := range fit {
 		if total[i] == top {
-			winners = append(winners, n)
+			if winners++; r.IntN(winners) == 0 {
+				chosen = n
+			}
 		}
 	}
-	return winners[r.IntN(len(winners))]
+	return chosen
 }
 
 // Message is upstream's text for a pod that fits nowhere.
@@ -112,25 +166,39 @@ func (p Placement) Message() string {
 			count[why]++
 		}
 	}
-	texts := make([]string, 0, len(count))
-	for why, n := range count {
-		texts = append(texts, fmt.Sprintf("%d %s", n, why))
+	message := fmt.Sprintf("0/%d nodes are available: %s.", p.Total, histogram(count))
+	if p.Remark != "" {
+		message += " preemption: " + p.Remark
+	}
+	return message
+}
+
+// histogram is how often each text is there, sorted.
+func histogram(count map[string]int) string {
+	var texts []string
+	for _, why := range slices.Sorted(maps.Keys(count)) {
+		texts = append(texts, fmt.Sprintf("%d %s", count[why], why))
 	}
 	slices.Sort(texts)
-	return fmt.Sprintf("0/%d nodes are available: %s.", p.Total, strings.Join(texts, ", "))
+	return strings.Join(texts, ", ")
 }
 
 // Explain says for every node whether it would take pod, and if not, why:
 // the same filters on the same state as the scheduler's own.
-func Explain(pod *corev1.Pod, nodes []*corev1.Node, pods []*corev1.Pod) []string {
+func Explain(pod *corev1.Pod, nodes []*corev1.Node, pods []*corev1.Pod, spaces []*corev1.Namespace) []string {
 	s := NewSnapshot(nodes, pods)
 	if len(s.Nodes) == 0 {
 		return []string{"there are no nodes"}
 	}
+	for _, ns := range spaces {
+		s.SetSpace(ns.Name, ns.Labels)
+	}
 	p := NewPod(pod)
+	plugins := Plugins()
+	rules := rulesFor(p, s, plugins)
 	var lines []string
 	for _, n := range s.Nodes {
-		if why := refuse(p, n, Plugins()); why != nil {
+		if why := refuse(n, rules); why != nil {
 			lines = append(lines, fmt.Sprintf("node %s: no: %s (%s)", n.Name, strings.Join(why.Reasons, ", "), why.Plugin))
 			continue
 		}

@@ -168,27 +168,3 @@ func TestRoomIsNeverOverspent(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkPlaceOn1000Nodes(b *testing.B) {
-	var nodes []*corev1.Node
-	for i := range 1000 {
-		nodes = append(nodes, node(fmt.Sprintf("n%04d", i), func(n *corev1.Node) {
-			n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse("1000000")
-		}))
-	}
-	s := NewSnapshot(nodes, nil)
-	r := rand.New(rand.NewPCG(1, 1))
-	from := 0
-	small := pod("a", asks("cpu", "1m"), asks("memory", "1"))
-	b.ResetTimer()
-	for i := range b.N {
-		p := NewPod(small)
-		p.Pod = p.Pod.DeepCopy()
-		p.UID = types.UID(fmt.Sprint(i))
-		var got Placement
-		if got, from = Place(p, s, Plugins(), from, r); got.Node == "" && i < 1000 {
-			b.Fatal(got.Message())
-		}
-		s.SetPod(p, got.Node)
-	}
-}

@@ -3,10 +3,10 @@ package scheduler
 import (
 	"cmp"
 	"container/heap"
+	"math/bits"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 )
 
 // Upstream's defaults.
@@ -23,8 +23,9 @@ const (
 // until something changes. It is for one goroutine.
 type queue struct {
 	active  activeHeap
-	waiting map[types.UID]*entry // backing off or fitting nowhere
+	waiting waitingHeap // backing off or fitting nowhere
 	all     map[types.UID]*entry
+	parked  [8]int // how many wait for each Change
 }
 
 type entry struct {
@@ -36,18 +37,17 @@ type entry struct {
 	ready    time.Time // end of the back-off, for when it is woken
 	wakes    Change
 	at       int // index in active, -1 outside
+	due      int // index in waiting, -1 outside
 }
 
-func newQueue() *queue {
-	return &queue{waiting: map[types.UID]*entry{}, all: map[types.UID]*entry{}}
-}
+func newQueue() *queue { return &queue{all: map[types.UID]*entry{}} }
 
 // Add puts pod into the queue, or replaces it there; a parked pod whose spec
 // changed is tried again.
 func (q *queue) Add(pod *Pod, now time.Time) {
 	e := q.all[pod.UID]
 	if e == nil {
-		e = &entry{pod: pod, added: now, at: -1}
+		e = &entry{pod: pod, added: now, at: -1, due: -1}
 		q.all[pod.UID] = e
 		heap.Push(&q.active, e)
 		return
@@ -62,6 +62,9 @@ func (q *queue) Add(pod *Pod, now time.Time) {
 	}
 }
 
+// Has says whether a pod is in the queue, or being tried.
+func (q *queue) Has(uid types.UID) bool { return q.all[uid] != nil }
+
 // Drop forgets a pod.
 func (q *queue) Drop(uid types.UID) {
 	e := q.all[uid]
@@ -69,7 +72,10 @@ func (q *queue) Drop(uid types.UID) {
 		return
 	}
 	delete(q.all, uid)
-	delete(q.waiting, uid)
+	q.unpark(e)
+	if e.due >= 0 {
+		heap.Remove(&q.waiting, e.due)
+	}
 	if e.at >= 0 {
 		heap.Remove(&q.active, e.at)
 	}
@@ -78,10 +84,8 @@ func (q *queue) Drop(uid types.UID) {
 // Pop takes the next pod to try out of the active ones, or returns nil. It
 // stays known: Park, Retry or Drop follow.
 func (q *queue) Pop(now time.Time) *entry {
-	for _, e := range q.waiting {
-		if !now.Before(e.next) {
-			q.activate(e)
-		}
+	for len(q.waiting) > 0 && !now.Before(q.waiting[0].next) {
+		q.activate(q.waiting[0])
 	}
 	if len(q.active) == 0 {
 		return nil
@@ -93,19 +97,18 @@ func (q *queue) Pop(now time.Time) *entry {
 
 // Next is when the next waiting pod is due; false if none waits.
 func (q *queue) Next() (t time.Time, ok bool) {
-	for _, e := range q.waiting {
-		if !ok || e.next.Before(t) {
-			t, ok = e.next, true
-		}
+	if len(q.waiting) == 0 {
+		return t, false
 	}
-	return t, ok
+	return q.waiting[0].next, true
 }
 
 // Park keeps a pod that fits nowhere until one of wakes happens.
 func (q *queue) Park(e *entry, wakes Change, now time.Time) {
 	e.ready, e.next = now.Add(e.backOff()), now.Add(unschedulableLimit)
 	e.parked, e.wakes = true, wakes
-	q.waiting[e.pod.UID] = e
+	q.tell(wakes, 1)
+	heap.Push(&q.waiting, e)
 }
 
 // Retry tries a pod again after its back-off: the attempt failed for a reason
@@ -114,33 +117,68 @@ func (q *queue) Retry(e *entry, now time.Time) {
 	if q.all[e.pod.UID] != e {
 		return
 	}
-	e.next, e.parked = now.Add(e.backOff()), false
-	q.waiting[e.pod.UID] = e
+	e.next = now.Add(e.backOff())
+	heap.Push(&q.waiting, e)
 }
 
 // Happened wakes the parked pods that c may help.
 func (q *queue) Happened(c Change, now time.Time) {
-	if c == nothing {
+	if !q.awaited(c) {
 		return
 	}
+	var helped []*entry
 	for _, e := range q.waiting {
 		if e.parked && e.wakes&c != 0 {
-			q.wake(e, now)
+			helped = append(helped, e)
 		}
+	}
+	for _, e := range helped {
+		q.wake(e, now)
+	}
+}
+
+// Wake has a parked pod tried again, for a reason of its own.
+func (q *queue) Wake(uid types.UID, now time.Time) {
+	if e := q.all[uid]; e != nil && e.parked {
+		q.wake(e, now)
+	}
+}
+
+// awaited says whether some pod is parked until something of c happens.
+func (q *queue) awaited(c Change) bool {
+	for c := uint8(c); c != 0; c &= c - 1 {
+		if q.parked[bits.TrailingZeros8(c)] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (q *queue) tell(wakes Change, d int) {
+	for c := uint8(wakes); c != 0; c &= c - 1 {
+		q.parked[bits.TrailingZeros8(c)] += d
+	}
+}
+
+func (q *queue) unpark(e *entry) {
+	if e.parked {
+		e.parked = false
+		q.tell(e.wakes, -1)
 	}
 }
 
 func (q *queue) wake(e *entry, now time.Time) {
-	e.parked = false
-	e.next = e.ready
-	if !now.Before(e.next) {
+	q.unpark(e)
+	if e.next = e.ready; now.Before(e.next) {
+		heap.Fix(&q.waiting, e.due)
+	} else {
 		q.activate(e)
 	}
 }
 
 func (q *queue) activate(e *entry) {
-	delete(q.waiting, e.pod.UID)
-	e.parked = false
+	q.unpark(e)
+	heap.Remove(&q.waiting, e.due)
 	heap.Push(&q.active, e)
 }
 
@@ -154,10 +192,7 @@ type activeHeap []*entry
 func (h activeHeap) Len() int { return len(h) }
 func (h activeHeap) Less(i, j int) bool {
 	a, b := h[i], h[j]
-	return cmp.Or(
-		cmp.Compare(corev1helpers.PodPriority(b.pod.Pod), corev1helpers.PodPriority(a.pod.Pod)),
-		a.added.Compare(b.added),
-	) < 0
+	return cmp.Or(cmp.Compare(b.pod.priority(), a.pod.priority()), a.added.Compare(b.added)) < 0
 }
 func (h activeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = i, j }
 func (h *activeHeap) Push(x any)   { e := x.(*entry); e.at = len(*h); *h = append(*h, e) }
@@ -167,5 +202,21 @@ func (h *activeHeap) Pop() any {
 	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
 	e.at = -1
+	return e
+}
+
+// waitingHeap orders by when a pod is due.
+type waitingHeap []*entry
+
+func (h waitingHeap) Len() int           { return len(h) }
+func (h waitingHeap) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
+func (h waitingHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].due, h[j].due = i, j }
+func (h *waitingHeap) Push(x any)        { e := x.(*entry); e.due = len(*h); *h = append(*h, e) }
+func (h *waitingHeap) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	e.due = -1
 	return e
 }

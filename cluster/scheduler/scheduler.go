@@ -2,8 +2,11 @@
 //
 // One goroutine holds the cluster as a snapshot, changed by the events of
 // pods and nodes, and places one pod after the other in it (place.go, pure).
+// What plugins need of many pods at once, such as how many of a service are in
+// each zone, the snapshot counts as pods come and go (tally.go, group.go).
 // Binding is done beside it: the pod counts as placed at once, and is taken
-// back if the binding fails.
+// back if the binding fails. So is making room (preempt.go) for a pod that fits
+// nowhere but beside less important ones (default_preemption.go, pure).
 //
 // It knows no store and no container; what a rule of placing is, is one file
 // (see plugin.go).
@@ -11,7 +14,6 @@ package scheduler
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -22,6 +24,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"sampan/cluster/client"
@@ -35,7 +38,7 @@ const Name = corev1.DefaultSchedulerName
 type Config struct {
 	Client client.Client
 	Log    *slog.Logger
-	Binds  int // bindings under way at once; default 32
+	Binds  int // bindings and other writes under way at once; default 128
 }
 
 // Scheduler places pods. See the package comment.
@@ -50,23 +53,34 @@ type Scheduler struct {
 	// All below belongs to Run's goroutine.
 	snapshot *Snapshot
 	queue    *queue
-	assumed  map[types.UID]string // bound by us, not yet seen bound
+	assumed  map[types.UID]string             // bound by us, not yet seen bound
+	services map[string]map[string]labels.Set // selectors by namespace and name
 	from     int
 	rand     *rand.Rand
+	work     sync.WaitGroup
+	waiting  []func()      // writes that are to begin; while there are any, no pod is tried
+	writing  chan struct{} // one token per write under way
 }
 
-// change is one event, or the end of a binding.
+// change is one event, or the end of something done beside.
 type change struct {
-	pod   *client.Change[*corev1.Pod]
-	node  *client.Change[*corev1.Node]
-	bound *entry // its binding ended with err
-	err   error
+	synced  bool // one kind has been read for the first time
+	pod     *client.Change[*corev1.Pod]
+	node    *client.Change[*corev1.Node]
+	service *client.Change[*corev1.Service]
+	space   *client.Change[*corev1.Namespace]
+	bound   *entry // its binding ended with err
+	err     error
+	failed  *entry // no room could be made for it
 }
+
+// kinds is how many kinds are followed.
+const kinds = 4
 
 // New returns a scheduler.
 func New(cfg Config) *Scheduler {
 	if cfg.Binds == 0 {
-		cfg.Binds = 32
+		cfg.Binds = 128
 	}
 	s := &Scheduler{
 		cfg:      cfg,
@@ -77,6 +91,8 @@ func New(cfg Config) *Scheduler {
 		snapshot: NewSnapshot(nil, nil),
 		queue:    newQueue(),
 		assumed:  map[types.UID]string{},
+		services: map[string]map[string]labels.Set{},
+		writing:  make(chan struct{}, cfg.Binds),
 		rand:     rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0)),
 	}
 	for _, p := range s.plugins {
@@ -87,29 +103,39 @@ func New(cfg Config) *Scheduler {
 
 // Run schedules until ctx ends.
 func (s *Scheduler) Run(ctx context.Context) error {
-	var all sync.WaitGroup
-	defer all.Wait()
+	defer s.work.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failed := make(chan error, 2)
+	failed := make(chan error, kinds)
 
-	all.Go(func() { s.events.Run(ctx) })
-	all.Go(func() {
-		failed <- client.Follow(ctx, s.cfg.Client, client.Query{}, func(c client.Change[*corev1.Node]) {
-			s.send(ctx, change{node: &c})
-		})
+	s.work.Go(func() { s.events.Run(ctx) })
+	s.work.Go(func() {
+		failed <- follow(ctx, s, func(c *client.Change[*corev1.Node]) change { return change{node: c} })
 	})
-	all.Go(func() {
-		failed <- client.Follow(ctx, s.cfg.Client, client.Query{}, func(c client.Change[*corev1.Pod]) {
-			s.send(ctx, change{pod: &c})
-		})
+	s.work.Go(func() {
+		failed <- follow(ctx, s, func(c *client.Change[*corev1.Pod]) change { return change{pod: c} })
+	})
+	s.work.Go(func() {
+		failed <- follow(ctx, s, func(c *client.Change[*corev1.Service]) change { return change{service: c} })
+	})
+	s.work.Go(func() {
+		failed <- follow(ctx, s, func(c *client.Change[*corev1.Namespace]) change { return change{space: c} })
 	})
 
-	binding := make(chan struct{}, s.cfg.Binds) // one token per binding under way
 	synced := 0
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		var begin chan<- struct{}
+		if len(s.waiting) > 0 {
+			begin = s.writing
+		}
+		select {
+		case begin <- struct{}{}:
+			s.write()
+			continue
+		default:
+		}
 		// What has happened comes before the next pod.
 		select {
 		case c := <-s.changes:
@@ -119,29 +145,19 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			return nil
 		default:
 		}
-		var e *entry
-		if synced == 2 {
-			e = s.queue.Pop(time.Now())
-		}
-		if e != nil {
-			if node := s.place(ctx, e); node != "" {
-				select {
-				case binding <- struct{}{}:
-				case <-ctx.Done():
-					return nil
-				}
-				all.Go(func() {
-					defer func() { <-binding }()
-					s.send(ctx, change{bound: e, err: s.bind(ctx, e.pod.Pod, node)})
-				})
+		if begin == nil && synced == kinds {
+			if e := s.queue.Pop(time.Now()); e != nil {
+				s.try(ctx, e)
+				continue
 			}
-			continue
 		}
 		timer.Stop()
-		if next, ok := s.queue.Next(); ok && synced == 2 {
+		if next, ok := s.queue.Next(); ok && synced == kinds {
 			timer.Reset(time.Until(next))
 		}
 		select {
+		case begin <- struct{}{}:
+			s.write()
 		case c := <-s.changes:
 			synced += s.apply(c)
 		case <-timer.C:
@@ -152,6 +168,35 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// write begins what waits longest. The caller has a token for it.
+func (s *Scheduler) write() {
+	do := s.waiting[0]
+	s.waiting[0] = nil
+	if s.waiting = s.waiting[1:]; len(s.waiting) == 0 {
+		s.waiting = nil
+	}
+	s.work.Go(func() {
+		defer func() { <-s.writing }()
+		do()
+	})
+}
+
+// follow sends what happens to the objects of one kind.
+func follow[T client.Typed](ctx context.Context, s *Scheduler, as func(c *client.Change[T]) change) error {
+	return client.Follow(ctx, s.cfg.Client, client.Query{}, func(c client.Change[T]) {
+		if c.Type == client.Synced {
+			s.send(ctx, change{synced: true})
+			return
+		}
+		s.send(ctx, as(&c))
+	})
+}
+
+// beside has something done that waits for the API, beside the scheduler's own
+// work. It begins when not too much of that is under way; it must not be waited
+// for here, since what is under way tells its end to Run.
+func (s *Scheduler) beside(do func()) { s.waiting = append(s.waiting, do) }
 
 func (s *Scheduler) send(ctx context.Context, c change) {
 	select {
@@ -165,14 +210,21 @@ func (s *Scheduler) send(ctx context.Context, c change) {
 func (s *Scheduler) apply(c change) int {
 	now := time.Now()
 	switch {
-	case c.node != nil && c.node.Type == client.Synced, c.pod != nil && c.pod.Type == client.Synced:
+	case c.synced:
 		return 1
 	case c.node != nil:
 		s.applyNode(c.node, now)
 	case c.pod != nil:
 		s.applyPod(c.pod, now)
+	case c.service != nil:
+		s.applyService(c.service)
+	case c.space != nil:
+		s.applySpace(c.space, now)
 	case c.bound != nil:
 		s.applyBound(c.bound, c.err, now)
+	case c.failed != nil:
+		s.snapshot.Book(c.failed.pod, "")
+		s.queue.Wake(c.failed.pod.UID, now)
 	}
 	return 0
 }
@@ -180,10 +232,24 @@ func (s *Scheduler) apply(c change) int {
 func (s *Scheduler) applyNode(c *client.Change[*corev1.Node], now time.Time) {
 	if c.Type == client.Deleted {
 		s.snapshot.DropNode(c.Object.Name)
+		s.queue.Happened(NodeGone, now)
 		return
 	}
 	s.snapshot.SetNode(c.Object)
 	s.queue.Happened(nodeChange(c.Old, c.Object), now)
+}
+
+func (s *Scheduler) applySpace(c *client.Change[*corev1.Namespace], now time.Time) {
+	set := c.Object.Labels
+	if set == nil {
+		set = map[string]string{}
+	}
+	if c.Type == client.Deleted {
+		set = nil
+	}
+	if s.snapshot.SetSpace(c.Object.Name, set) {
+		s.queue.Happened(SpaceLabels, now)
+	}
 }
 
 func nodeChange(old, now *corev1.Node) (c Change) {
@@ -206,22 +272,49 @@ func (s *Scheduler) applyPod(c *client.Change[*corev1.Pod], now time.Time) {
 	p := c.Object
 	switch {
 	case c.Type == client.Deleted || ended(p):
-		s.queue.Drop(p.UID)
-		delete(s.assumed, p.UID)
+		s.leave(p)
 		if s.snapshot.DropPod(p.UID) {
 			s.queue.Happened(PodGone, now)
 		}
 	case p.Spec.NodeName != "":
-		s.queue.Drop(p.UID)
-		delete(s.assumed, p.UID)
+		s.leave(p)
 		s.snapshot.SetPod(NewPod(p), p.Spec.NodeName)
+		s.queue.Happened(placedChange(c.Old, p), now)
 	case s.assumed[p.UID] != "":
 		// The event is older than our binding.
 	case p.DeletionTimestamp != nil || p.Spec.SchedulerName != Name || len(p.Spec.SchedulingGates) > 0:
-		s.queue.Drop(p.UID)
+		s.leave(p)
 	default:
-		s.queue.Add(NewPod(p), now)
+		pod, known := NewPod(p), s.queue.Has(p.UID)
+		switch {
+		case !known && p.Status.NominatedNodeName != "":
+			s.snapshot.Book(pod, p.Status.NominatedNodeName) // room was made before we began
+		case s.snapshot.Booked(p.UID) != "":
+			s.snapshot.Book(pod, s.snapshot.Booked(p.UID))
+		}
+		s.queue.Add(pod, now)
 	}
+}
+
+// leave forgets that p waits for a node.
+func (s *Scheduler) leave(p *corev1.Pod) {
+	s.queue.Drop(p.UID)
+	delete(s.assumed, p.UID)
+	if s.snapshot.Booked(p.UID) != "" {
+		s.snapshot.Book(&Pod{Pod: p}, "")
+	}
+}
+
+// placedChange is what the change of a pod on a node means to others.
+func placedChange(old, now *corev1.Pod) (c Change) {
+	if old == nil || old.Spec.NodeName == "" || !maps.Equal(old.Labels, now.Labels) ||
+		(old.DeletionTimestamp == nil) != (now.DeletionTimestamp == nil) {
+		c |= PodPlaced
+	}
+	if old != nil && !reflect.DeepEqual(old.Spec.Containers, now.Spec.Containers) {
+		c |= PodGone // it may ask for less
+	}
+	return c
 }
 
 func (s *Scheduler) applyBound(e *entry, err error, now time.Time) {
@@ -245,26 +338,73 @@ func (s *Scheduler) applyBound(e *entry, err error, now time.Time) {
 	s.queue.Retry(e, now)
 }
 
-// place finds a node for e's pod, or says why there is none.
-func (s *Scheduler) place(ctx context.Context, e *entry) (node string) {
+// try finds a node for e's pod and has it bound, or says why there is none and
+// makes room if it may.
+func (s *Scheduler) try(ctx context.Context, e *entry) {
+	pod := e.pod
+	if len(pod.spread) == 0 {
+		pod.Kin = s.kin(ctx, pod.Pod)
+	}
 	var found Placement
-	found, s.from = Place(e.pod, s.snapshot, s.plugins, s.from, s.rand)
+	found, s.from = Place(pod, s.snapshot, s.plugins, s.from, s.rand)
 	if found.Node != "" {
-		s.assumed[e.pod.UID] = found.Node
-		s.snapshot.SetPod(e.pod, found.Node)
-		return found.Node
+		s.assumed[pod.UID] = found.Node
+		s.snapshot.Book(pod, "")
+		s.snapshot.SetPod(pod, found.Node)
+		s.queue.Happened(PodPlaced, time.Now())
+		s.beside(func() { s.send(ctx, change{bound: e, err: s.bind(ctx, pod.Pod, found.Node)}) })
+		return
 	}
 	wakes := NodeAdded
 	for _, r := range found.Rejected {
 		wakes |= s.wakes[r.Plugin]
 	}
-	s.queue.Park(e, wakes, time.Now())
-	message := found.Message()
-	s.events.Eventf(e.pod.Pod, corev1.EventTypeWarning, "FailedScheduling", "%s", message)
-	if err := s.mark(ctx, e.pod.Pod, message); err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) {
-		s.cfg.Log.Warn("pod condition not written", "key", e.pod.Namespace+"/"+e.pod.Name, "err", err)
+	now := time.Now()
+	before := s.snapshot.Booked(pod.UID)
+	var room Preemption
+	if found.Total > 0 {
+		room, found.Remark = Preempt(pod, found, s.snapshot, s.plugins, s.budgets(ctx), s.rand.IntN(found.Total), now)
 	}
-	return ""
+	s.queue.Park(e, wakes, now)
+	booked := before
+	switch {
+	case room.Node != "":
+		s.book(ctx, pod, room.Node, now)
+		booked = room.Node
+		s.beside(func() { s.evict(ctx, e, pod.Pod, room) })
+	case before != "" && !s.snapshot.making(pod, found):
+		s.snapshot.Book(pod, "")
+		booked = ""
+	}
+	message := found.Message()
+	s.events.Eventf(pod.Pod, corev1.EventTypeWarning, "FailedScheduling", "%s", message)
+	s.beside(func() {
+		if err := s.mark(ctx, pod.Pod, message, booked); err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			s.cfg.Log.Warn("pod condition not written", "key", pod.Namespace+"/"+pod.Name, "err", err)
+		}
+	})
+}
+
+// book keeps the room that is made on a node for pod. Less important pods that
+// waited for room there may not find it any more: they look elsewhere.
+func (s *Scheduler) book(ctx context.Context, pod *Pod, node string, now time.Time) {
+	var others []*Pod
+	for _, other := range s.snapshot.byName[node].booked {
+		if other.UID != pod.UID && other.priority() < pod.priority() {
+			others = append(others, other)
+		}
+	}
+	for _, other := range others {
+		s.snapshot.Book(other, "")
+		s.queue.Wake(other.UID, now)
+		s.beside(func() {
+			err := s.patchStatus(ctx, other.Pod, map[string]any{"nominatedNodeName": nil})
+			if err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+				s.cfg.Log.Warn("nominated node not cleared", "key", other.Namespace+"/"+other.Name, "err", err)
+			}
+		})
+	}
+	s.snapshot.Book(pod, node)
 }
 
 // bind writes the node into the pod.
@@ -280,28 +420,29 @@ func (s *Scheduler) bind(ctx context.Context, p *corev1.Pod, node string) error 
 	return err
 }
 
-// mark sets the pod's PodScheduled condition to False.
-func (s *Scheduler) mark(ctx context.Context, p *corev1.Pod, message string) error {
-	since := metav1.Now()
+// mark sets the pod's PodScheduled condition to False, and the node where room
+// is made for it.
+func (s *Scheduler) mark(ctx context.Context, p *corev1.Pod, message, booked string) error {
+	since, same := metav1.Now(), false
 	for _, c := range p.Status.Conditions {
-		if c.Type != corev1.PodScheduled {
+		if c.Type != corev1.PodScheduled || c.Status != corev1.ConditionFalse {
 			continue
 		}
-		if c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable && c.Message == message {
-			return nil
-		}
-		if c.Status == corev1.ConditionFalse {
-			since = c.LastTransitionTime
-		}
+		since = c.LastTransitionTime
+		same = c.Reason == corev1.PodReasonUnschedulable && c.Message == message
 	}
-	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []corev1.PodCondition{{
+	if same && p.Status.NominatedNodeName == booked {
+		return nil
+	}
+	status := map[string]any{"conditions": []corev1.PodCondition{{
 		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, LastTransitionTime: since,
 		Reason: corev1.PodReasonUnschedulable, Message: message, ObservedGeneration: p.Generation,
-	}}}})
-	if err != nil {
-		return err
+	}}}
+	if p.Status.NominatedNodeName != booked {
+		status["nominatedNodeName"] = booked
+		if booked == "" {
+			status["nominatedNodeName"] = nil
+		}
 	}
-	_, err = s.cfg.Client.Patch(ctx, client.KindOf[*corev1.Pod](s.cfg.Client), client.Patch{
-		Namespace: p.Namespace, Name: p.Name, Sub: "status", Type: types.StrategicMergePatchType, Data: patch})
-	return err
+	return s.patchStatus(ctx, p, status)
 }

@@ -5,122 +5,51 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	resourcehelper "k8s.io/component-helpers/resource"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
-
-// Amounts are resources as whole numbers: CPU in thousandths of a core, the
-// others in bytes or pieces.
-type Amounts struct {
-	CPU, Memory, Storage, Pods int64
-	Others                     map[corev1.ResourceName]int64 // extended resources, huge pages; nil if none
-}
-
-func amountsOf(list corev1.ResourceList) (a Amounts) {
-	for name, q := range list {
-		switch name {
-		case corev1.ResourceCPU:
-			a.CPU = q.MilliValue()
-		case corev1.ResourceMemory:
-			a.Memory = q.Value()
-		case corev1.ResourceEphemeralStorage:
-			a.Storage = q.Value()
-		case corev1.ResourcePods:
-			a.Pods = q.Value()
-		default:
-			if a.Others == nil {
-				a.Others = map[corev1.ResourceName]int64{}
-			}
-			a.Others[name] = q.Value()
-		}
-	}
-	return a
-}
-
-// add adds b times sign to a.
-func (a *Amounts) add(b Amounts, sign int64) {
-	a.CPU += sign * b.CPU
-	a.Memory += sign * b.Memory
-	a.Storage += sign * b.Storage
-	a.Pods += sign * b.Pods
-	if len(b.Others) > 0 && a.Others == nil {
-		a.Others = map[corev1.ResourceName]int64{}
-	}
-	for name, n := range b.Others {
-		a.Others[name] += sign * n
-	}
-}
-
-// Pod is a pod with what the plugins need of it worked out once.
-type Pod struct {
-	*corev1.Pod
-	Request  Amounts // what it asks for; Pods is 1
-	Usual    Amounts // for scoring: containers that ask for nothing count 100m CPU and 200 MB, as upstream
-	Ports    []corev1.ContainerPort
-	affinity nodeaffinity.RequiredNodeAffinity
-	prefers  *nodeaffinity.PreferredSchedulingTerms
-}
-
-// NewPod works out what the plugins need of p.
-func NewPod(p *corev1.Pod) *Pod {
-	pod := &Pod{Pod: p, affinity: nodeaffinity.GetRequiredNodeAffinity(p)}
-	pod.Request = amountsOf(resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{UseStatusResources: true}))
-	pod.Request.Pods = 1
-	usual := corev1.ResourceList{
-		corev1.ResourceCPU:    *resource.NewMilliQuantity(100, resource.DecimalSI),
-		corev1.ResourceMemory: *resource.NewQuantity(200<<20, resource.BinarySI),
-	}
-	pod.Usual = amountsOf(resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{
-		UseStatusResources: true, NonMissingContainerRequests: usual}))
-	for _, list := range [][]corev1.Container{p.Spec.Containers, sidecars(p)} {
-		for _, c := range list {
-			for _, port := range c.Ports {
-				if port.HostPort > 0 {
-					pod.Ports = append(pod.Ports, port)
-				}
-			}
-		}
-	}
-	if a := p.Spec.Affinity; a != nil && a.NodeAffinity != nil {
-		if terms := a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution; len(terms) > 0 {
-			// A term that does not parse was refused by validation; it prefers nothing.
-			pod.prefers, _ = nodeaffinity.NewPreferredSchedulingTerms(terms)
-		}
-	}
-	return pod
-}
-
-func sidecars(p *corev1.Pod) (list []corev1.Container) {
-	for _, c := range p.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			list = append(list, c)
-		}
-	}
-	return list
-}
 
 // Node is a node with what its pods take of it.
 type Node struct {
 	*corev1.Node
-	Room  Amounts // allocatable
-	Taken Amounts // requested by its pods
-	Usual Amounts // as Pod.Usual, summed
-	pods  map[types.UID]*Pod
+	Room   Amounts // allocatable
+	Taken  Amounts // requested by its pods
+	Usual  Amounts // as Pod.Usual, summed
+	pods   map[types.UID]*Pod
+	slot   int              // its place in every tally
+	images map[string]int64 // bytes by name
+	booked map[types.UID]*Pod
 }
 
-// Snapshot is the cluster as placing sees it: every node, with its pods. It
-// is changed by one goroutine, and read by the same one.
+// Snapshot is the cluster as placing sees it: every node, with its pods, and
+// what is counted of them. It is changed by one goroutine, and read by the
+// same one.
 type Snapshot struct {
 	Nodes  []*Node // by name; only those whose Node object is known
 	byName map[string]*Node
 	where  map[types.UID]string // pod → node
+	booked map[types.UID]string // pod → the node where room is made for it
+	spaces map[string]labels.Set
+
+	slots  int
+	unused []int                     // slots of nodes that are gone
+	values map[string]map[string]int // label → value → nodes with it, of labels asked for
+	images map[string]int            // name → nodes that have it
+
+	clock     uint64
+	groups    map[string]*group
+	selecting index[*group]
+	held      map[heldKey]*held
+	holding   index[*held]
 }
 
 // NewSnapshot returns the snapshot of the objects given.
 func NewSnapshot(nodes []*corev1.Node, pods []*corev1.Pod) *Snapshot {
-	s := &Snapshot{}
+	s := &Snapshot{
+		byName: map[string]*Node{}, where: map[types.UID]string{}, booked: map[types.UID]string{},
+		spaces: map[string]labels.Set{}, values: map[string]map[string]int{}, images: map[string]int{},
+		groups: map[string]*group{}, held: map[heldKey]*held{},
+	}
 	for _, n := range nodes {
 		s.SetNode(n)
 	}
@@ -131,35 +60,59 @@ func NewSnapshot(nodes []*corev1.Node, pods []*corev1.Pod) *Snapshot {
 }
 
 func (s *Snapshot) node(name string) *Node {
-	if s.byName == nil {
-		s.byName, s.where = map[string]*Node{}, map[types.UID]string{}
-	}
 	n := s.byName[name]
 	if n == nil {
-		n = &Node{pods: map[types.UID]*Pod{}}
+		n = &Node{pods: map[types.UID]*Pod{}, slot: s.slots}
+		if last := len(s.unused) - 1; last >= 0 {
+			n.slot, s.unused = s.unused[last], s.unused[:last]
+		} else {
+			s.slots++
+		}
 		s.byName[name] = n
 	}
 	return n
 }
 
+// release forgets a node that has neither an object nor pods. Its slot is free
+// then: every tally is 0 there.
+func (s *Snapshot) release(name string, n *Node) {
+	if n.Node == nil && len(n.pods) == 0 && len(n.booked) == 0 {
+		delete(s.byName, name)
+		s.unused = append(s.unused, n.slot)
+	}
+}
+
 // SetNode adds or replaces a node.
 func (s *Snapshot) SetNode(obj *corev1.Node) {
 	n := s.node(obj.Name)
-	known := n.Node != nil
+	old := n.Node
 	n.Node, n.Room = obj, amountsOf(obj.Status.Allocatable)
-	if known {
+	s.setImages(n, old)
+	if old != nil {
+		if !maps.Equal(old.Labels, obj.Labels) {
+			s.relabel(n, old.Labels, obj.Labels)
+		}
 		return
 	}
+	s.relabel(n, nil, obj.Labels)
 	i, _ := slices.BinarySearchFunc(s.Nodes, obj.Name, byName)
 	s.Nodes = slices.Insert(s.Nodes, i, n)
 }
 
 // DropNode removes a node. Its pods are remembered, in case it comes back.
 func (s *Snapshot) DropNode(name string) {
-	if i, ok := slices.BinarySearchFunc(s.Nodes, name, byName); ok {
-		s.Nodes[i].Node = nil
-		s.Nodes = slices.Delete(s.Nodes, i, i+1)
+	i, ok := slices.BinarySearchFunc(s.Nodes, name, byName)
+	if !ok {
+		return
 	}
+	n := s.Nodes[i]
+	s.relabel(n, n.Labels, nil)
+	for image := range n.images {
+		s.countImage(image, -1)
+	}
+	n.Node, n.images = nil, nil
+	s.Nodes = slices.Delete(s.Nodes, i, i+1)
+	s.release(name, n)
 }
 
 func byName(n *Node, name string) int {
@@ -172,6 +125,68 @@ func byName(n *Node, name string) int {
 	return 0
 }
 
+// relabel moves what is counted on n from the domains of its old labels to
+// those of the new ones.
+func (s *Snapshot) relabel(n *Node, old, now map[string]string) {
+	for key, nodes := range s.values {
+		if value, ok := old[key]; ok {
+			if nodes[value]--; nodes[value] == 0 {
+				delete(nodes, value)
+			}
+		}
+		if value, ok := now[key]; ok {
+			nodes[value]++
+		}
+	}
+	move := func(t *tally) {
+		if count := t.at(n); count != 0 {
+			t.move(old, -count)
+			t.move(now, count)
+		}
+	}
+	for _, g := range s.groups {
+		move(&g.tally)
+	}
+	for _, h := range s.held {
+		move(&h.anti)
+		move(&h.likes)
+	}
+}
+
+// domains are the values of a label of nodes, with how many nodes have each.
+func (s *Snapshot) domains(key string) map[string]int {
+	if nodes, ok := s.values[key]; ok {
+		return nodes
+	}
+	nodes := map[string]int{}
+	for _, n := range s.Nodes {
+		if value, ok := n.Labels[key]; ok {
+			nodes[value]++
+		}
+	}
+	s.values[key] = nodes
+	return nodes
+}
+
+// SetSpace sets the labels of a namespace; nil for one that is gone.
+func (s *Snapshot) SetSpace(name string, set map[string]string) (changed bool) {
+	if old, ok := s.spaces[name]; ok && set != nil && maps.Equal(old, set) {
+		return false
+	}
+	if set == nil {
+		delete(s.spaces, name)
+	} else {
+		s.spaces[name] = set
+	}
+	// What is selected by the labels of namespaces is counted anew.
+	for _, g := range s.groups {
+		if slices.ContainsFunc(g.terms, func(t term) bool { return t.spaces != nil }) {
+			s.forget(g)
+		}
+	}
+	return true
+}
+
 // SetPod puts p on a node, wherever it was before. With an empty name, or when
 // p has ended, it takes no room anywhere.
 func (s *Snapshot) SetPod(p *Pod, node string) {
@@ -181,9 +196,8 @@ func (s *Snapshot) SetPod(p *Pod, node string) {
 	}
 	n := s.node(node)
 	n.pods[p.UID] = p
-	n.Taken.add(p.Request, 1)
-	n.Usual.add(p.Usual, 1)
 	s.where[p.UID] = node
+	s.count(p, n, 1)
 }
 
 // DropPod removes a pod; false if it was on no node.
@@ -193,16 +207,47 @@ func (s *Snapshot) DropPod(uid types.UID) bool {
 		return false
 	}
 	n := s.byName[name]
-	p := n.pods[uid]
-	n.Taken.add(p.Request, -1)
-	n.Usual.add(p.Usual, -1)
+	s.count(n.pods[uid], n, -1)
 	delete(n.pods, uid)
 	delete(s.where, uid)
-	if n.Node == nil && len(n.pods) == 0 {
-		delete(s.byName, name)
-	}
+	s.release(name, n)
 	return true
 }
+
+// count counts p on n, with sign -1 no more.
+func (s *Snapshot) count(p *Pod, n *Node, sign int64) {
+	n.Taken.add(&p.Request, sign)
+	n.Usual.add(&p.Usual, sign)
+	for g := range s.selecting.of(p.Labels) {
+		if g.counts(p.Pod, s.spaces) {
+			g.add(n, sign)
+		}
+	}
+	s.hold(p, n, sign)
+}
+
+// Book keeps room on a node for a pod that waits for others to leave it; with
+// an empty name no more.
+func (s *Snapshot) Book(p *Pod, node string) {
+	if name, ok := s.booked[p.UID]; ok {
+		n := s.byName[name]
+		delete(n.booked, p.UID)
+		delete(s.booked, p.UID)
+		s.release(name, n)
+	}
+	if node == "" {
+		return
+	}
+	n := s.node(node)
+	if n.booked == nil {
+		n.booked = map[types.UID]*Pod{}
+	}
+	n.booked[p.UID] = p
+	s.booked[p.UID] = node
+}
+
+// Booked is where room is kept for a pod, empty for nowhere.
+func (s *Snapshot) Booked(uid types.UID) string { return s.booked[uid] }
 
 // Pods are the pods of the node, in no order.
 func (n *Node) Pods() []*Pod { return slices.Collect(maps.Values(n.pods)) }
