@@ -37,8 +37,31 @@ type Attempt struct {
 	Body      runtime.Object // Connect and subresources with a body of their own: that body; else nil
 	Options   *metav1.DeleteOptions
 
-	done []func(stored bool)
+	done   []func(stored bool)
+	repeat bool
+	second bool
+	notes  map[any]any
 }
+
+// Repeat has all mutators run once more, because one has let others change the
+// object: each may have to look again. (Upstream: reinvocation.) It counts in the
+// first round only.
+func (a *Attempt) Repeat() { a.repeat = true }
+
+// Second says whether the mutators run for the second time.
+func (a *Attempt) Second() bool { return a.second }
+
+// Keep keeps note for the plugin that asks with the same key, until the
+// attempt is over.
+func (a *Attempt) Keep(key, note any) {
+	if a.notes == nil {
+		a.notes = map[any]any{}
+	}
+	a.notes[key] = note
+}
+
+// Note returns what was kept, nil if nothing was.
+func (a *Attempt) Note(key any) any { return a.notes[key] }
 
 // OnDone has f called once when the attempt is over. stored says whether the
 // write is in the store; it is false after an error, a dry run, or a lost
@@ -105,17 +128,22 @@ func NewChain(plugins ...any) *Chain {
 	return c
 }
 
-// Mutate calls the mutators until one refuses.
+// Mutate calls the mutators until one refuses, twice if one wants it.
 func (c *Chain) Mutate(ctx context.Context, a *Attempt) error {
 	if c == nil {
 		return nil
 	}
-	for _, m := range c.mutators {
-		if err := m.Mutate(ctx, a); err != nil {
-			return err
+	for {
+		for _, m := range c.mutators {
+			if err := m.Mutate(ctx, a); err != nil {
+				return err
+			}
 		}
+		if a.second || !a.repeat {
+			return nil
+		}
+		a.second = true
 	}
-	return nil
 }
 
 // Allocate calls the allocators until one refuses.

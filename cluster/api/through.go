@@ -91,6 +91,12 @@ func (c *call) through(t through, r request.Request, q url.Values) {
 		c.fail(err)
 		return
 	}
+	if options := connectOptions(t.kind, c.route.Rest, q); options != nil {
+		if err := c.s.cfg.Verbs.Connect(c.r.Context(), r, options); err != nil {
+			c.fail(err)
+			return
+		}
+	}
 	ctx, end := c.s.long.begin(c.r.Context())
 	defer end()
 	c.pass(ctx, where)

@@ -1,0 +1,141 @@
+package dynamic
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"sampan/cluster/admission"
+	"sampan/cluster/admission/match"
+	"sampan/cluster/object"
+)
+
+// Mutating asks the webhooks of MutatingWebhookConfigurations, one after the
+// other, and changes what is written as they answer.
+type Mutating struct {
+	Config
+	hooks hooks[*admissionregistrationv1.MutatingWebhookConfiguration]
+}
+
+// NewMutating returns the plugin.
+func NewMutating(cfg Config) (*Mutating, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	m := &Mutating{Config: cfg}
+	m.hooks.objects = cfg.Objects
+	m.hooks.of = func(c *admissionregistrationv1.MutatingWebhookConfiguration) (all []*hook, err error) {
+		for _, w := range c.Webhooks {
+			h, err := newHook(c.Name, admissionregistrationv1.ValidatingWebhook{
+				Name: w.Name, ClientConfig: w.ClientConfig, Rules: w.Rules, FailurePolicy: w.FailurePolicy, MatchPolicy: w.MatchPolicy,
+				NamespaceSelector: w.NamespaceSelector, ObjectSelector: w.ObjectSelector, SideEffects: w.SideEffects,
+				TimeoutSeconds: w.TimeoutSeconds, AdmissionReviewVersions: w.AdmissionReviewVersions, MatchConditions: w.MatchConditions,
+			}, ptr.Deref(w.ReinvocationPolicy, "") == admissionregistrationv1.IfNeededReinvocationPolicy)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, h)
+		}
+		return all, nil
+	}
+	return m, nil
+}
+
+// round is what is kept of the first round for the second: those that want to
+// be asked again, and the object as the webhooks left it.
+type round struct {
+	waiting map[*hook]bool // asked, and to be asked again if the object changes
+	again   map[*hook]bool // to be asked in the second round
+	left    runtime.Object
+}
+
+// changed has all that wait asked again.
+func (r *round) changed() {
+	for h := range r.waiting {
+		r.again[h] = true
+	}
+	clear(r.waiting)
+}
+
+// Mutate implements admission.Mutator. If a webhook changes the object, all
+// mutators run once more, so that each sees what the others did; of webhooks
+// only those whose reinvocationPolicy says so.
+func (m *Mutating) Mutate(ctx context.Context, a *admission.Attempt) error {
+	hooks, err := m.hooks.all(ctx)
+	if err != nil || len(hooks) == 0 {
+		return err
+	}
+	s := match.NewSubject(a)
+	known, _ := a.Note(m).(*round)
+	if known == nil {
+		known = &round{waiting: map[*hook]bool{}, again: map[*hook]bool{}}
+		a.Keep(m, known)
+	} else if a.Object != nil && known.left != nil && !equality.Semantic.DeepEqual(known.left, runtime.Object(a.Object)) {
+		known.changed()
+	}
+	second := a.Second()
+	for _, h := range hooks {
+		as, ok, err := m.concerns(ctx, h, s)
+		if err != nil {
+			return err
+		}
+		if !ok || second && !known.again[h] {
+			continue
+		}
+		changed, err := m.change(ctx, h, s, as)
+		if err := m.outcome(h, err); err != nil {
+			return err
+		}
+		if changed {
+			known.changed()
+			a.Repeat()
+		}
+		if h.again {
+			known.waiting[h] = true
+		}
+	}
+	if a.Object != nil {
+		known.left = a.Object.DeepCopyObject()
+	}
+	return nil
+}
+
+// change asks one webhook and does as it says.
+func (m *Mutating) change(ctx context.Context, h *hook, s *match.Subject, as match.As) (changed bool, err error) {
+	answer, err := m.ask(ctx, h, s, as, true)
+	if err != nil || len(answer.Patch) == 0 {
+		return false, err
+	}
+	if t := *answer.PatchType; t != admissionv1.PatchTypeJSONPatch {
+		return false, &failed{fmt.Errorf("failed calling webhook %q: unsupported patch type %q", h.Name, t)}
+	}
+	was, _, err := s.Objects(as)
+	if err != nil {
+		return false, apierrors.NewInternalError(err)
+	}
+	if was == nil {
+		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", h.Name))
+	}
+	next := reflect.New(reflect.TypeOf(was).Elem()).Interface().(runtime.Object)
+	if _, err := object.PatchInto(next, as.Kind, was, types.JSONPatchType, answer.Patch, object.Ignore); err != nil {
+		if apierrors.IsBadRequest(err) {
+			return false, &failed{fmt.Errorf("failed calling webhook %q: received undecodable patch in webhook response: %w", h.Name, err)}
+		}
+		return false, apierrors.NewInternalError(err)
+	}
+	if equality.Semantic.DeepEqual(was, next) {
+		return false, nil
+	}
+	if err := s.Replace(as, next); err != nil {
+		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q: %w", h.Name, err))
+	}
+	return true, nil
+}

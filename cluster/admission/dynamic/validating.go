@@ -1,0 +1,106 @@
+package dynamic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"sampan/cluster/admission"
+	"sampan/cluster/admission/match"
+)
+
+// Validating asks the webhooks of ValidatingWebhookConfigurations, all at
+// once, about writes as they would be stored.
+type Validating struct {
+	Config
+	hooks hooks[*admissionregistrationv1.ValidatingWebhookConfiguration]
+}
+
+// NewValidating returns the plugin.
+func NewValidating(cfg Config) (*Validating, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	v := &Validating{Config: cfg}
+	v.hooks.objects = cfg.Objects
+	v.hooks.of = func(c *admissionregistrationv1.ValidatingWebhookConfiguration) (all []*hook, err error) {
+		for _, w := range c.Webhooks {
+			h, err := newHook(c.Name, w, false)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, h)
+		}
+		return all, nil
+	}
+	return v, nil
+}
+
+// Review implements admission.Reviewer.
+func (v *Validating) Review(ctx context.Context, a *admission.Attempt) error {
+	hooks, err := v.hooks.all(ctx)
+	if err != nil || len(hooks) == 0 {
+		return err
+	}
+	type asked struct {
+		*hook
+		as match.As
+	}
+	var concerned []asked
+	s := match.NewSubject(a)
+	for _, h := range hooks {
+		as, ok, err := v.concerns(ctx, h, s)
+		if err != nil {
+			return err
+		}
+		if ok {
+			concerned = append(concerned, asked{h, as})
+		}
+	}
+	if warn := a.Request.Warn; warn != nil && len(concerned) > 1 {
+		var mu sync.Mutex // they answer at once
+		s.Request.Warn = func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			warn(text)
+		}
+		defer func() { s.Request.Warn = warn }()
+	}
+	errs := make([]error, len(concerned))
+	var all sync.WaitGroup
+	for i, h := range concerned {
+		all.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					errs[i] = apierrors.NewInternalError(fmt.Errorf("ValidatingAdmissionWebhook/%s has panicked: %v", h.Name, p))
+				}
+			}()
+			_, err := v.ask(ctx, h.hook, s, h.as, false)
+			errs[i] = v.outcome(h.hook, err)
+		})
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outcome is what the error of a call means for the write.
+func (c *Config) outcome(h *hook, err error) error {
+	var f *failed
+	if !errors.As(err, &f) {
+		return err
+	}
+	if h.ignored() {
+		c.Log.Warn("webhook failed, and its failure is ignored", "webhook", h.Name, "configuration", h.of, "err", err)
+		return nil
+	}
+	return apierrors.NewInternalError(f.err)
+}
