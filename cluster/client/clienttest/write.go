@@ -53,6 +53,7 @@ func (f *Fake) createLocked(k *kind.Kind, obj kind.Object) (kind.Object, error) 
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetGeneration(0)
+	stamp(k, obj) // before Prepare, which may need the UID
 	k.Default(obj)
 	for _, p := range k.Parts {
 		if !p.Writable {
@@ -60,7 +61,6 @@ func (f *Fake) createLocked(k *kind.Kind, obj kind.Object) (kind.Object, error) 
 		}
 	}
 	k.Prepare(obj, nil)
-	stamp(k, obj)
 	if f.Validate {
 		if errs := k.Validate(obj, nil); len(errs) > 0 {
 			return nil, apierrors.NewInvalid(k.GVK.GroupKind(), obj.GetName(), errs)
