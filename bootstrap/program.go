@@ -22,12 +22,16 @@ import (
 	"sampan/cluster/auth"
 	"sampan/cluster/auth/policy"
 	"sampan/cluster/client"
+	"sampan/cluster/crd"
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/apiextensions"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/networking"
+	nodekind "sampan/cluster/kind/node"
 	policykind "sampan/cluster/kind/policy"
 	"sampan/cluster/kind/rbac"
 	"sampan/cluster/kind/scheduling"
@@ -36,6 +40,7 @@ import (
 	"sampan/cluster/schema"
 	"sampan/cluster/store"
 	"sampan/cluster/verb"
+	"sampan/cluster/webhook"
 	"sampan/internal/fault"
 )
 
@@ -58,7 +63,7 @@ func New(cfg Config) (*Program, error) {
 
 // Kinds is the table of all kinds that the program serves.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), storage.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), storage.Kinds(), apiextensions.Kinds(), networking.Kinds(), nodekind.Kinds())
 }
 
 // running is what Run has put together.
@@ -73,6 +78,9 @@ type running struct {
 	pipe   *pipe
 	api    *api.Server
 	reader client.Reader
+
+	webhooks *webhook.Caller // for admission and conversion alike
+	custom   *crd.Registry
 }
 
 // Run starts the platform and keeps it until ctx ends. Containers go on
@@ -174,6 +182,13 @@ func (r *running) openMachine(ctx context.Context) (err error) {
 // openCluster puts the API together on the open store.
 func (r *running) openCluster() (err error) {
 	r.reader = verb.NewReader(r.kinds, r.store)
+	if r.webhooks, err = webhook.New(webhook.Config{Objects: r.reader}); err != nil {
+		return err
+	}
+	r.custom, err = crd.New(crd.Config{Objects: r.reader, Kinds: r.kinds, Store: r.store, Webhooks: r.webhooks, Log: r.log})
+	if err != nil {
+		return err
+	}
 	schemas := schema.New(r.kinds)
 	tokens, err := auth.NewTokens(auth.TokenConfig{SigningKey: r.pki.SigningKey, OldKeys: r.pki.OldKeys, Objects: r.reader})
 	if err != nil {
@@ -217,6 +232,9 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	outer, stopAPI := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAPI()
 
+	if err := r.custom.Load(ctx); err != nil {
+		return fmt.Errorf("take up the custom resources: %w", err)
+	}
 	failed := make(chan error, 1)
 	var all sync.WaitGroup
 	all.Go(func() { failed <- r.api.Serve(outer, api.TLS(r.pki.Serving, r.pki.CA), listener) })
@@ -261,6 +279,7 @@ func (r *running) parts(kubelet net.Listener) []part {
 	handler := r.agent.Handler()
 	coredns := auth.ServiceAccount("kube-system", "coredns")
 	return slices.Concat(r.controllers(as), []part{
+		{"custom", r.custom.Run},
 		{"roles", r.writeRoles},
 		{"node-api", func(ctx context.Context) error {
 			return serve(ctx, nodeTLS, guarded(handler, r.cfg.NodeName, r.who, r.may))
