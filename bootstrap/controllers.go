@@ -24,10 +24,12 @@ import (
 	"sampan/cluster/controller/namespace"
 	"sampan/cluster/controller/nodeipam"
 	"sampan/cluster/controller/nodelife"
+	"sampan/cluster/controller/protection"
 	"sampan/cluster/controller/quota"
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/controller/replication"
 	"sampan/cluster/controller/ttlafterfinished"
+	"sampan/cluster/controller/volumebinder"
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
 	"sampan/cluster/scheduler"
@@ -57,6 +59,10 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 			Fixed: map[string]netip.Prefix{r.cfg.NodeName: r.cfg.nodePods()}, Log: r.log}).Run},
 		{"nodelife", nodelife.New(nodelife.Config{Client: as("node-controller"), Log: r.log}).Run},
 		{"namespace", namespace.New(namespace.Config{Client: as("namespace-controller"), Log: r.log}).Run},
+		{"volumebinder", volumebinder.New(volumebinder.Config{Client: as("persistent-volume-binder"), Log: r.log}).Run},
+		{"pvc-protection", protection.Claims(protection.Config{Client: as("pvc-protection-controller"), Log: r.log}).Run},
+		{"pv-protection", protection.Volumes(protection.Config{Client: as("pv-protection-controller"), Log: r.log}).Run},
+		{"vac-protection", protection.Attributes(protection.Config{Client: as("volumeattributesclass-protection-controller"), Log: r.log}).Run},
 		{"serviceaccount", furnish.ServiceAccount(as("service-account-controller"), r.log).Run},
 		{"clusterrole", clusterrole.New(clusterrole.Config{Client: as("clusterrole-aggregation-controller"), Log: r.log}).Run},
 		{"quota", quota.New(quota.Config{Client: as("resourcequota-controller"), Log: r.log}).Run},
@@ -78,6 +84,10 @@ func (r *running) admission() ([]any, error) {
 		admission.NodeRestriction{Reader: r.reader},
 		admission.Priorities{Reader: r.reader},
 		admission.Tolerations{},
+		admission.DefaultClasses{Reader: r.reader},
+		admission.InUse{},
+		admission.ClaimResize{Reader: r.reader},
+		admission.RuntimeClasses{Reader: r.reader},
 		services,
 		admission.Escalation{May: r.may, Rules: r.rbac},
 		admission.NewQuotas(r.reader), // last: what others refuse or change is settled by then

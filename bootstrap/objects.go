@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -52,7 +53,17 @@ func (r *running) firstObjects(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := ensure(ctx, c, r.serviceRange(), nil); err != nil {
+		return err
+	}
 	return ensure(ctx, c, r.dnsService(), nil)
+}
+
+// serviceRange says which addresses services get, under the name that every
+// cluster has for it.
+func (r *running) serviceRange() *networkingv1.ServiceCIDR {
+	return &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"},
+		Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{r.cfg.Services.Masked().String()}}}
 }
 
 // ensure creates want, unless it is there. mend, if not nil, makes an object
