@@ -1,0 +1,114 @@
+package apiextensions
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sampan/cluster/kind"
+	"sampan/cluster/kind/kindtest"
+)
+
+// cron is a definition with what comes after "versions".
+func cron(versions string) string {
+	return `
+metadata: {name: crontabs.stable.example.com}
+spec:
+  group: stable.example.com
+  scope: Namespaced
+  names: {plural: crontabs, kind: CronTab}
+  versions: [` + versions + `]`
+}
+
+const (
+	v1 = `{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}`
+	v2 = `{name: v2, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}`
+)
+
+func TestDefinition(t *testing.T) {
+	kindtest.Check(t, CustomResourceDefinition(), []kindtest.Rule{
+		{Rule: "accepts a plain one", New: cron(v1)},
+		{Rule: "wants the name to be the plural and the group", New: `
+metadata: {name: crontab}
+spec: {group: stable.example.com, scope: Namespaced, names: {plural: crontabs, kind: CronTab}, versions: [` + v1 + `]}`,
+			Want: []string{`metadata.name: Invalid value: "crontab": must be spec.names.plural+"."+spec.group`}},
+		{Rule: "wants one version to be stored", New: cron(v1 + "," + v2),
+			Want: []string{`spec.versions: Invalid value: [{"Name":"v1","Served":true,"Storage":true,"Deprecated":false,"DeprecationWarning":null,"Schema":null,"Subresources":null,"AdditionalPrinterColumns":null,"SelectableFields":null},` +
+				`{"Name":"v2","Served":true,"Storage":true,"Deprecated":false,"DeprecationWarning":null,"Schema":null,"Subresources":null,"AdditionalPrinterColumns":null,"SelectableFields":null}]: must have exactly one version marked as storage version`}},
+		{Rule: "wants a schema that is structural", New: cron(`{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {a: {}}}}}`),
+			Want: []string{`spec.validation.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields`}},
+		{Rule: "refuses a rule that does not compile", New: cron(`{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-validations: [{rule: "self.nope == 1"}]}}}`),
+			Want: []string{"spec.validation.openAPIV3Schema.x-kubernetes-validations[0].rule: Invalid value: {\"Rule\":\"self.nope == 1\",\"Message\":\"\",\"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}: compilation failed: ERROR: <input>:1:5: undefined field 'nope'\n | self.nope == 1\n | ....^"}},
+		{Rule: "may change its scope before it is served", Old: cron(v1), New: `
+metadata: {name: crontabs.stable.example.com}
+spec: {group: stable.example.com, scope: Cluster, names: {plural: crontabs, kind: CronTab}, versions: [` + v1 + `]}`},
+	})
+}
+
+func TestDefinitionIsDefaultedAndRemembersWhatItWasStoredAs(t *testing.T) {
+	k := CustomResourceDefinition()
+	d := kindtest.Create(t, k, cron(v1)).(*apiextensionsv1.CustomResourceDefinition)
+	if n := d.Spec.Names; n.Singular != "crontab" || n.ListKind != "CronTabList" {
+		t.Errorf("names %+v", n)
+	}
+	if d.Spec.Conversion == nil || d.Spec.Conversion.Strategy != apiextensionsv1.NoneConverter {
+		t.Errorf("conversion %+v, want None", d.Spec.Conversion)
+	}
+	if !slices.Equal(d.Status.StoredVersions, []string{"v1"}) {
+		t.Errorf("stored versions %v", d.Status.StoredVersions)
+	}
+	next := kindtest.Update(t, k, cron(`{name: v1, served: true, storage: false, schema: {openAPIV3Schema: {type: object}}},`+v2), d).(*apiextensionsv1.CustomResourceDefinition)
+	if !slices.Equal(next.Status.StoredVersions, []string{"v1", "v2"}) {
+		t.Errorf("stored versions %v after the version stored changed", next.Status.StoredVersions)
+	}
+	if !slices.Equal(d.Status.StoredVersions, []string{"v1"}) {
+		t.Errorf("the old definition was changed: %v", d.Status.StoredVersions)
+	}
+}
+
+func TestDefinitionWaitsForTheEndOfItsObjects(t *testing.T) {
+	k := CustomResourceDefinition()
+	d := kindtest.Create(t, k, cron(v1)).(*apiextensionsv1.CustomResourceDefinition)
+	if !k.Held(d) {
+		t.Error("it is removed at once")
+	}
+	at := kindtest.Ago(time.Second)
+	d.DeletionTimestamp = &at
+	k.Leaving(d)
+	k.Leaving(d)
+	if !slices.Equal(d.Finalizers, []string{apiextensionsv1.CustomResourceCleanupFinalizer}) {
+		t.Errorf("finalizers %v", d.Finalizers)
+	}
+	if c := d.Status.Conditions; len(c) != 1 || c[0].Reason != "InstanceDeletionPending" || !c[0].LastTransitionTime.Equal(&at) {
+		t.Errorf("conditions %+v", c)
+	}
+	if k.Held(d) {
+		t.Error("it is held although nothing is left")
+	}
+}
+
+func TestOddSchemasAreWarnedOfOnce(t *testing.T) {
+	k := CustomResourceDefinition()
+	const odd = `{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {a: {type: string, format: nonsense}}}}}`
+	d := kindtest.Create(t, k, cron(odd))
+	if got := k.Warn(d, nil); !slices.Equal(got, []string{`unrecognized format "nonsense"`}) {
+		t.Errorf("warnings %q", got)
+	}
+	if got := k.Warn(d, d); len(got) > 0 {
+		t.Errorf("warnings %q of what was there", got)
+	}
+}
+
+func TestColumns(t *testing.T) {
+	k := CustomResourceDefinition()
+	d := kindtest.Create(t, k, cron(v1))
+	d.SetCreationTimestamp(metav1.NewTime(kindtest.Now))
+	if got, want := kindtest.Row(k, d), []any{"crontabs.stable.example.com", "2026-11-21T12:00:00Z"}; !slices.Equal(got, want) {
+		t.Errorf("row %v, want %v", got, want)
+	}
+}
+
+var _ kind.Object = (*apiextensionsv1.CustomResourceDefinition)(nil)
