@@ -29,6 +29,7 @@ import (
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/controller/replication"
 	"sampan/cluster/controller/ttlafterfinished"
+	"sampan/cluster/controller/statefulset"
 	"sampan/cluster/controller/volumebinder"
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
@@ -46,6 +47,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"replication", replication.New(replicaset.Config{Client: as("replication-controller"), Log: r.log}).Run},
 		{"daemonset", daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Log: r.log}).Run},
 		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
+		{"statefulset", statefulset.New(statefulset.Config{Client: as("statefulset-controller"), Log: r.log}).Run},
 		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},
 		{"ttl-after-finished", ttlafterfinished.New(ttlafterfinished.Config{Client: as("ttl-after-finished-controller"), Log: r.log}).Run},
 		{"disruption", disruption.New(disruption.Config{Client: as("disruption-controller"), Log: r.log}).Run},
