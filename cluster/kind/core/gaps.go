@@ -23,7 +23,7 @@ var ServiceGaps = []kind.Gap{
 var NodeGaps = []kind.Gap{
 	{Path: "spec.configSource", Why: "removed from kubelets with v1.24"},
 	{Path: "spec.externalID", Why: "removed from kubelets with v1.13"},
-	{Path: "spec.podPreemptionPolicy", Why: "preemption is not there yet"},
+	{Path: "spec.podPreemptionPolicy", Why: "alpha; a resize preempts nobody"},
 }
 
 // StatusGaps are fields of a status that nothing writes yet, behind their

@@ -46,9 +46,6 @@ func gaps() (all []kind.Gap) {
 	}
 	each("hooks speak HTTP/1.1", "lifecycle.postStart.httpGet.protocol", "lifecycle.preStop.httpGet.protocol")
 
-	add("the scheduler looks at nodes, not yet at the pods on them",
-		"affinity.podAffinity", "affinity.podAntiAffinity", "topologySpreadConstraints")
-	add("preemption is not there yet", "preemptionPolicy=Never")
 	add("there is one runtime; a pod that asks for another does not start", "runtimeClassName")
 	add("devices come with resource.k8s.io", "resourceClaims")
 	add("pods are scheduled one by one", "schedulingGroup")
