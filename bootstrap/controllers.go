@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sampan/cluster/admission"
+	"sampan/cluster/admission/dynamic"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/controller/clusterrole"
@@ -28,8 +29,8 @@ import (
 	"sampan/cluster/controller/quota"
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/controller/replication"
-	"sampan/cluster/controller/ttlafterfinished"
 	"sampan/cluster/controller/statefulset"
+	"sampan/cluster/controller/ttlafterfinished"
 	"sampan/cluster/controller/volumebinder"
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
@@ -46,8 +47,8 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"replicaset", replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Log: r.log}).Run},
 		{"replication", replication.New(replicaset.Config{Client: as("replication-controller"), Log: r.log}).Run},
 		{"daemonset", daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Log: r.log}).Run},
-		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
 		{"statefulset", statefulset.New(statefulset.Config{Client: as("statefulset-controller"), Log: r.log}).Run},
+		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
 		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},
 		{"ttl-after-finished", ttlafterfinished.New(ttlafterfinished.Config{Client: as("ttl-after-finished-controller"), Log: r.log}).Run},
 		{"disruption", disruption.New(disruption.Config{Client: as("disruption-controller"), Log: r.log}).Run},
@@ -79,6 +80,15 @@ func (r *running) admission() ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	asked := dynamic.Config{Objects: r.reader, Calls: r.webhooks, May: expressionRights{r.may}, Log: r.log}
+	mutating, err := dynamic.NewMutating(asked)
+	if err != nil {
+		return nil, err
+	}
+	validating, err := dynamic.NewValidating(asked)
+	if err != nil {
+		return nil, err
+	}
 	return []any{
 		admission.Namespaces{Reader: r.reader},
 		admission.LimitRanges{Reader: r.reader},
@@ -90,8 +100,10 @@ func (r *running) admission() ([]any, error) {
 		admission.InUse{},
 		admission.ClaimResize{Reader: r.reader},
 		admission.RuntimeClasses{Reader: r.reader},
+		mutating,
 		services,
 		admission.Escalation{May: r.may, Rules: r.rbac},
+		validating,
 		admission.NewQuotas(r.reader), // last: what others refuse or change is settled by then
 	}, nil
 }

@@ -24,6 +24,7 @@ import (
 	"sampan/cluster/client"
 	"sampan/cluster/crd"
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/admissionregistration"
 	"sampan/cluster/kind/apiextensions"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/batch"
@@ -63,7 +64,7 @@ func New(cfg Config) (*Program, error) {
 
 // Kinds is the table of all kinds that the program serves.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), storage.Kinds(), apiextensions.Kinds(), networking.Kinds(), nodekind.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), storage.Kinds(), apiextensions.Kinds(), networking.Kinds(), nodekind.Kinds(), admissionregistration.Kinds())
 }
 
 // running is what Run has put together.

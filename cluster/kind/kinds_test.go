@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/randfill"
 
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/admissionregistration"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/coordination"
@@ -29,7 +30,7 @@ import (
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds()).All()
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -238,21 +239,23 @@ func TestNamesAreUpstreams(t *testing.T) {
 	// Names, prefixes and short names are API: clients and existing data
 	// depend on them.
 	want := map[string]string{
-		"runtimeclasses.node.k8s.io":             "runtimeclasses ",
-		"servicecidrs.networking.k8s.io":         "servicecidrs ",
-		"ipaddresses.networking.k8s.io":          "ipaddresses ip",
-		"networkpolicies.networking.k8s.io":      "networkpolicies netpol",
-		"ingressclasses.networking.k8s.io":       "ingressclasses ",
-		"ingresses.networking.k8s.io":            "ingress ing",
-		"volumeattributesclasses.storage.k8s.io": "volumeattributesclasses vac",
-		"csistoragecapacities.storage.k8s.io":    "csistoragecapacities ",
-		"csinodes.storage.k8s.io":                "csinodes ",
-		"csidrivers.storage.k8s.io":              "csidrivers ",
-		"volumeattachments.storage.k8s.io":       "volumeattachments ",
-		"storageclasses.storage.k8s.io":          "storageclasses sc",
-		"persistentvolumeclaims":                 "persistentvolumeclaims pvc",
-		"persistentvolumes":                      "persistentvolumes pv",
-		"configmaps":                             "configmaps cm", "endpoints": "services/endpoints ep", "events": "events ev",
+		"mutatingwebhookconfigurations.admissionregistration.k8s.io":   "mutatingwebhookconfigurations ",
+		"validatingwebhookconfigurations.admissionregistration.k8s.io": "validatingwebhookconfigurations ",
+		"runtimeclasses.node.k8s.io":                                   "runtimeclasses ",
+		"servicecidrs.networking.k8s.io":                               "servicecidrs ",
+		"ipaddresses.networking.k8s.io":                                "ipaddresses ip",
+		"networkpolicies.networking.k8s.io":                            "networkpolicies netpol",
+		"ingressclasses.networking.k8s.io":                             "ingressclasses ",
+		"ingresses.networking.k8s.io":                                  "ingress ing",
+		"volumeattributesclasses.storage.k8s.io":                       "volumeattributesclasses vac",
+		"csistoragecapacities.storage.k8s.io":                          "csistoragecapacities ",
+		"csinodes.storage.k8s.io":                                      "csinodes ",
+		"csidrivers.storage.k8s.io":                                    "csidrivers ",
+		"volumeattachments.storage.k8s.io":                             "volumeattachments ",
+		"storageclasses.storage.k8s.io":                                "storageclasses sc",
+		"persistentvolumeclaims":                                       "persistentvolumeclaims pvc",
+		"persistentvolumes":                                            "persistentvolumes pv",
+		"configmaps":                                                   "configmaps cm", "endpoints": "services/endpoints ep", "events": "events ev",
 		"namespaces": "namespaces ns", "nodes": "minions no", "pods": "pods po", "podtemplates": "podtemplates ",
 		"cronjobs.batch": "cronjobs cj", "jobs.batch": "jobs ", "poddisruptionbudgets.policy": "poddisruptionbudgets pdb",
 		"replicationcontrollers": "controllers rc", "secrets": "secrets ",
