@@ -22,6 +22,8 @@ type Preemption struct {
 	violations int // victims that a disruption budget would keep
 }
 
+const noVictims = "No preemption victims found for incoming pod"
+
 // Preempt finds the node on which room is made best for a pod that found none
 // (upstream's DefaultPreemption). remark says what came of it; with an empty
 // Node nothing is to be done. The snapshot is as before when it returns.
@@ -42,6 +44,12 @@ func Preempt(pod *Pod, found Placement, s *Snapshot, plugins []Plugin, budgets [
 	}
 	enough := min(len(nodes), max(100, len(nodes)/10)) // upstream's shares
 	reasons := map[string]int{}
+	if !s.hasLesser(pod) { // there is no need to look at each node
+		if len(nodes) > 0 {
+			reasons[noVictims] = len(nodes)
+		}
+		nodes, begin = nil, 0
+	}
 	var candidates []Preemption
 	harmless := false
 	for i := range nodes {
@@ -60,7 +68,13 @@ func Preempt(pod *Pod, found Placement, s *Snapshot, plugins []Plugin, budgets [
 		}
 	}
 	if len(candidates) == 0 {
-		if hopeless := found.Total - len(nodes); hopeless > 0 {
+		hopeless := 0
+		for _, r := range found.Rejected {
+			if r.Lasting {
+				hopeless++
+			}
+		}
+		if hopeless > 0 {
 			reasons["Preemption is not helpful for scheduling"] += hopeless
 		}
 		return best, fmt.Sprintf("0/%d nodes are available: %s.", found.Total, histogram(reasons))
@@ -83,6 +97,16 @@ func (s *Snapshot) making(pod *Pod, found Placement) bool {
 	return false
 }
 
+// hasLesser says whether any pod on a node is less important than pod.
+func (s *Snapshot) hasLesser(pod *Pod) bool {
+	for rank := range s.ranks {
+		if rank < pod.priority() {
+			return true
+		}
+	}
+	return false
+}
+
 func leavesForAnother(p *corev1.Pod) bool {
 	return p.DeletionTimestamp != nil && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue && c.Reason == corev1.PodReasonPreemptionByScheduler
@@ -99,7 +123,7 @@ func (s *Snapshot) victims(pod *Pod, n *Node, plugins []Plugin, budgets []*polic
 		}
 	}
 	if len(lesser) == 0 {
-		return c, []string{"No preemption victims found for incoming pod"}
+		return c, []string{noVictims}
 	}
 	byImportance := func(a, b *Pod) int {
 		return cmp.Or(cmp.Compare(b.priority(), a.priority()), a.begun(now).Compare(b.begun(now)), cmp.Compare(a.UID, b.UID))

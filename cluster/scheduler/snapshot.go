@@ -35,6 +35,7 @@ type Snapshot struct {
 	unused []int                     // slots of nodes that are gone
 	values map[string]map[string]int // label → value → nodes with it, of labels asked for
 	images map[string]int            // name → nodes that have it
+	ranks  map[int32]int             // priority → pods on nodes that have it
 
 	clock     uint64
 	groups    map[string]*group
@@ -47,7 +48,7 @@ type Snapshot struct {
 func NewSnapshot(nodes []*corev1.Node, pods []*corev1.Pod) *Snapshot {
 	s := &Snapshot{
 		byName: map[string]*Node{}, where: map[types.UID]string{}, booked: map[types.UID]string{},
-		spaces: map[string]labels.Set{}, values: map[string]map[string]int{}, images: map[string]int{},
+		spaces: map[string]labels.Set{}, values: map[string]map[string]int{}, images: map[string]int{}, ranks: map[int32]int{},
 		groups: map[string]*group{}, held: map[heldKey]*held{},
 	}
 	for _, n := range nodes {
@@ -216,6 +217,10 @@ func (s *Snapshot) DropPod(uid types.UID) bool {
 
 // count counts p on n, with sign -1 no more.
 func (s *Snapshot) count(p *Pod, n *Node, sign int64) {
+	rank := p.priority()
+	if s.ranks[rank] += int(sign); s.ranks[rank] == 0 {
+		delete(s.ranks, rank)
+	}
 	n.Taken.add(&p.Request, sign)
 	n.Usual.add(&p.Usual, sign)
 	for g := range s.selecting.of(p.Labels) {
