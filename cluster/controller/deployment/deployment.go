@@ -43,6 +43,7 @@ type Controller struct {
 	cfg    Config
 	events *event.Recorder
 	loop   loop.Loop[types.NamespacedName]
+	own    loop.Own[appsv1.DeploymentStatus]
 	claims claim.Claims[*appsv1.ReplicaSet]
 }
 
@@ -64,11 +65,7 @@ func New(cfg Config) *Controller {
 func (c *Controller) Run(ctx context.Context) error {
 	return c.loop.Drive(ctx, loop.Beside(c.events.Run),
 		client.Changes(c.cfg.Client, client.Query{}, c.set),
-		client.Changes(c.cfg.Client, client.Query{}, func(_ context.Context, e client.Change[*appsv1.Deployment]) {
-			if e.Type != client.Deleted && asked(e.Old, e.Object) {
-				c.loop.Add(types.NamespacedName{Namespace: e.Object.Namespace, Name: e.Object.Name})
-			}
-		}),
+		client.Changes(c.cfg.Client, client.Query{}, c.deployment),
 		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*corev1.Pod]) {
 			if e.Type == client.Deleted || e.Type == client.Modified && pods.Over(e.Object) && !pods.Over(e.Old) {
 				c.ended(ctx, e.Object)
@@ -76,11 +73,20 @@ func (c *Controller) Run(ctx context.Context) error {
 		}))
 }
 
-// asked is false for a change of the status alone, which is mostly our own.
-func asked(old, now *appsv1.Deployment) bool {
-	return old == nil || old.UID != now.UID || old.Generation != now.Generation ||
-		!sameMap(old.Annotations, now.Annotations) ||
-		(old.DeletionTimestamp == nil) != (now.DeletionTimestamp == nil)
+// deployment wakes one that asks for something else than before, or whose
+// status somebody else has written.
+func (c *Controller) deployment(_ context.Context, e client.Change[*appsv1.Deployment]) {
+	switch now := e.Object; {
+	case e.Type == client.Deleted:
+		c.own.Forget(now.UID)
+		return
+	case e.Type == client.Modified && e.Old.UID == now.UID && e.Old.Generation == now.Generation &&
+		sameMap(e.Old.Annotations, now.Annotations) && (e.Old.DeletionTimestamp == nil) == (now.DeletionTimestamp == nil):
+		if equality.Semantic.DeepEqual(e.Old.Status, now.Status) || c.own.Wrote(now.UID, now.Status) {
+			return
+		}
+	}
+	c.loop.Add(types.NamespacedName{Namespace: e.Object.Namespace, Name: e.Object.Name})
 }
 
 // set wakes the deployments that a replica set's change concerns.
@@ -222,7 +228,7 @@ func (c *Controller) create(ctx context.Context, d *appsv1.Deployment, plan *dec
 		next := d.DeepCopy()
 		n := ptr.Deref(d.Status.CollisionCount, 0) + 1
 		next.Status.CollisionCount = &n
-		if _, err := client.UpdateStatus(ctx, c.cfg.Client, next); err != nil {
+		if _, err := c.writeStatus(ctx, next); err != nil {
 			return err
 		}
 		c.cfg.Log.Info("replica set's name is taken, choosing another", "key", d.Namespace+"/"+d.Name, "taken", name)
@@ -237,7 +243,7 @@ func (c *Controller) create(ctx context.Context, d *appsv1.Deployment, plan *dec
 		next.Status.Conditions = say(next.Status.Conditions, appsv1.DeploymentProgressing, corev1.ConditionFalse,
 			"ReplicaSetCreateError", message, time.Now())
 		if !equality.Semantic.DeepEqual(next.Status, d.Status) {
-			if _, err := client.UpdateStatus(ctx, c.cfg.Client, next); err != nil {
+			if _, err := c.writeStatus(ctx, next); err != nil {
 				return err
 			}
 		}
@@ -255,9 +261,14 @@ func (c *Controller) write(ctx context.Context, d *appsv1.Deployment, plan *deci
 	if plan.revision != "" {
 		next.Annotations = with(next.Annotations, revisionAnnotation, plan.revision)
 	}
-	_, err := client.UpdateStatus(ctx, c.cfg.Client, next)
+	_, err := c.writeStatus(ctx, next)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	return err
+}
+
+func (c *Controller) writeStatus(ctx context.Context, d *appsv1.Deployment) (*appsv1.Deployment, error) {
+	c.own.Write(d.UID, *d.Status.DeepCopy())
+	return client.UpdateStatus(ctx, c.cfg.Client, d)
 }
