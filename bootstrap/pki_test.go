@@ -93,8 +93,8 @@ func TestLoadPKI(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "pki")
 		load(t, PKIConfig{Dir: dir})
 		entries, err := os.ReadDir(dir)
-		if err != nil || len(entries) != 7 {
-			t.Fatalf("%d files, want ca, apiserver, admin (2 each) and sa.key; %v", len(entries), err)
+		if err != nil || len(entries) != 9 {
+			t.Fatalf("%d files, want ca, apiserver, apiserver-kubelet-client, admin (2 each) and sa.key; %v", len(entries), err)
 		}
 		for _, e := range entries {
 			info, err := e.Info()

@@ -21,11 +21,16 @@ import (
 // keepStatus makes the Node object and keeps its status true: it writes when
 // something changed, and every StatusEvery.
 func (a *Agent) keepStatus(ctx context.Context) error {
-	for {
+	for tries := 0; ; {
 		ready, err := a.report(ctx)
+		if apierrors.IsConflict(err) && tries < statusTries {
+			tries++ // somebody else wrote the Node meanwhile
+			continue
+		}
 		if err != nil {
 			return err
 		}
+		tries = 0
 		again := a.c.StatusEvery
 		if !ready {
 			again = notReadyEvery
@@ -41,6 +46,10 @@ func (a *Agent) keepStatus(ctx context.Context) error {
 		}
 	}
 }
+
+// statusTries is how often a write of the status that was overtaken is tried
+// again at once (upstream: nodeStatusUpdateRetry).
+const statusTries = 5
 
 // notReadyEvery is how often a runtime that is not ready is asked again: nothing
 // tells when it is.

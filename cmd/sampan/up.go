@@ -61,7 +61,19 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			cfg.State, cfg.Run, cfg.Version, cfg.Self = g.State, g.Run, version, executable()
 			cfg.Log = slog.New(slog.NewTextHandler(g.err, &slog.HandlerOptions{Level: level}))
 			klog.SetSlogLogger(slog.New(debugOnly{cfg.Log.Handler()}))
-			tell := notifier()
+			// A program in the background holds no directory; what was said
+			// relative to the one it was started in stays so.
+			for _, path := range []*string{&cfg.Join, &cfg.Kubeconfig, &cfg.ResolvConf} {
+				if *path != "" {
+					*path, _ = filepath.Abs(*path) // fails only where the directory is gone
+				}
+			}
+			tell, detached := notifier()
+			if detached {
+				if err := os.Chdir("/"); err != nil {
+					return err
+				}
+			}
 			cfg.Ready = func(r bootstrap.Ready) {
 				tell(notice{Ready: &r})
 				fmt.Fprintf(g.out, "sampan is up after %.1f s\n%s", r.Took.Seconds(), places(r))
@@ -100,10 +112,10 @@ type notice struct {
 
 // notifier returns a function that says a notice to whoever started this
 // program detached; to nobody if nobody did.
-func notifier() func(notice) {
+func notifier() (tell func(notice), detached bool) {
 	fd, err := strconv.Atoi(os.Getenv(notifyFD))
 	if err != nil {
-		return func(notice) {}
+		return func(notice) {}, false
 	}
 	os.Unsetenv(notifyFD)
 	syscall.CloseOnExec(fd)
@@ -112,7 +124,7 @@ func notifier() func(notice) {
 		// Nobody is left to hear of a failure to tell.
 		_ = json.NewEncoder(f).Encode(n)
 		_ = f.Close()
-	}
+	}, true
 }
 
 // upDetached starts this command again without --detach, in a session of its
@@ -143,7 +155,6 @@ func upDetached(g *globals) error {
 	child := exec.Command(executable(), args...)
 	child.Env = append(os.Environ(), notifyFD+"=3")
 	child.Stdout, child.Stderr, child.ExtraFiles = log, log, []*os.File{say}
-	child.Dir = "/"
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := child.Start(); err != nil {
 		return &fault.Error{Op: "start", On: child.Path, Err: err}

@@ -272,6 +272,8 @@ func (f *Fake) sendLocked(prefix string, old, now, last kind.Object) {
 			w.queue = append(w.queue, client.Event{Type: client.Modified, Object: now, Old: old})
 		case is:
 			w.queue = append(w.queue, client.Event{Type: client.Added, Object: now})
+		case was && now != nil: // it stopped to match
+			w.queue = append(w.queue, client.Event{Type: client.Deleted, Object: old, Old: old})
 		case was:
 			w.queue = append(w.queue, client.Event{Type: client.Deleted, Object: last, Old: old})
 		default:
