@@ -22,7 +22,7 @@ import (
 type options struct {
 	focus, sig, filter, specs string
 	sampan                    string // the program under test; "": built from the sources
-	procs                     int
+	procs, nodes              int
 	lastFailed, update, keep  bool
 	timeout, specTimeout      time.Duration
 	result                    string // directory of reports
@@ -36,6 +36,7 @@ func main() {
 	flag.StringVar(&o.specs, "specs", "", "file with the names of specs to run, one a line")
 	flag.StringVar(&o.sampan, "sampan", "", "program to test, instead of one built from the sources")
 	flag.IntVar(&o.procs, "procs", 2, "specs that run at the same time")
+	flag.IntVar(&o.nodes, "nodes", 2, "nodes of the cluster, 1 or 2")
 	flag.BoolVar(&o.lastFailed, "last-failed", false, "run what failed the last time")
 	flag.BoolVar(&o.update, "update", false, "add the specs that passed to passing.txt")
 	flag.BoolVar(&o.keep, "keep", false, "leave the cluster's directory, with its log, when done")
@@ -62,6 +63,9 @@ func conformance(o options) (int, error) {
 	c := &cache{dir: filepath.Join(source, "..", "..", ".cache", "conformance"), source: source, log: os.Stdout}
 	if _, err := os.Stat(filepath.Join(source, "passing.txt")); err != nil {
 		return 0, fmt.Errorf("run this in test/conformance: %w", err)
+	}
+	if o.procs < 1 || o.nodes < 1 || o.nodes > 2 {
+		return 0, fmt.Errorf("-procs %d -nodes %d: want one process or more, and one node or two", o.procs, o.nodes)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

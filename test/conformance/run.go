@@ -47,7 +47,7 @@ func runSuite(ctx context.Context, c *cache, o options) (code int, err error) {
 		return 0, err
 	}
 	c.say("starting a cluster in %s", dir)
-	if err := k.start(ctx, filepath.Join(c.dir, "images.tar")); err != nil {
+	if err := k.start(ctx, filepath.Join(c.dir, "images.tar"), o.nodes); err != nil {
 		return 0, err
 	}
 	ended := ginkgo(ctx, k, o, choose)
@@ -68,7 +68,7 @@ func ginkgo(ctx context.Context, k *cluster, o options, choose []string) error {
 	args := append([]string{"--procs=" + strconv.Itoa(o.procs), "--timeout=" + o.timeout.String(), "--no-color", "--silence-skips",
 		"--output-dir=" + o.result, "--json-report=" + aroundFile, "--keep-going"}, choose...)
 	args = append(args, k.c.bin("e2e.test"), "--", "--provider=skeleton", "--kubeconfig="+k.kubeconfig(), "--kubectl-path="+k.c.bin("kubectl"),
-		"--dump-logs-on-failure=false", "--disable-log-dump", "--e2e-output-dir="+k.dir,
+		"--num-nodes="+strconv.Itoa(o.nodes), "--dump-logs-on-failure=false", "--disable-log-dump", "--e2e-output-dir="+k.dir,
 		"--results="+filepath.Join(o.result, resultsFile), "--spec-timeout="+o.specTimeout.String())
 	log, err := os.Create(filepath.Join(o.result, "ginkgo.log"))
 	if err != nil {
