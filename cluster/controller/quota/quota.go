@@ -34,9 +34,9 @@ type Config struct {
 
 // Controller counts. See the package comment.
 type Controller struct {
-	cfg     Config
-	loop    loop.Loop[types.NamespacedName]
-	refresh chan struct{}
+	cfg      Config
+	loop     loop.Loop[types.NamespacedName]
+	counting chan struct{}
 }
 
 // New returns a controller.
@@ -44,7 +44,7 @@ func New(cfg Config) *Controller {
 	if cfg.Workers == 0 {
 		cfg.Workers = 4
 	}
-	c := &Controller{cfg: cfg, refresh: make(chan struct{}, 1)}
+	c := &Controller{cfg: cfg, counting: make(chan struct{}, 1)}
 	c.loop = loop.Loop[types.NamespacedName]{Name: "quota", Workers: cfg.Workers, Log: cfg.Log, Sync: c.sync}
 	return c
 }
@@ -61,7 +61,7 @@ func (c *Controller) Run(ctx context.Context) error {
 				c.loop.Add(key(e.Object))
 			}
 			if e.Type != client.Modified || !equality.Semantic.DeepEqual(e.Old.Spec, e.Object.Spec) {
-				c.Refresh()
+				c.turn()
 			}
 		}))
 }
@@ -70,11 +70,10 @@ func key(q *corev1.ResourceQuota) types.NamespacedName {
 	return types.NamespacedName{Namespace: q.Namespace, Name: q.Name}
 }
 
-// Refresh has the controller follow what quotas count now. Whoever changes the
-// client's table of kinds calls it. It never blocks.
-func (c *Controller) Refresh() {
+// turn has the controller follow what quotas count now. It never blocks.
+func (c *Controller) turn() {
 	select {
-	case c.refresh <- struct{}{}:
+	case c.counting <- struct{}{}:
 	default: // the one that waits will see all
 	}
 }
@@ -89,6 +88,7 @@ func (c *Controller) follow(ctx context.Context, seen func()) error {
 	followed := map[*kind.Kind]context.CancelFunc{}
 	seen() // what a sync counts it reads from the cache
 	for {
+		changed := c.cfg.Client.Kinds().Changed()
 		wanted, err := c.counted(ctx)
 		if err != nil {
 			return err
@@ -115,7 +115,12 @@ func (c *Controller) follow(ctx context.Context, seen func()) error {
 			})
 		}
 		select {
-		case <-c.refresh:
+		case <-c.counting:
+		case <-changed:
+			// What was no resource may be one now, or the other way round.
+			if err := c.wake(ctx, ""); err != nil {
+				return err
+			}
 		case err := <-failed:
 			return err
 		case <-ctx.Done():
@@ -172,6 +177,7 @@ func (c *Controller) watch(ctx context.Context, k *kind.Kind) error {
 	}
 }
 
+// wake has the quotas of a namespace counted anew; of all for an empty name.
 func (c *Controller) wake(ctx context.Context, namespace string) error {
 	quotas, err := client.List[*corev1.ResourceQuota](ctx, c.cfg.Client, client.Query{Namespace: namespace})
 	for _, q := range quotas {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +17,7 @@ import (
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/quota"
 )
@@ -94,6 +96,12 @@ func TestStatusFollowsWhatIsThere(t *testing.T) {
 		if after := fake.Actions(); slices.ContainsFunc(after[before:], func(a clienttest.Action) bool { return a.Verb == "update" }) {
 			t.Errorf("writes for what does not count: %v", after[before:])
 		}
+		fake.Put(quotaOf("q", map[corev1.ResourceName]string{"count/leases.coordination.k8s.io": "3"}))
+		check("a kind that is not served", "")
+		fake.Kinds().Add(coordination.Lease())
+		check("a kind that is served now", "count/leases.coordination.k8s.io=0")
+		fake.Put(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "l"}})
+		check("and counted", "count/leases.coordination.k8s.io=1")
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
