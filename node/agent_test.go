@@ -720,6 +720,18 @@ func TestAPodThatDoesNotFitFails(t *testing.T) {
 		if p := w.pod("elsewhere"); p.Status.Reason != "NodeAffinity" || p.Status.Message != "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector" {
 			t.Errorf("status: %+v", p.Status)
 		}
+		// A label counts at once, not with the node's next report.
+		n, err := client.Get[*corev1.Node](context.Background(), w.api, "", "n1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = n.DeepCopy()
+		n.Labels["no"] = "such"
+		w.api.Put(n)
+		w.create(aPod("here", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"no": "such"} }))
+		if p := w.pod("here"); p.Status.Phase != corev1.PodRunning {
+			t.Errorf("status: %+v", p.Status)
+		}
 		w.delete("two", 30)
 		w.after(2 * time.Second)
 		if w.pod("two") != nil {

@@ -165,14 +165,19 @@ func (x *api) Delete(ctx context.Context, p *corev1.Pod) error {
 }
 
 // admitPod says why this node cannot take p. The pods that count are those
-// whose workers have taken them, and that have not ended.
-func (a *Agent) admitPod(p *corev1.Pod) *pod.Verdict {
+// whose workers have taken them, and that have not ended. The node is read
+// anew: p may be here because of a label that somebody has just given it.
+func (a *Agent) admitPod(ctx context.Context, p *corev1.Pod) *pod.Verdict {
+	live, err := client.Get[*corev1.Node](ctx, a.c.Client, "", a.c.NodeName)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.node == nil {
+	if err != nil {
+		live = a.node // as it was last written; nil before that
+	}
+	if live == nil {
 		return nil
 	}
-	v := pod.Admit(p, a.node, a.othersLocked(p))
+	v := pod.Admit(p, live, a.othersLocked(p))
 	if v == nil {
 		a.admitted[p.UID] = true
 	}

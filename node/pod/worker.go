@@ -67,7 +67,7 @@ type Config struct {
 	Log         *slog.Logger
 
 	// Admit refuses a pod that is new here; nil accepts.
-	Admit func(pod *corev1.Pod) *Verdict
+	Admit func(ctx context.Context, pod *corev1.Pod) *Verdict
 	// AdmitResize says whether a pod that runs here may have what it asks for
 	// now; nil accepts.
 	AdmitResize func(pod *corev1.Pod) *Verdict
@@ -275,7 +275,7 @@ func (w *Worker) turn(ctx context.Context, first *bool) (again time.Time, over b
 	}
 	if *first {
 		*first = false
-		w.begin(pod, gone)
+		w.begin(ctx, pod, gone)
 	}
 	if !gone.IsZero() && !w.forced {
 		// It may have been ending before; from now on nobody waits for the API.
@@ -337,12 +337,12 @@ func (w *Worker) look(ctx context.Context) (Observed, error) {
 
 // begin settles what is asked once: whether the node accepts the pod. What
 // runs here already was accepted.
-func (w *Worker) begin(pod *corev1.Pod, gone time.Time) {
+func (w *Worker) begin(ctx context.Context, pod *corev1.Pod, gone time.Time) {
 	fresh := len(w.seen.Sandboxes) == 0 && len(w.seen.Containers) == 0
 	if !fresh || !gone.IsZero() || pod.DeletionTimestamp != nil || terminal(pod.Status.Phase) || w.c.Admit == nil {
 		return
 	}
-	if v := w.c.Admit(pod); v != nil {
+	if v := w.c.Admit(ctx, pod); v != nil {
 		w.event(pod, "", corev1.EventTypeWarning, v.Reason, "%s", v.Message)
 		w.known.Rejected = &Verdict{Reason: v.Reason, Message: "Pod was rejected: " + v.Message}
 	}
