@@ -42,6 +42,7 @@ func Preempt(pod *Pod, found Placement, s *Snapshot, plugins []Plugin, budgets [
 			nodes = append(nodes, r.Node)
 		}
 	}
+	hopeless := found.Total - len(nodes)
 	enough := min(len(nodes), max(100, len(nodes)/10)) // upstream's shares
 	reasons := map[string]int{}
 	if !s.hasLesser(pod) { // there is no need to look at each node
@@ -68,12 +69,6 @@ func Preempt(pod *Pod, found Placement, s *Snapshot, plugins []Plugin, budgets [
 		}
 	}
 	if len(candidates) == 0 {
-		hopeless := 0
-		for _, r := range found.Rejected {
-			if r.Lasting {
-				hopeless++
-			}
-		}
 		if hopeless > 0 {
 			reasons["Preemption is not helpful for scheduling"] += hopeless
 		}

@@ -14,6 +14,7 @@ import (
 type Placement struct {
 	Node     string
 	Rejected []Rejection // in the order of the snapshot; empty where Node is set by a sample
+	Absent   int         // nodes that the pod does not name, where it names some; not in Rejected
 	Total    int         // nodes in the snapshot
 	Remark   string      // what making room came to
 }
@@ -58,11 +59,16 @@ func Place(pod *Pod, s *Snapshot, plugins []Plugin, from int, r *rand.Rand) (Pla
 			return result, from
 		}
 	}
-	want := Sample(len(s.Nodes))
+	nodes := s.Nodes
+	if pod.names != nil {
+		nodes = s.named(pod.names)
+		result.Absent = len(s.Nodes) - len(nodes)
+	}
+	want := Sample(len(nodes))
 	fit := make([]*Node, 0, want)
 	looked := 0
-	for ; looked < len(s.Nodes) && len(fit) < want; looked++ {
-		n := s.Nodes[(from+looked)%len(s.Nodes)]
+	for ; looked < len(nodes) && len(fit) < want; looked++ {
+		n := nodes[(from+looked)%len(nodes)]
 		if why := s.refuse(pod, n, plugins, rules); why != nil {
 			result.Rejected = append(result.Rejected, *why)
 			continue
@@ -165,6 +171,9 @@ func (p Placement) Message() string {
 		for _, why := range r.Reasons {
 			count[why]++
 		}
+	}
+	if p.Absent > 0 {
+		count["node(s) didn't satisfy plugin(s) [NodeAffinity]"] = p.Absent
 	}
 	message := fmt.Sprintf("0/%d nodes are available: %s.", p.Total, histogram(count))
 	if p.Remark != "" {

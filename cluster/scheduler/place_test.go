@@ -77,6 +77,15 @@ func prefers(z string) func(*corev1.Pod) {
 	}
 }
 
+// names has a pod go to a node of that name, as a daemon set's pods do.
+func names(node string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
+				{MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{node}}}}}}}}
+	}
+}
+
 func TestPlace(t *testing.T) {
 	for _, c := range []struct {
 		it    string
@@ -107,6 +116,11 @@ func TestPlace(t *testing.T) {
 			pod: pod("a", selects("b")), node: "n2"},
 		{it: "names a selector that matches nothing", nodes: []*corev1.Node{node("n1", zone("a"))},
 			pod: pod("a", selects("b")), says: "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."},
+		{it: "goes to the node that it names", nodes: []*corev1.Node{node("n1"), node("n2"), node("n3")}, pod: pod("a", names("n2")), node: "n2"},
+		{it: "goes to no other", nodes: []*corev1.Node{node("n1"), node("n2", cordoned), node("n3")}, pod: pod("a", names("n2")),
+			says: "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]."},
+		{it: "waits for it", nodes: []*corev1.Node{node("n1")}, pod: pod("a", names("n2")),
+			says: "0/1 nodes are available: 1 node(s) didn't satisfy plugin(s) [NodeAffinity]."},
 		{it: "prefers the zone asked for", nodes: []*corev1.Node{node("n1", zone("a")), node("n2", zone("b"))},
 			pod: pod("a", prefers("a")), node: "n1"},
 		{it: "keeps a host port to one pod", nodes: []*corev1.Node{node("n1")},

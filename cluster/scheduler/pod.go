@@ -64,7 +64,8 @@ type Pod struct {
 	// so itself: those of its services and its controller. Nil: none.
 	Kin labels.Selector
 
-	choosy   bool // it has a nodeSelector or required node affinity
+	choosy   bool     // it has a nodeSelector or required node affinity
+	names    []string // of the only nodes that it could go to; nil for any
 	affinity nodeaffinity.RequiredNodeAffinity
 	prefers  *nodeaffinity.PreferredSchedulingTerms
 	near     *near
@@ -97,6 +98,7 @@ func NewPod(p *corev1.Pod) *Pod {
 	if pod.choosy = len(p.Spec.NodeSelector) > 0 || a != nil && a.NodeAffinity != nil &&
 		a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil; pod.choosy {
 		pod.affinity = nodeaffinity.GetRequiredNodeAffinity(p)
+		pod.names = namesOf(p)
 	}
 	if a == nil {
 		return pod

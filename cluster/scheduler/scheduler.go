@@ -359,6 +359,9 @@ func (s *Scheduler) try(ctx context.Context, e *entry) {
 	for _, r := range found.Rejected {
 		wakes |= s.wakes[r.Plugin]
 	}
+	if found.Absent > 0 {
+		wakes |= s.wakes["NodeAffinity"]
+	}
 	now := time.Now()
 	before := s.snapshot.Booked(pod.UID)
 	var room Preemption
