@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -102,6 +103,7 @@ func (r *running) admission() ([]any, error) {
 		admission.RuntimeClasses{Reader: r.reader},
 		mutating,
 		services,
+		admission.Certificates{May: r.may, Now: time.Now},
 		admission.Escalation{May: r.may, Rules: r.rbac},
 		validating,
 		admission.NewQuotas(r.reader), // last: what others refuse or change is settled by then

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -22,7 +23,7 @@ import (
 // NodeRestriction lets a node write its own Node, lease and CSINode, the state
 // of the pods bound to it, and tokens for those: what authorization cannot
 // tell, because it does not see the object. It is upstream's plugin of that
-// name, without what it says of claims, certificates and resource slices.
+// name, without what it says of claims and resource slices.
 type NodeRestriction struct{ Reader client.Reader }
 
 // nodeName is the node that asks; false for all others.
@@ -49,6 +50,8 @@ func (n NodeRestriction) Mutate(ctx context.Context, a *Attempt) error {
 			err = n.token(ctx, node, a)
 		case schema.GroupResource{Group: coordinationv1.GroupName, Resource: "leases"}:
 			err = ownLease(node, a)
+		case schema.GroupResource{Group: certificatesv1.GroupName, Resource: "podcertificaterequests"}:
+			err = n.podCertificate(ctx, node, a)
 		case schema.GroupResource{Group: storagev1.GroupName, Resource: "csinodes"}:
 			err = nil
 			if named(a) != node {

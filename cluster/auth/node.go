@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -86,6 +87,8 @@ func (n *NodeRule) Allows(ctx context.Context, a Attributes) (bool, string) {
 		why = csiNode(node, a)
 	case schema.GroupResource{Group: "resource.k8s.io", Resource: "resourceslices"}:
 		why = slice(node, a)
+	case schema.GroupResource{Group: certificatesv1.GroupName, Resource: "podcertificaterequests"}:
+		why = n.podCertificate(ctx, node, a)
 	case schema.GroupResource{Resource: "nodes"}:
 		why = own(node, a)
 	case schema.GroupResource{Resource: "pods"}:
@@ -189,6 +192,27 @@ func slice(node string, a Attributes) string {
 		return "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection"
 	case !narrowed(a, "spec.nodeName", node):
 		return "can only list/watch/deletecollection resourceslices with nodeName field selector"
+	}
+	return ""
+}
+
+// podCertificate: a node asks for certificates of its pods, which admission
+// looks at, and reads the answers.
+func (n *NodeRule) podCertificate(ctx context.Context, node string, a Attributes) string {
+	switch {
+	case a.Subresource != "":
+		return "nodes may not access the status subresource of PodCertificateRequests"
+	case a.Verb == "create":
+		return ""
+	case a.Verb == "get":
+		if r, ok := object[*certificatesv1.PodCertificateRequest](ctx, n.objects, a.Namespace, a.Name); !ok || string(r.Spec.NodeName) != node {
+			return noRelation(node)
+		}
+		return ""
+	case !among(a.Verb, "list", "watch"):
+		return fmt.Sprintf("nodes may not %s podcertificaterequests", a.Verb)
+	case !narrowed(a, "spec.nodeName", node):
+		return "can only list/watch podcertificaterequests with nodeName field selector"
 	}
 	return ""
 }

@@ -18,6 +18,7 @@ import (
 	"sampan/cluster/kind/admissionregistration"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/batch"
+	"sampan/cluster/kind/certificates"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
@@ -30,7 +31,7 @@ import (
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds()).All()
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), certificates.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -257,6 +258,8 @@ func TestNamesAreUpstreams(t *testing.T) {
 		"persistentvolumes":                                            "persistentvolumes pv",
 		"configmaps":                                                   "configmaps cm", "endpoints": "services/endpoints ep", "events": "events ev",
 		"namespaces": "namespaces ns", "nodes": "minions no", "pods": "pods po", "podtemplates": "podtemplates ",
+		"certificatesigningrequests.certificates.k8s.io": "certificatesigningrequests csr", "clustertrustbundles.certificates.k8s.io": "clustertrustbundles ",
+		"podcertificaterequests.certificates.k8s.io": "podcertificaterequests ",
 		"cronjobs.batch": "cronjobs cj", "jobs.batch": "jobs ", "poddisruptionbudgets.policy": "poddisruptionbudgets pdb",
 		"replicationcontrollers": "controllers rc", "secrets": "secrets ",
 		"limitranges": "limitranges limits", "resourcequotas": "resourcequotas quota", "priorityclasses.scheduling.k8s.io": "priorityclasses pc",

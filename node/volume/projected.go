@@ -29,10 +29,14 @@ func (s *Set) projected(ctx context.Context, r *request) (string, error) {
 			err = s.addDownward(r, p, src.DownwardAPI.Items, m)
 		case src.ServiceAccountToken != nil:
 			err = s.addToken(ctx, r, p, src.ServiceAccountToken, m)
+		case src.ClusterTrustBundle != nil:
+			err = s.addTrustBundle(ctx, r, p, src.ClusterTrustBundle, m)
+		case src.PodCertificate != nil:
+			err = s.addPodCertificate(ctx, r, p, src.PodCertificate, i, m)
 		default:
 			err = &fault.Error{Class: fault.Invalid, Op: "make projected volume", On: r.v.Name,
 				Err: errors.New("sources of this type are not supported by this node yet"),
-				Fix: "use configMap, secret, downwardAPI or serviceAccountToken"}
+				Fix: "use configMap, secret, downwardAPI, serviceAccountToken, clusterTrustBundle or podCertificate"}
 		}
 		if err != nil {
 			return "", err
@@ -69,11 +73,7 @@ func (s *Set) addToken(ctx context.Context, r *request, p payload, src *corev1.S
 		s.mu.Unlock()
 	}
 	r.renew(t.renew)
-	f := file{data: []byte(t.value), mode: m}
-	if uid := onlyUser(r.pod); uid != nil || fsGroup(r.pod) != nil {
-		f.mode, f.uid = 0o600, uid
-	}
-	return p.put(src.Path, f)
+	return p.put(src.Path, s.private(r, []byte(t.value), m))
 }
 
 func (s *Set) request(ctx context.Context, pod *corev1.Pod, src *corev1.ServiceAccountTokenProjection) (token, error) {

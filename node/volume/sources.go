@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -16,6 +17,8 @@ type sort uint8
 const (
 	configMaps sort = iota
 	secrets
+	trustBundles       // all of them: pods select them
+	podCertificateAsks // all of this node's: the name is the node's
 )
 
 // source is one object.
@@ -32,9 +35,9 @@ type sources struct {
 	mu      sync.Mutex // guards all below
 	users   map[source]map[types.UID]bool
 	of      map[types.UID][]source
-	seen    map[source]string // resourceVersion that was last read; empty: there was none
+	seen    map[source]string             // resourceVersion that was last read; empty: there was none
 	stop    map[source]context.CancelFunc // of watches; of one over a kind, namespace and name are empty
-	ctx     context.Context // nil while not running
+	ctx     context.Context               // nil while not running
 	follows sync.WaitGroup
 }
 
@@ -111,7 +114,7 @@ func (s *sources) saw(kind sort, namespace, name, version string) {
 // settleLocked begins or ends the watch that ref is seen by.
 func (s *sources) settleLocked(ref source) {
 	wanted := s.users[ref] != nil
-	if !s.c.Alone {
+	if !s.c.Alone && ref.sort <= secrets {
 		ref = source{sort: ref.sort}
 		for other := range s.users {
 			wanted = wanted || other.sort == ref.sort
@@ -130,6 +133,14 @@ func (s *sources) settleLocked(ref source) {
 				err = follow[*corev1.ConfigMap](ctx, s, ref)
 			case secrets:
 				err = follow[*corev1.Secret](ctx, s, ref)
+			case trustBundles:
+				err = client.Follow(ctx, s.c.Client, client.Query{}, func(client.Change[*certificatesv1.ClusterTrustBundle]) { s.news(ref, "") })
+			case podCertificateAsks:
+				err = client.Follow(ctx, s.c.Client, podRequests(ref.name), func(c client.Change[*certificatesv1.PodCertificateRequest]) {
+					if c.Type != client.Synced {
+						s.c.Changed(c.Object.Spec.PodUID)
+					}
+				})
 			}
 			if err != nil && ctx.Err() == nil {
 				s.c.Log.Error("volume sources not followed", "err", err)
@@ -174,11 +185,15 @@ func (s *sources) news(ref source, version string) {
 func named(pod *corev1.Pod) []source {
 	var all []source
 	have := map[source]bool{}
-	add := func(kind sort, name string) {
-		ref := source{kind, pod.Namespace, name}
-		if name != "" && !have[ref] {
+	watch := func(ref source) {
+		if !have[ref] {
 			have[ref] = true
 			all = append(all, ref)
+		}
+	}
+	add := func(kind sort, name string) {
+		if name != "" {
+			watch(source{kind, pod.Namespace, name})
 		}
 	}
 	for i := range pod.Spec.Volumes {
@@ -195,6 +210,12 @@ func named(pod *corev1.Pod) []source {
 				}
 				if m := v.Projected.Sources[j].Secret; m != nil {
 					add(secrets, m.Name)
+				}
+				if v.Projected.Sources[j].ClusterTrustBundle != nil {
+					watch(source{sort: trustBundles})
+				}
+				if v.Projected.Sources[j].PodCertificate != nil {
+					watch(source{sort: podCertificateAsks, name: pod.Spec.NodeName})
 				}
 			}
 		}

@@ -49,13 +49,14 @@ type Set struct {
 	c       Config
 	sources sources
 
-	mu     sync.Mutex // guards all below
-	tokens map[tokenKey]token
+	mu           sync.Mutex // guards all below
+	tokens       map[tokenKey]token
+	certificates map[podCertificateKey]podCertificate
 }
 
 // New returns a Set that touches nothing yet.
 func New(c Config) *Set {
-	s := &Set{c: c, tokens: map[tokenKey]token{}}
+	s := &Set{c: c, tokens: map[tokenKey]token{}, certificates: map[podCertificateKey]podCertificate{}}
 	s.sources.init(c)
 	return s
 }
@@ -137,6 +138,11 @@ func (s *Set) Unmount(ctx context.Context, uid types.UID) error {
 	for k := range s.tokens {
 		if k.pod == uid {
 			delete(s.tokens, k)
+		}
+	}
+	for k := range s.certificates {
+		if k.pod == uid {
+			delete(s.certificates, k)
 		}
 	}
 	s.mu.Unlock()

@@ -25,11 +25,11 @@ func gaps() (all []kind.Gap) {
 		"volumes[*].cephfs", "volumes[*].flocker", "volumes[*].fc", "volumes[*].azureFile", "volumes[*].vsphereVolume",
 		"volumes[*].quobyte", "volumes[*].azureDisk", "volumes[*].photonPersistentDisk", "volumes[*].portworxVolume",
 		"volumes[*].scaleIO", "volumes[*].storageos", "volumes[*].csi", "volumes[*].ephemeral", "volumes[*].image")
-	add("needs certificates.k8s.io", "volumes[*].projected.sources[*].clusterTrustBundle", "volumes[*].projected.sources[*].podCertificate")
 	add("files of a volume belong to root and to fsGroup",
 		"volumes[*].secret.defaultUser", "volumes[*].configMap.defaultUser", "volumes[*].downwardAPI.defaultUser", "volumes[*].projected.defaultUser",
 		"volumes[*].secret.items[*].user", "volumes[*].configMap.items[*].user", "volumes[*].downwardAPI.items[*].user",
-		"volumes[*].projected.sources[*].serviceAccountToken.user", "volumes[*].projected.sources[*].secret.items[*].user",
+		"volumes[*].projected.sources[*].serviceAccountToken.user", "volumes[*].projected.sources[*].clusterTrustBundle.user", "volumes[*].projected.sources[*].podCertificate.user",
+		"volumes[*].projected.sources[*].secret.items[*].user",
 		"volumes[*].projected.sources[*].configMap.items[*].user", "volumes[*].projected.sources[*].downwardAPI.items[*].user")
 	add("an emptyDir is writable for everybody (0777)", "volumes[*].emptyDir.mode")
 

@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -225,6 +226,7 @@ func projected(p *corev1.ProjectedVolumeSource, path *field.Path) (errs field.Er
 			claim(s.ClusterTrustBundle.Path, path)
 		})
 		one(s.PodCertificate != nil, "podCertificate", func(at *field.Path) {
+			errs = append(errs, podCertificate(s.PodCertificate, at)...)
 			for _, file := range []string{s.PodCertificate.CredentialBundlePath, s.PodCertificate.KeyPath, s.PodCertificate.CertificateChainPath} {
 				if file != "" {
 					errs = append(errs, filePath(file, at)...)
@@ -263,6 +265,28 @@ func trustBundle(b *corev1.ClusterTrustBundleProjection, path *field.Path) (errs
 		errs = append(errs, field.Invalid(path.Child("labelSelector"), b.LabelSelector, "labelSelector must be unset if name is specified"))
 	}
 	return append(errs, filePath(b.Path, path.Child("path"))...)
+}
+
+// podCertificate checks what a pod asks a signer for (KEP-4317).
+func podCertificate(c *corev1.PodCertificateProjection, path *field.Path) (errs field.ErrorList) {
+	errs = append(errs, kind.SignerName(c.SignerName, path.Child("signerName"))...)
+	errs = append(errs, kind.SignerAnnotations(c.UserAnnotations, path.Child("userAnnotations"))...)
+	if types := []string{"RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"}; !slices.Contains(types, c.KeyType) {
+		errs = append(errs, field.NotSupported(path.Child("keyType"), c.KeyType, types))
+	}
+	if n := c.MaxExpirationSeconds; n != nil {
+		at, most := path.Child("maxExpirationSeconds"), kind.LongestCertificate(c.SignerName)
+		switch {
+		case *n < kind.ShortestCertificate:
+			errs = append(errs, field.Invalid(at, *n, fmt.Sprintf("if provided, maxExpirationSeconds must be >= %d", kind.ShortestCertificate)))
+		case *n > most:
+			errs = append(errs, field.Invalid(at, *n, fmt.Sprintf("if provided, maxExpirationSeconds must be <= %d", most)))
+		}
+	}
+	if c.CredentialBundlePath == "" && c.KeyPath == "" && c.CertificateChainPath == "" {
+		errs = append(errs, field.Required(path, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath"))
+	}
+	return errs
 }
 
 // filePath checks where a projected file goes: below the volume, and not among
