@@ -6,9 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"sampan/cluster/kind/volumespec"
 )
@@ -66,11 +63,11 @@ func decideClaim(pvc *corev1.PersistentVolumeClaim, w *world) forClaim {
 		return named(pvc, w.volume(name))
 	}
 	if w.class != nil && w.class.VolumeBindingMode != nil && *w.class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer &&
-		pvc.Annotations[annSelectedNode] == "" && !w.wanted && preBound(pvc, w.volumes) == nil {
+		pvc.Annotations[annSelectedNode] == "" && !w.wanted && volumespec.PreBound(pvc, w.volumes) == nil {
 		return forClaim{phase: corev1.ClaimPending, note: note{corev1.EventTypeNormal, "WaitForFirstConsumer",
 			"waiting for first consumer to be created before binding"}}
 	}
-	if pv := match(pvc, w.volumes); pv != nil {
+	if pv := volumespec.Match(pvc, w.volumes, nil); pv != nil {
 		return forClaim{bind: pv}
 	}
 	pending := forClaim{phase: corev1.ClaimPending}
@@ -117,94 +114,17 @@ func named(pvc *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume) forCl
 	switch {
 	case pv == nil: // it may come
 	case pv.Spec.ClaimRef == nil:
-		if why := unfit(pvc, pv); why != "" {
+		if why := volumespec.Unfit(pvc, pv); why != "" {
 			pending.note = note{corev1.EventTypeWarning, "VolumeMismatch", fmt.Sprintf("Cannot bind to requested volume %q: %s", pv.Name, why)}
 			return pending
 		}
 		return forClaim{bind: pv}
-	case refersTo(pv, pvc):
+	case volumespec.RefersTo(pv, pvc):
 		return forClaim{bind: pv}
 	default:
 		pending.note = note{corev1.EventTypeWarning, "FailedBinding", fmt.Sprintf("volume %q already bound to a different claim.", pv.Name)}
 	}
 	return pending
-}
-
-// refersTo is true for a volume that is bound to a claim, or meant for it.
-func refersTo(pv *corev1.PersistentVolume, pvc *corev1.PersistentVolumeClaim) bool {
-	r := pv.Spec.ClaimRef
-	return r != nil && r.Name == pvc.Name && r.Namespace == pvc.Namespace && (r.UID == "" || r.UID == pvc.UID)
-}
-
-// preBound is the volume that was made for pvc, or nil.
-func preBound(pvc *corev1.PersistentVolumeClaim, volumes []*corev1.PersistentVolume) *corev1.PersistentVolume {
-	i := slices.IndexFunc(volumes, func(pv *corev1.PersistentVolume) bool {
-		return refersTo(pv, pvc) && modeOf(pv.Spec.VolumeMode) == modeOf(pvc.Spec.VolumeMode)
-	})
-	if i < 0 {
-		return nil
-	}
-	return volumes[i]
-}
-
-// match is the volume that a claim gets: the one made for it, or else the
-// smallest that is large enough; nil if there is none.
-func match(pvc *corev1.PersistentVolumeClaim, volumes []*corev1.PersistentVolume) (best *corev1.PersistentVolume) {
-	selector, err := metav1.LabelSelectorAsSelector(pvc.Spec.Selector)
-	if err != nil {
-		return nil
-	}
-	if pvc.Spec.Selector == nil {
-		selector = labels.Everything()
-	}
-	if pv := preBound(pvc, volumes); pv != nil {
-		return pv
-	}
-	for _, pv := range volumes {
-		if pv.Spec.ClaimRef != nil || pv.DeletionTimestamp != nil || pv.Status.Phase == corev1.VolumeFailed || pv.Status.Phase == corev1.VolumeReleased ||
-			!selector.Matches(labels.Set(pv.Labels)) || unfit(pvc, pv) != "" {
-			continue
-		}
-		if best == nil || size(pv).Cmp(*size(best)) < 0 {
-			best = pv
-		}
-	}
-	return best
-}
-
-// unfit says why a volume cannot be pvc's, "" if it can.
-func unfit(pvc *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume) string {
-	asked := pvc.Spec.Resources.Requests[corev1.ResourceStorage]
-	switch {
-	case size(pv).Cmp(asked) < 0:
-		return "requested PV is too small"
-	case volumespec.VolumeClass(pv) != volumespec.ClaimClass(pvc):
-		return "storageClassName does not match"
-	case attributes(pv.Spec.VolumeAttributesClassName) != attributes(pvc.Spec.VolumeAttributesClassName):
-		return "volumeAttributesClassName does not match"
-	case modeOf(pv.Spec.VolumeMode) != modeOf(pvc.Spec.VolumeMode):
-		return "incompatible volumeMode"
-	}
-	for _, m := range pvc.Spec.AccessModes {
-		if !slices.Contains(pv.Spec.AccessModes, m) {
-			return "incompatible accessMode"
-		}
-	}
-	return ""
-}
-
-func modeOf(m *corev1.PersistentVolumeMode) corev1.PersistentVolumeMode {
-	if m == nil {
-		return corev1.PersistentVolumeFilesystem
-	}
-	return *m
-}
-
-func attributes(name *string) string {
-	if name == nil {
-		return ""
-	}
-	return *name
 }
 
 // forVolume is what a volume's status should say.
@@ -255,16 +175,11 @@ func boundStatus(pvc *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume)
 		if s.Capacity == nil {
 			s.Capacity = corev1.ResourceList{}
 		}
-		s.Capacity[corev1.ResourceStorage] = size(pv).DeepCopy()
+		s.Capacity[corev1.ResourceStorage] = pv.Spec.Capacity.Storage().DeepCopy()
 	}
 	if fresh && pv.Spec.VolumeAttributesClassName != nil {
 		name := *pv.Spec.VolumeAttributesClassName
 		s.CurrentVolumeAttributesClassName = &name
 	}
 	return s
-}
-
-func size(pv *corev1.PersistentVolume) *resource.Quantity {
-	q := pv.Spec.Capacity[corev1.ResourceStorage]
-	return &q
 }
