@@ -21,8 +21,11 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"sampan/cluster/client"
+	"sampan/cluster/controller/daemonset"
 	"sampan/cluster/controller/deployment"
 	"sampan/cluster/controller/replicaset"
+	"sampan/cluster/controller/replication"
+	"sampan/cluster/controller/statefulset"
 	"sampan/cluster/kind"
 	"sampan/cluster/scheduler"
 	"sampan/internal/fault"
@@ -60,11 +63,15 @@ func (r *running) reasons(ctx context.Context, word, namespace, name string) ([]
 		lines, err = r.whyPod(ctx, obj)
 	case *appsv1.ReplicaSet:
 		lines, err = r.whyReplicaSet(ctx, obj)
+	case *corev1.ReplicationController:
+		lines, err = r.whyReplicaSet(ctx, replication.Set(obj))
 	case *appsv1.Deployment:
 		lines, err = r.whyDeployment(ctx, obj)
+	case *appsv1.DaemonSet, *appsv1.StatefulSet:
+		lines, err = r.whyWithHistory(ctx, obj)
 	default:
 		return nil, &fault.Error{Class: fault.Invalid, Op: "ask why", On: k.String(), Err: errors.New("nobody decides about this kind"),
-			Fix: "ask about a pod, replicaset or deployment"}
+			Fix: "ask about a pod, or about what makes pods: a deployment, replicaset, daemonset, statefulset or replicationcontroller"}
 	}
 	if err == nil && len(lines) == 0 {
 		lines = []string{"it is as wanted"}
@@ -115,7 +122,31 @@ func (r *running) whyReplicaSet(ctx context.Context, rs *appsv1.ReplicaSet) ([]s
 	if err != nil {
 		return nil, err
 	}
-	lines := replicaset.Explain(rs, pods, time.Now())
+	return r.withPods(ctx, replicaset.Explain(rs, pods, time.Now()), pods)
+}
+
+// whyWithHistory is about a daemon set or a stateful set.
+func (r *running) whyWithHistory(ctx context.Context, obj kind.Object) ([]string, error) {
+	pods, err := r.ownedPods(ctx, obj.GetUID())
+	if err != nil {
+		return nil, err
+	}
+	revisions, err := client.List[*appsv1.ControllerRevision](ctx, r.reader, client.Query{Index: kind.OwnerIndex, Value: string(obj.GetUID())})
+	if err != nil {
+		return nil, err
+	}
+	if set, ok := obj.(*appsv1.StatefulSet); ok {
+		return r.withPods(ctx, statefulset.Explain(set, pods, revisions, time.Now()), pods)
+	}
+	nodes, err := client.List[*corev1.Node](ctx, r.reader, client.Query{})
+	if err != nil {
+		return nil, err
+	}
+	return r.withPods(ctx, daemonset.Explain(obj.(*appsv1.DaemonSet), nodes, pods, revisions, time.Now()), pods)
+}
+
+// withPods adds to lines why pods are not ready.
+func (r *running) withPods(ctx context.Context, lines []string, pods []*corev1.Pod) ([]string, error) {
 	for _, p := range pods {
 		if p.Status.Phase == corev1.PodRunning && ready(p) {
 			continue

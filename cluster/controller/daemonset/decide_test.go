@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"sampan/cluster/controller/history"
 )
 
 // noon is when everything below happens.
@@ -368,5 +370,33 @@ func TestRevisionsAreSortedByWhatTheyKeep(t *testing.T) {
 	}
 	if got := superfluous(ds, old[:1], nil); len(got) != 0 {
 		t.Errorf("removes %v within the limit", got)
+	}
+}
+
+func TestWhy(t *testing.T) {
+	ds := web()
+	patch, err := history.Patch(&ds.Spec.Template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{appsv1.DefaultDaemonSetUniqueLabelKey: "new"}}}
+	r.Data.Raw = patch
+	revisions := []*appsv1.ControllerRevision{r}
+	for _, c := range []struct {
+		nodes []*corev1.Node
+		pods  []*corev1.Pod
+		want  string
+	}{
+		{nodes("a"), []*corev1.Pod{pod("p", "a new ready")}, ""},
+		{nodes("a", "b"), []*corev1.Pod{pod("p", "a new")}, "node b gets a pod; available: 0 of 2 pods"},
+		{nodes("a"), []*corev1.Pod{pod("p", "a old ready")}, "pod p will be deleted; left of earlier templates: 1 pod"},
+		{nodes("a !NoSchedule"), []*corev1.Pod{pod("p", "a new ready")}, "no node is selected by the template, or all have taints that it does not tolerate; on nodes where none should be: 1 pod"},
+	} {
+		if got := strings.Join(Explain(ds, c.nodes, c.pods, revisions, noon), "; "); got != c.want {
+			t.Errorf("because %q, want %q", got, c.want)
+		}
+	}
+	if got := Explain(ds, nil, nil, nil, noon); len(got) != 1 {
+		t.Errorf("without a revision: %q", got)
 	}
 }

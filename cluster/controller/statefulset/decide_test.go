@@ -399,3 +399,29 @@ func TestFound(t *testing.T) {
 		}
 	}
 }
+
+func TestWhy(t *testing.T) {
+	revisions := []*appsv1.ControllerRevision{revision("new", 2), revision("old", 1)}
+	for _, c := range []struct {
+		size int32
+		set  string
+		pods string
+		want string
+	}{
+		{1, "", "0:new,ready", ""},
+		{2, "", "0:new,ready", "pod db-1 is missing and will be made; available: 1 of 2 pods"},
+		{2, "", "0:new,running", "pod db-0 is not available; those that come after it wait for it; available: 0 of 2 pods"},
+		{1, "", "0:new,ready 1:new,ready", "pod db-1 will be deleted"},
+		{1, "OnDelete", "0:ready", "left of earlier templates: 1 pod"},
+		{1, "deleting", "", "it is being deleted and makes no pods"},
+	} {
+		s := set(c.size, c.set)
+		s.Status.CurrentRevision, s.Status.UpdateRevision = "old", "new"
+		if got := strings.Join(Explain(s, members(c.pods), revisions, noon), "; "); got != c.want {
+			t.Errorf("because %q, want %q", got, c.want)
+		}
+	}
+	if got := Explain(set(1, ""), nil, nil, noon); len(got) != 1 {
+		t.Errorf("without a revision: %q", got)
+	}
+}
