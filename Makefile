@@ -70,8 +70,8 @@ fuzz: ## fuzz every parser of foreign bytes for a short while each
 	for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -c6-); do \
 	echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p || exit 1; done; done
 
-bench: build ## print the figures of the platform on this machine (as root)
-	$(GO) run ./test/bench -sampan $(SAMPAN)
+bench: build ## the platform beside its peers (as root): WHAT=engine|api|scheduler|pods|footprint
+	@cd test/bench && CGO_ENABLED=0 $(GO) run . -sampan '$(abspath $(SAMPAN))' -what '$(WHAT)'
 
 conformance: ## run upstream's conformance suite (as root): FOCUS='…' SIG=node PROCS=2 LAST_FAILED=1 SPECS=FILE UPDATE=1
 	@cd test/conformance && $(GO) run . -focus '$(FOCUS)' -sig '$(SIG)' -procs '$(or $(PROCS),2)' -specs '$(abspath $(SPECS))' \

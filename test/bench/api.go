@@ -2,157 +2,165 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
 )
 
 const (
-	clients  = 32
-	objects  = 5000
-	watchers = 100
-	updates  = 500
+	ballast   = 20_000 // objects that are there in the second half
+	batch     = 1_000  // objects that are created, read and changed
+	watchers  = 100
+	updates   = 500
+	apiRounds = 2
 )
 
-// load measures the API with clients that share this machine with it: what
-// they need of the two cores is part of the figures.
-func load(ctx context.Context, b *bench) error {
-	for _, as := range []struct{ name, contentType string }{{"JSON", asJSON}, {"protobuf", asProtobuf}} {
-		if err := b.reset(ctx); err != nil {
-			return err
+// api measures both API servers with clients that share the machine with
+// them: what the clients need of the cores is part of the times, and not of
+// the CPU times.
+func api(ctx context.Context, b *bench) error {
+	sides, closeSides, err := b.openSides(ctx)
+	defer func() {
+		if err := closeSides(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: clean up:", err)
 		}
-		if err := b.up(ctx); err != nil {
-			return err
-		}
-		l := &loader{bench: b, as: as.name}
-		for range clients {
-			c, err := b.client(as.contentType)
-			if err != nil {
-				return err
-			}
-			// The connection is made before anything is measured.
-			if _, err := c.CoreV1().Namespaces().Get(ctx, "default", metav1.GetOptions{}); err != nil {
-				return err
-			}
-			l.clients = append(l.clients, c)
-		}
-		for _, step := range []func(context.Context) error{l.create, l.get, l.list, l.fanOut} {
-			runtime.GC() // what one step leaves is not the next one's
-			if err := step(ctx); err != nil {
+	}()
+	if err != nil {
+		return err
+	}
+	for _, level := range []int{0, ballast} {
+		if level > 0 {
+			if err := b.load(ctx, sides, level); err != nil {
 				return err
 			}
 		}
-		s, err := b.status(ctx)
-		if err != nil {
-			return err
+		for _, as := range []struct{ name, contentType string }{{"JSON", asJSON}, {"protobuf", asProtobuf}} {
+			t := &trial{bench: b, as: as.contentType, rows: map[string]*row{}, level: level,
+				suffix: fmt.Sprintf(", %s, %d objects", as.name, level)}
+			for round := range apiRounds {
+				for _, s := range sides {
+					runtime.GC() // what one leaves is not the next one's
+					if err := t.round(ctx, s, round); err != nil {
+						return errors.Join(err, ctx.Err())
+					}
+				}
+			}
 		}
-		b.add("memory with 5,000 objects of 1 kB, RSS", "MB", none, float64(s.All.RSS)/megabyte)
 	}
 	return nil
 }
 
-type loader struct {
-	*bench
-	as      string
-	clients []*kubernetes.Clientset
+// load makes objects that stay, and measures what they cost in memory.
+func (b *bench) load(ctx context.Context, sides []*side, n int) error {
+	created := b.row(fmt.Sprintf("create %d ConfigMaps of 1 kB in a row, protobuf", n), "/s", moreIsBetter).goal(1500)
+	each := b.row("memory for each of them, RSS", "kB", lessIsBetter)
+	all := b.row("memory of the control plane with them, RSS", "MB", lessIsBetter)
+	for _, s := range sides {
+		before := memoryOf(s.pids)
+		profiled := s.ours.profile(ctx, "create", 4)
+		wall, cpu, err := s.spread(asProtobuf, n, func(c *kubernetes.Clientset, i int) error {
+			_, err := c.CoreV1().ConfigMaps("kube-public").Create(ctx, configMap(fmt.Sprintf("ballast-%05d", i)), metav1.CreateOptions{})
+			return err
+		})
+		<-profiled
+		if err != nil {
+			return err
+		}
+		created.add(s.who, float64(n)/wall.Seconds(), milliseconds(cpu))
+		after := memoryOf(s.pids)
+		each.add(s.who, (after.rss-before.rss)/float64(n)/1e3, -1)
+		all.add(s.who, after.rss/megabyte, -1)
+	}
+	return nil
 }
 
-func name(i int) string { return fmt.Sprintf("load-%05d", i) }
+// trial is one row for each verb, filled round by round.
+type trial struct {
+	*bench
+	as, suffix string
+	level      int
+	rows       map[string]*row
+}
+
+func (t *trial) of(name, unit string, better direction) *row {
+	r := t.rows[name]
+	if r == nil {
+		r = t.row(name+t.suffix, unit, better)
+		t.rows[name] = r
+	}
+	return r
+}
 
 // configMap is an object of about 1 kB.
-func configMap(i int) *corev1.ConfigMap {
+func configMap(name string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: name(i), Labels: map[string]string{"app": "bench", "shard": fmt.Sprint(i % 100)}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": "bench"}},
 		Data:       map[string]string{"a": strings.Repeat("0123456789abcdef", 28), "b": strings.Repeat("fedcba9876543210", 28)},
 	}
 }
 
-// spread runs op n times, shared out over all clients, and returns how long
-// each took and all together, and the program's time per operation.
-func (l *loader) spread(ctx context.Context, n int, op func(c *kubernetes.Clientset, i int) error) (each []float64, all, cpu time.Duration, err error) {
-	s, err := l.status(ctx)
-	if err != nil {
-		return nil, 0, 0, err
-	}
-	before, err := costOf(s.PID)
-	if err != nil {
-		return nil, 0, 0, err
-	}
-	each = make([]float64, n)
-	var next atomic.Int64
-	var failed atomic.Pointer[error]
-	var wg sync.WaitGroup
-	began := time.Now()
-	for _, c := range l.clients {
-		wg.Go(func() {
-			for failed.Load() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				began := time.Now()
-				if err := op(c, i); err != nil {
-					failed.Store(&err)
-				}
-				each[i] = milliseconds(time.Since(began))
+func (t *trial) round(ctx context.Context, s *side, round int) error {
+	name := func(i int) string { return fmt.Sprintf("load-%d-%05d", round, i) }
+	for _, v := range []struct {
+		name string
+		n    int
+		do   func(c *kubernetes.Clientset, i int) error
+	}{
+		{"create", batch, func(c *kubernetes.Clientset, i int) error {
+			_, err := c.CoreV1().ConfigMaps("default").Create(ctx, configMap(name(i)), metav1.CreateOptions{})
+			return err
+		}},
+		{"get", 2 * batch, func(c *kubernetes.Clientset, i int) error {
+			_, err := c.CoreV1().ConfigMaps("default").Get(ctx, name(i%batch), metav1.GetOptions{})
+			return err
+		}},
+		{"patch", batch / 2, func(c *kubernetes.Clientset, i int) error {
+			body, err := json.Marshal(map[string]any{"data": map[string]string{"patched": fmt.Sprint(i)}})
+			if err == nil {
+				_, err = c.CoreV1().ConfigMaps("default").Patch(ctx, name(i), types.MergePatchType, body, metav1.PatchOptions{})
 			}
-		})
+			return err
+		}},
+		{"apply", batch / 2, func(c *kubernetes.Clientset, i int) error {
+			m := applyv1.ConfigMap(name(i), "default").WithData(map[string]string{"applied": fmt.Sprint(i)})
+			_, err := c.CoreV1().ConfigMaps("default").Apply(ctx, m, metav1.ApplyOptions{FieldManager: "bench", Force: true})
+			return err
+		}},
+	} {
+		wall, cpu, err := s.spread(t.as, v.n, v.do)
+		if err != nil {
+			return fmt.Errorf("%s: %w", v.name, err)
+		}
+		t.of(v.name, "/s", moreIsBetter).add(s.who, float64(v.n)/wall.Seconds(), milliseconds(cpu))
 	}
-	wg.Wait()
-	all = time.Since(began)
-	if e := failed.Load(); e != nil {
-		return nil, 0, 0, *e
+	for _, step := range []func(context.Context, *side) error{t.list, t.fanOut, t.clear} {
+		if err := step(ctx, s); err != nil {
+			return err
+		}
 	}
-	after, err := costOf(s.PID)
-	return each, all, (after.cpu - before.cpu) / time.Duration(n), err
-}
-
-func (l *loader) rate(verb string, g goal, n int, each []float64, all, cpu time.Duration) {
-	l.add(fmt.Sprintf("%s, 32 clients, %s", verb, l.as), "/s", g, float64(n)/all.Seconds())
-	l.add("  each", "ms", none, each...)
-	l.add("  the program's CPU for each", "ms", none, milliseconds(cpu))
-}
-
-func (l *loader) create(ctx context.Context) error {
-	profiled := l.keepCPU(ctx, "create."+l.as, 2)
-	each, all, cpu, err := l.spread(ctx, objects, func(c *kubernetes.Clientset, i int) error {
-		_, err := c.CoreV1().ConfigMaps("default").Create(ctx, configMap(i), metav1.CreateOptions{})
-		return err
-	})
-	<-profiled
-	if err != nil {
-		return err
-	}
-	l.rate("create 5,000 ConfigMaps", atLeast(1500), objects, each, all, cpu)
 	return nil
 }
 
-func (l *loader) get(ctx context.Context) error {
-	each, all, cpu, err := l.spread(ctx, objects, func(c *kubernetes.Clientset, i int) error {
-		_, err := c.CoreV1().ConfigMaps("default").Get(ctx, name(i), metav1.GetOptions{})
-		return err
-	})
-	if err != nil {
-		return err
+// list measures until the last byte is here; to decode it is the client's work.
+func (t *trial) list(ctx context.Context, s *side) error {
+	namespace, what := "default", fmt.Sprintf("list of %d", batch)
+	if t.level > 0 {
+		namespace, what = "kube-public", "list of all"
 	}
-	l.rate("get", none, objects, each, all, cpu)
-	return nil
-}
-
-// list measures until the last byte is here; to decode is the client's work.
-func (l *loader) list(ctx context.Context) error {
-	var each []float64
-	for range 10 {
-		began := time.Now()
-		body, err := l.clients[0].CoreV1().RESTClient().Get().Namespace("default").Resource("configmaps").Stream(ctx)
+	for range 3 {
+		before, began := s.spent(), time.Now()
+		body, err := s.clients[t.as][0].CoreV1().RESTClient().Get().Namespace(namespace).Resource("configmaps").Stream(ctx)
 		if err != nil {
 			return err
 		}
@@ -161,23 +169,23 @@ func (l *loader) list(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		each = append(each, milliseconds(time.Since(began)))
+		t.of(what, "ms", lessIsBetter).add(s.who, milliseconds(time.Since(began)), milliseconds(s.spent()-before))
 	}
-	l.add("list 5,000 ConfigMaps, "+l.as, "ms", none, each...)
 	return nil
 }
 
 // fanOut measures until the last of all watchers has heard of the last update.
-func (l *loader) fanOut(ctx context.Context) error {
+func (t *trial) fanOut(ctx context.Context, s *side) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	list, err := l.clients[0].CoreV1().ConfigMaps("default").List(ctx, metav1.ListOptions{Limit: 1})
+	all := s.clients[t.as]
+	list, err := all[0].CoreV1().ConfigMaps("default").List(ctx, metav1.ListOptions{Limit: updates})
 	if err != nil {
 		return err
 	}
 	heard := make(chan error, watchers)
 	for i := range watchers {
-		w, err := l.clients[i%clients].CoreV1().ConfigMaps("default").Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+		w, err := all[i%clients].CoreV1().ConfigMaps("default").Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
 		if err != nil {
 			return err
 		}
@@ -193,12 +201,12 @@ func (l *loader) fanOut(ctx context.Context) error {
 					return
 				}
 			}
-			heard <- fmt.Errorf("a watch ended after %d of %d events", n, updates)
+			heard <- fmt.Errorf("%s: a watch ended after %d of %d events", s.who, n, updates)
 		}()
 	}
-	began := time.Now()
-	_, all, _, err := l.spread(ctx, updates, func(c *kubernetes.Clientset, i int) error {
-		m := configMap(i)
+	before, began := s.spent(), time.Now()
+	_, _, err = s.spread(t.as, updates, func(c *kubernetes.Clientset, i int) error {
+		m := configMap(list.Items[i].Name)
 		m.Data["new"] = "1"
 		_, err := c.CoreV1().ConfigMaps("default").Update(ctx, m, metav1.UpdateOptions{})
 		return err
@@ -211,7 +219,16 @@ func (l *loader) fanOut(ctx context.Context) error {
 			return err
 		}
 	}
-	l.add("100 watchers × 500 updates, all heard, "+l.as, "s", none, time.Since(began).Seconds())
-	l.add("  updates acknowledged", "s", none, all.Seconds())
+	t.of("100 watchers × 500 updates, all heard", "s", lessIsBetter).add(s.who, time.Since(began).Seconds(), milliseconds(s.spent()-before))
 	return nil
+}
+
+// clear removes what the round has made.
+func (t *trial) clear(ctx context.Context, s *side) error {
+	before, began := s.spent(), time.Now()
+	err := s.clients[t.as][0].CoreV1().ConfigMaps("default").DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "app=bench"})
+	if err == nil {
+		t.of(fmt.Sprintf("deletecollection of %d", batch), "ms", lessIsBetter).add(s.who, milliseconds(time.Since(began)), milliseconds(s.spent()-before))
+	}
+	return err
 }

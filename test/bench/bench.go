@@ -1,10 +1,10 @@
-// Command bench measures the platform on this machine and prints one table:
-// each figure with its goal, what was measured, and whether it is met.
+// Command bench measures the platform beside its peers, on this machine, in
+// one run, and prints one table: each figure of ours, the peer's, the ratio.
 //
-// It runs the real program, with everything in a network namespace of its own
-// that has only lo and with state in a temporary directory, and it removes
-// both, also when it is interrupted. It knows the program from outside alone:
-// its commands, its API, and what /proc says.
+// It knows every contender from outside alone: its commands, its API, and what
+// /proc says. All run in namespaces of their own that have only lo (nest.go)
+// and take turns, so that what else the machine does meets all alike. What was
+// made is removed, also when the run is interrupted.
 package main
 
 import (
@@ -14,10 +14,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,95 +31,126 @@ type part struct {
 
 func parts() []part {
 	return []part{
-		{"start", 15 * time.Second, start},
-		{"run", 10 * time.Second, runs},
-		{"footprint", (settle + idleWindow) + 5*time.Second, footprint},
-		{"pods", 30 * time.Second, pods},
-		{"monitor", 10 * time.Second, monitors},
-		{"api", 45 * time.Second, load},
+		{"engine", 150 * time.Second, engine},
+		{"api", 180 * time.Second, api},
+		{"scheduler", 120 * time.Second, scheduler},
+		{"pods", 45 * time.Second, pods},
+		{"footprint", 150 * time.Second, footprint},
 	}
+}
+
+// options are what the command line says.
+type options struct {
+	sampan, what, out, profiles string
+	keep                        bool
 }
 
 // bench is one run of the benchmark.
 type bench struct {
-	machine
-	report report
-	part   string
+	report
+	bins     cache  // the peers' programs
+	sampan   string // ours
+	dir      string // of this run, on disk, removed at its end
+	profiles string // where profiles go; empty: nowhere
+	part     string
 }
 
 func main() {
-	if err := do(); err != nil {
+	var o options
+	flag.StringVar(&o.sampan, "sampan", "../../bin/sampan", "the program to measure (make build)")
+	flag.StringVar(&o.what, "what", "", "parts to measure, with commas: engine,api,scheduler,pods,footprint (default all)")
+	flag.StringVar(&o.out, "json", "", "file for the figures as JSON (default .cache/bench/last.json)")
+	flag.StringVar(&o.profiles, "profile", "", "directory for profiles of the program")
+	flag.BoolVar(&o.keep, "keep", false, "leave the run's directory, with all logs, when done")
+	flag.Parse()
+	code, err := do(o)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+		code = max(code, 1)
 	}
+	os.Exit(code)
 }
 
-func do() error {
-	sampan := flag.String("sampan", "bin/sampan", "the program to measure (make build)")
-	what := flag.String("what", "start,run,footprint,pods,monitor,api", "parts to measure")
-	out := flag.String("json", "", "file for the figures as JSON")
-	keep := flag.String("profile", "", "directory for profiles of the program after each part, and its log")
-	flag.Parse()
-	if os.Geteuid() != 0 {
-		return errors.New("network namespaces need root: run it with sudo")
+func do(o options) (int, error) {
+	if asInit() {
+		return initial()
 	}
-	chosen, err := choose(*what)
+	chosen, err := choose(o.what)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	bins, err := newCache()
+	if err != nil {
+		return 0, err
+	}
+	if o.out == "" {
+		o.out = filepath.Join(bins.dir, "last.json")
+	}
+	for _, p := range []*string{&o.sampan, &o.out, &o.profiles} {
+		if *p != "" {
+			if *p, err = filepath.Abs(*p); err != nil {
+				return 0, err
+			}
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if os.Getenv(insideVariable) == "" {
-		return inNewNetwork(ctx)
+	if dir, ok := nested(); ok {
+		b := &bench{report: newReport(), bins: bins, sampan: o.sampan, dir: dir, profiles: o.profiles}
+		return 0, b.measure(ctx, chosen, o.out)
 	}
-	path, err := filepath.Abs(*sampan)
-	if err != nil {
-		return err
+	if os.Geteuid() != 0 {
+		return 0, errors.New("namespaces need root: run it with sudo")
 	}
-	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("%w (build it with: make build)", err)
+	if _, err := os.Stat(o.sampan); err != nil {
+		return 0, fmt.Errorf("%w (build it with: make build)", err)
 	}
-	b := &bench{report: newReport()}
+	if err := bins.fill(); err != nil {
+		return 0, err
+	}
 	announce(chosen)
-	if err := b.open(ctx, path, *keep); err != nil {
-		return err
-	}
-	defer b.close()
+	return nest(ctx, bins, o.keep)
+}
+
+// measure does all parts. One that breaks says so in the report and does not
+// keep the others from being measured.
+func (b *bench) measure(ctx context.Context, chosen []part, out string) error {
+	var broken []error
 	for _, p := range chosen {
 		b.part = p.name
+		began := time.Now()
 		fmt.Fprintf(os.Stderr, "%s: load average %.2f\n", p.name, loadAverage())
 		if err := p.run(ctx, b); err != nil {
-			b.tellLog()
-			return fmt.Errorf("%s: %w", p.name, err)
+			broken = append(broken, fmt.Errorf("%s: %w", p.name, err))
+			b.row("this part ended early", "", lessIsBetter).fail(ours, err)
 		}
-		b.keepProfiles(ctx, p.name)
+		fmt.Fprintf(os.Stderr, "%s: took %s\n", p.name, time.Since(began).Round(time.Second))
+		if ctx.Err() != nil {
+			return errors.Join(broken...) // nobody waits for a table
+		}
 	}
+	b.report.summarize()
 	b.report.print(os.Stdout)
-	if *out != "" {
-		data, err := json.MarshalIndent(b.report, "", "  ")
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(*out, append(data, '\n'), 0o644)
+	data, err := json.MarshalIndent(b.report, "", "  ")
+	if err == nil {
+		err = os.WriteFile(out, append(data, '\n'), 0o644)
 	}
-	return nil
+	return errors.Join(append(broken, err)...)
 }
 
 func choose(names string) (chosen []part, err error) {
-	wanted := map[string]bool{}
-	for _, n := range strings.Split(names, ",") {
-		wanted[strings.TrimSpace(n)] = true
+	all := parts()
+	if names == "" {
+		return all, nil
 	}
-	for _, p := range parts() {
-		if wanted[p.name] {
-			chosen = append(chosen, p)
-			delete(wanted, p.name)
+	wanted := strings.Split(names, ",")
+	for i := range wanted {
+		wanted[i] = strings.TrimSpace(wanted[i])
+		if !slices.ContainsFunc(all, func(p part) bool { return p.name == wanted[i] }) {
+			return nil, fmt.Errorf("no part is called %q", wanted[i])
 		}
 	}
-	for n := range wanted {
-		return nil, fmt.Errorf("no part is called %q", n)
-	}
-	return chosen, nil
+	return slices.DeleteFunc(all, func(p part) bool { return !slices.Contains(wanted, p.name) }), nil
 }
 
 func announce(chosen []part) {
@@ -130,28 +160,16 @@ func announce(chosen []part) {
 		all += p.took
 		names = append(names, p.name)
 	}
-	fmt.Fprintf(os.Stderr, "measuring %s: about %s; the machine should have nothing else to do\n",
-		strings.Join(names, ", "), all.Round(10*time.Second))
+	fmt.Fprintf(os.Stderr, "measuring %s: about %d minutes; the machine should have nothing else to do\n",
+		strings.Join(names, ", "), int(all.Minutes()+0.99))
 }
 
-const insideVariable = "SAMPAN_BENCH_INSIDE"
-
-// inNewNetwork runs this program again in a new network namespace and waits
-// for it. The namespace ends with what runs in it.
-func inNewNetwork(ctx context.Context) error {
-	runtime.LockOSThread() // the child's death signal is bound to this thread
-	c := exec.Command("/proc/self/exe", os.Args[1:]...)
-	c.Env = append(os.Environ(), insideVariable+"=1")
-	c.Stdout, c.Stderr = os.Stdout, os.Stderr
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
-	if err := c.Start(); err != nil {
-		return fmt.Errorf("start in a new network namespace: %w", err)
+// pause waits, unless nobody wants the result any more.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
-	defer context.AfterFunc(ctx, func() { _ = c.Process.Signal(syscall.SIGTERM) })()
-	err := c.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		os.Exit(max(1, exit.ExitCode())) // it has said why
-	}
-	return err
 }
