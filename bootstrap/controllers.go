@@ -6,12 +6,14 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sampan/cluster/admission"
 	"sampan/cluster/admission/dynamic"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
+	"sampan/cluster/controller/certificates"
 	"sampan/cluster/controller/clusterrole"
 	"sampan/cluster/controller/cronjob"
 	"sampan/cluster/controller/daemonset"
@@ -50,6 +52,10 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"daemonset", daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Log: r.log}).Run},
 		{"statefulset", statefulset.New(statefulset.Config{Client: as("statefulset-controller"), Log: r.log}).Run},
 		{"deployment", deployment.New(deployment.Config{Client: as("deployment-controller"), Log: r.log}).Run},
+		{"certificates", certificates.New(certificates.Config{Client: as("certificate-controller"), Log: r.log,
+			Authority: certificates.Authority{Certificate: r.pki.CA, Key: r.pki.caKey}, May: r.mayAsk}).Run},
+		{"podcertificaterequest-cleaner", certificates.NewCleaner(as("podcertificaterequestcleaner"), r.log).Run},
+		{"clustertrustbundle-publisher", certificates.NewPublisher(as("kube-apiserver-serving-clustertrustbundle-publisher"), r.log, string(r.pki.CAPEM)).Run},
 		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},
 		{"ttl-after-finished", ttlafterfinished.New(ttlafterfinished.Config{Client: as("ttl-after-finished-controller"), Log: r.log}).Run},
 		{"disruption", disruption.New(disruption.Config{Client: as("disruption-controller"), Log: r.log}).Run},
@@ -72,6 +78,18 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"quota", quota.New(quota.Config{Client: as("resourcequota-controller"), Log: r.log}).Run},
 		{"root-ca", furnish.RootCA(as("root-ca-cert-publisher"), r.log, string(r.pki.CAPEM)).Run},
 	}
+}
+
+// mayAsk says whether who made a request for a certificate may create the
+// subresource that stands for having it approved by itself.
+func (r *running) mayAsk(ctx context.Context, asked *certificatesv1.CertificateSigningRequest, sub string) bool {
+	u := request.User{Name: asked.Spec.Username, UID: asked.Spec.UID, Groups: asked.Spec.Groups, Extra: map[string][]string{}}
+	for key, values := range asked.Spec.Extra {
+		u.Extra[key] = values
+	}
+	ok, _ := r.may.Allowed(ctx, auth.Attributes{User: u, Verb: "create", Group: certificatesv1.GroupName, Version: "*",
+		Resource: "certificatesigningrequests", Subresource: sub})
+	return ok
 }
 
 // admission is the table of what looks at a write before it is stored, in
