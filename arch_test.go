@@ -32,7 +32,7 @@ var may = map[string]string{
 	"cluster/client":     "internal cluster/kind cluster/object",
 	"cluster/store":      "internal cluster/kind cluster/object",
 	"cluster/auth":       "internal cluster/kind cluster/client cluster/request",
-	"cluster/admission":  "internal cluster/kind cluster/client cluster/request cluster/object cluster/webhook cluster/admission",
+	"cluster/admission":  "internal cluster/kind cluster/client cluster/request cluster/object cluster/schema cluster/webhook cluster/admission",
 	"cluster/verb":       "internal cluster/kind cluster/object cluster/request cluster/schema cluster/store cluster/admission cluster/client",
 	"cluster/api":        "internal cluster/kind cluster/object cluster/request cluster/schema cluster/verb cluster/auth cluster/client",
 	"cluster/webhook":    "internal cluster/kind cluster/client",

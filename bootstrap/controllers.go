@@ -11,6 +11,7 @@ import (
 
 	"sampan/cluster/admission"
 	"sampan/cluster/admission/dynamic"
+	"sampan/cluster/admission/policy"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/controller/certificates"
@@ -38,6 +39,7 @@ import (
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
 	"sampan/cluster/scheduler"
+	"sampan/cluster/schema"
 	"sampan/cluster/verb"
 )
 
@@ -94,7 +96,7 @@ func (r *running) mayAsk(ctx context.Context, asked *certificatesv1.CertificateS
 
 // admission is the table of what looks at a write before it is stored, in
 // upstream's order.
-func (r *running) admission() ([]any, error) {
+func (r *running) admission(schemas *schema.Schemas) ([]any, error) {
 	services, err := admission.NewServices(r.reader, []netip.Prefix{r.cfg.Services}, admission.PortRange{First: 30000, Last: 32767})
 	if err != nil {
 		return nil, err
@@ -105,6 +107,15 @@ func (r *running) admission() ([]any, error) {
 		return nil, err
 	}
 	validating, err := dynamic.NewValidating(asked)
+	if err != nil {
+		return nil, err
+	}
+	held := policy.Config{Objects: r.reader, May: expressionRights{r.may}, Types: schemas.TypeConverter, Log: r.log}
+	changing, err := policy.NewMutating(held)
+	if err != nil {
+		return nil, err
+	}
+	holding, err := policy.NewValidating(held)
 	if err != nil {
 		return nil, err
 	}
@@ -119,10 +130,12 @@ func (r *running) admission() ([]any, error) {
 		admission.InUse{},
 		admission.ClaimResize{Reader: r.reader},
 		admission.RuntimeClasses{Reader: r.reader},
+		changing,
 		mutating,
 		services,
 		admission.Certificates{May: r.may, Now: time.Now},
 		admission.Escalation{May: r.may, Rules: r.rbac},
+		holding,
 		validating,
 		admission.NewQuotas(r.reader), // last: what others refuse or change is settled by then
 	}, nil

@@ -199,7 +199,7 @@ func (r *running) openCluster() (err error) {
 	r.who = &auth.Authenticator{ClientCA: []*x509.Certificate{r.pki.CA}, Tokens: tokens}
 	r.rbac = auth.NewRBAC(auth.RBACConfig{Objects: r.reader, Changes: r.store.Changes(rbac.Kinds()...), Policy: policy.Bootstrap()})
 	r.may = auth.NewAuthorizer(auth.NewNodeRule(r.reader), r.rbac)
-	plugins, err := r.admission()
+	plugins, err := r.admission(schemas)
 	if err != nil {
 		return err
 	}

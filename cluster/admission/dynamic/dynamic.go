@@ -21,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/admission/plugin/cel"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/utils/ptr"
 
@@ -68,7 +69,7 @@ func newHook(of string, w admissionregistrationv1.ValidatingWebhook, again bool)
 	if err != nil {
 		return nil, fmt.Errorf("webhook %q of %s: %w", w.Name, of, err)
 	}
-	return &hook{ValidatingWebhook: w, again: again, of: of, selection: selection, conditions: match.NewConditions(w.MatchConditions, false)}, nil
+	return &hook{ValidatingWebhook: w, again: again, of: of, selection: selection, conditions: match.NewConditions(w.MatchConditions, nil, cel.OptionalVariableDeclarations{HasAuthorizer: true})}, nil
 }
 
 func (h *hook) target() webhook.Target {

@@ -3,7 +3,6 @@ package match
 import (
 	"context"
 
-	celgo "github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,38 +14,29 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/cel/environment"
+
+	"sampan/cluster/kind/admissionregistration"
 )
 
 // Conditions are match conditions, compiled: expressions in CEL of which all
 // have to be true. (KEP-3716.)
-type Conditions struct {
-	names     []string
-	evaluator cel.ConditionEvaluator
-	params    bool
-}
+type Conditions struct{ evaluator cel.ConditionEvaluator }
 
-// condition is one of them, for the compiler.
-type condition admissionregistrationv1.MatchCondition
-
-func (c condition) GetExpression() string      { return c.Expression }
-func (c condition) ReturnTypes() []*celgo.Type { return []*celgo.Type{celgo.BoolType} }
-
-// NewConditions compiles declared. Those of policies know their parameters.
+// NewConditions compiles declared, with compiler if they may use variables.
 // Nil if there are none. What does not compile counts as an error in every
 // evaluation, as upstream has it: it was refused when it was written.
-func NewConditions(declared []admissionregistrationv1.MatchCondition, params bool) *Conditions {
+func NewConditions(declared []admissionregistrationv1.MatchCondition, compiler cel.ConditionCompiler, variables cel.OptionalVariableDeclarations) *Conditions {
 	if len(declared) == 0 {
 		return nil
 	}
-	c := &Conditions{params: params}
 	var all []cel.ExpressionAccessor
 	for _, d := range declared {
-		c.names = append(c.names, d.Name)
-		all = append(all, condition(d))
+		all = append(all, admissionregistration.Condition(d.Expression))
 	}
-	compiler := cel.NewConditionCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
-	c.evaluator = compiler.CompileCondition(all, cel.OptionalVariableDeclarations{HasParams: params, HasAuthorizer: true}, environment.StoredExpressions)
-	return c
+	if compiler == nil {
+		compiler = cel.NewConditionCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
+	}
+	return &Conditions{compiler.CompileCondition(all, variables, environment.StoredExpressions)}
 }
 
 // Match says whether all conditions are true of s. One that is false decides;

@@ -67,6 +67,19 @@ func (sel *Selection) Match(ctx context.Context, r client.Reader, s *Subject) (a
 	return as, ok, err
 }
 
+// Limits is Match for what narrows down another selection: without rules all
+// is selected.
+func (sel *Selection) Limits(ctx context.Context, r client.Reader, s *Subject) (as As, ok bool, err error) {
+	if len(sel.Rules) > 0 {
+		return sel.Match(ctx, r, s)
+	}
+	if _, out := sel.first(sel.Excluded, s); out || !sel.objects(s) {
+		return As{}, false, nil
+	}
+	ok, err = sel.namespaces(ctx, r, s)
+	return s.As, ok, err
+}
+
 // exempt are the objects that say what is admitted: else a webhook could keep
 // its own configuration from being mended.
 func exempt(s *Subject) bool {

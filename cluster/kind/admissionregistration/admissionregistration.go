@@ -13,5 +13,9 @@ func Kinds() []*kind.Kind {
 	return []*kind.Kind{
 		MutatingWebhookConfiguration(),
 		ValidatingWebhookConfiguration(),
+		ValidatingAdmissionPolicy(),
+		ValidatingAdmissionPolicyBinding(),
+		MutatingAdmissionPolicy(),
+		MutatingAdmissionPolicyBinding(),
 	}
 }

@@ -18,11 +18,54 @@ import (
 // maxConditions of one webhook or policy.
 const maxConditions = 64
 
-// condition is an expression that is true or false, for the compiler.
-type condition string
+// The types below are expressions for the compiler of the CEL library, by what
+// they may evaluate to.
 
-func (c condition) GetExpression() string      { return string(c) }
-func (c condition) ReturnTypes() []*celgo.Type { return []*celgo.Type{celgo.BoolType} }
+// Condition is true or false.
+type Condition string
+
+// GetExpression implements cel.ExpressionAccessor.
+func (c Condition) GetExpression() string { return string(c) }
+
+// ReturnTypes implements cel.ExpressionAccessor.
+func (Condition) ReturnTypes() []*celgo.Type { return []*celgo.Type{celgo.BoolType} }
+
+// Message is a text.
+type Message string
+
+// GetExpression implements cel.ExpressionAccessor.
+func (m Message) GetExpression() string { return string(m) }
+
+// ReturnTypes implements cel.ExpressionAccessor.
+func (Message) ReturnTypes() []*celgo.Type { return []*celgo.Type{celgo.StringType} }
+
+// Annotation is a text or nothing.
+type Annotation string
+
+// GetExpression implements cel.ExpressionAccessor.
+func (a Annotation) GetExpression() string { return string(a) }
+
+// ReturnTypes implements cel.ExpressionAccessor.
+func (Annotation) ReturnTypes() []*celgo.Type {
+	return []*celgo.Type{celgo.StringType, celgo.NullType}
+}
+
+// Variable is anything, by a name that other expressions use.
+type Variable admissionregistrationv1.Variable
+
+// GetExpression implements cel.ExpressionAccessor.
+func (v Variable) GetExpression() string { return v.Expression }
+
+// GetName implements cel.NamedExpressionAccessor.
+func (v Variable) GetName() string { return v.Name }
+
+// ReturnTypes implements cel.ExpressionAccessor.
+func (Variable) ReturnTypes() []*celgo.Type { return []*celgo.Type{celgo.AnyType, celgo.DynType} }
+
+// Compiler returns a compiler of expressions that use variables.
+func Compiler() (*plugincel.CompositedCompiler, error) {
+	return plugincel.NewCompositedCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
+}
 
 // validateConditions compiles match conditions. Those in stored were accepted
 // before, by a server that may have known more.
@@ -40,7 +83,7 @@ func validateConditions(conditions []admissionregistrationv1.MatchCondition, par
 		if text := strings.TrimSpace(c.Expression); text == "" {
 			errs = append(errs, field.Required(path.Child("expression"), ""))
 		} else {
-			errs = append(errs, compile(compiler, condition(text), stored[c.Expression],
+			errs = append(errs, compile(compiler, Condition(text), stored[c.Expression],
 				plugincel.OptionalVariableDeclarations{HasParams: params, HasAuthorizer: true}, path.Child("expression"))...)
 		}
 		if c.Name == "" {
@@ -62,7 +105,11 @@ func compile(compiler plugincel.Compiler, e plugincel.ExpressionAccessor, stored
 	if stored {
 		env = environment.StoredExpressions
 	}
-	result := compiler.CompileCELExpression(e, variables, env)
+	return uncompiled(compiler.CompileCELExpression(e, variables, env), e, path)
+}
+
+// uncompiled is the error of a compilation, if there is one.
+func uncompiled(result plugincel.CompilationResult, e plugincel.ExpressionAccessor, path *field.Path) field.ErrorList {
 	if result.Error == nil {
 		return nil
 	}

@@ -22,9 +22,10 @@ const countDescription = "Webhooks indicates the number of webhooks registered i
 // MutatingWebhookConfiguration says which webhooks may change which writes.
 func MutatingWebhookConfiguration() *kind.Kind {
 	return kind.Declare(kind.Of[admissionregistrationv1.MutatingWebhookConfiguration]{
-		GVK:     admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"),
-		Plural:  "mutatingwebhookconfigurations",
-		Cluster: true,
+		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"),
+		Plural:      "mutatingwebhookconfigurations",
+		Cluster:     true,
+		Conditional: true,
 		Default: func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
 			for i := range c.Webhooks {
 				w := &c.Webhooks[i]
@@ -64,9 +65,10 @@ func MutatingWebhookConfiguration() *kind.Kind {
 // ValidatingWebhookConfiguration says which webhooks may refuse which writes.
 func ValidatingWebhookConfiguration() *kind.Kind {
 	return kind.Declare(kind.Of[admissionregistrationv1.ValidatingWebhookConfiguration]{
-		GVK:     admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"),
-		Plural:  "validatingwebhookconfigurations",
-		Cluster: true,
+		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"),
+		Plural:      "validatingwebhookconfigurations",
+		Cluster:     true,
+		Conditional: true,
 		Default: func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			for i := range c.Webhooks {
 				w := &c.Webhooks[i]

@@ -29,6 +29,9 @@ var NodeGaps = []kind.Gap{
 // StatusGaps are fields of a status that nothing writes yet, behind their
 // kind.
 var StatusGaps = []kind.Gap{
+	{Path: "ValidatingAdmissionPolicy status.typeChecking", Why: "expressions are compiled without the types of what they are about"},
+	{Path: "ValidatingAdmissionPolicy status.observedGeneration", Why: "comes with type checking"},
+	{Path: "ValidatingAdmissionPolicy status.conditions", Why: "comes with type checking"},
 	{Path: "Pod status.resize", Why: "deprecated; conditions say it"},
 	{Path: "Pod status.resources", Why: "what changes while a pod runs is not applied"},
 	{Path: "Pod status.allocatedResources", Why: "what changes while a pod runs is not applied"},
