@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"sync"
 	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -41,19 +40,14 @@ func New(cfg Config) *Controller {
 
 // Run works until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
-	var all sync.WaitGroup
-	defer all.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	all.Go(func() { c.loop.Run(ctx) })
-	synced := false
-	return client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*rbacv1.ClusterRole]) {
-		// Whoever gathers may gather from any role, and there are few who do.
-		synced = synced || e.Type == client.Synced
-		if synced {
-			c.addAll(ctx)
+	return c.loop.Drive(ctx, client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*rbacv1.ClusterRole]) {
+		switch {
+		case !e.First:
+			c.addAll(ctx) // whoever gathers may gather from any role, and there are few who do
+		case e.Object.AggregationRule != nil:
+			c.loop.Add(e.Object.Name)
 		}
-	})
+	}))
 }
 
 func (c *Controller) addAll(ctx context.Context) {

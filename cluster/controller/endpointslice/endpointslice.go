@@ -10,7 +10,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,62 +58,32 @@ func New(cfg Config) *Controller {
 
 // Run works until ctx ends. It returns when nothing of it runs any more.
 func (c *Controller) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var all sync.WaitGroup
-	defer all.Wait()
-	failed := make(chan error, 4)
-	all.Go(func() { c.events.Run(ctx) })
-	all.Go(func() {
-		failed <- client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*corev1.Service]) {
-			if e.Type == client.Added || e.Type == client.Modified {
+	return c.loop.Drive(ctx, loop.Beside(c.events.Run),
+		client.Changes(c.cfg.Client, client.Query{}, func(_ context.Context, e client.Change[*corev1.Service]) {
+			if e.Type != client.Deleted {
 				c.loop.Add(key(e.Object))
 			}
-		})
-	})
-	all.Go(func() {
-		atStart := true // then services are looked at anyway
-		failed <- client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*corev1.Pod]) {
-			switch {
-			case e.Type == client.Synced:
-				atStart = false
-			case !atStart:
+		}),
+		// At the start all services are looked at anyway.
+		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*corev1.Pod]) {
+			if !e.First {
 				c.pod(ctx, e)
 			}
-		})
-	})
-	all.Go(func() {
-		atStart := true
-		failed <- client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*discoveryv1.EndpointSlice]) {
-			switch {
-			case e.Type == client.Synced:
-				atStart = false
-			case !atStart:
-				c.slice(e.Object)
-				if e.Old != nil {
-					c.slice(e.Old)
-				}
+		}),
+		client.Changes(c.cfg.Client, client.Query{}, func(_ context.Context, e client.Change[*discoveryv1.EndpointSlice]) {
+			if e.First {
+				return
 			}
-		})
-	})
-	all.Go(func() {
-		atStart := true
-		failed <- client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*corev1.Node]) {
-			switch {
-			case e.Type == client.Synced:
-				atStart = false
-			case !atStart && (e.Type != client.Modified || zone(e.Old) != zone(e.Object)):
+			c.slice(e.Object)
+			if e.Old != nil {
+				c.slice(e.Old)
+			}
+		}),
+		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*corev1.Node]) {
+			if !e.First && (e.Type != client.Modified || zone(e.Old) != zone(e.Object)) {
 				c.everything(ctx)
 			}
-		})
-	})
-	all.Go(func() { c.loop.Run(ctx) })
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-		return nil
-	}
+		}))
 }
 
 func key(svc *corev1.Service) types.NamespacedName {

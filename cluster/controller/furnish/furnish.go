@@ -8,7 +8,6 @@ package furnish
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,32 +48,17 @@ func New[T client.Typed](cfg Config[T]) *Controller[T] {
 
 // Run works until ctx ends.
 func (c *Controller[T]) Run(ctx context.Context) error {
-	var all sync.WaitGroup
-	defer all.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	failed := make(chan error, 2)
-	all.Go(func() {
-		failed <- client.Follow(ctx, c.cfg.Client, client.Query{}, func(e client.Change[*corev1.Namespace]) {
-			if e.Type == client.Added || e.Type == client.Modified {
+	return c.loop.Drive(ctx,
+		client.Changes(c.cfg.Client, client.Query{}, func(_ context.Context, e client.Change[*corev1.Namespace]) {
+			if e.Type != client.Deleted {
 				c.loop.Add(e.Object.Name)
 			}
-		})
-	})
-	all.Go(func() {
-		failed <- client.Follow(ctx, c.cfg.Client, client.Query{Name: c.cfg.Object}, func(e client.Change[T]) {
-			if e.Type == client.Deleted || e.Type == client.Modified {
+		}),
+		client.Changes(c.cfg.Client, client.Query{Name: c.cfg.Object}, func(_ context.Context, e client.Change[T]) {
+			if e.Type != client.Added {
 				c.loop.Add(e.Object.GetNamespace())
 			}
-		})
-	})
-	all.Go(func() { c.loop.Run(ctx) })
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-		return nil
-	}
+		}))
 }
 
 func (c *Controller[T]) sync(ctx context.Context, namespace string) (time.Duration, error) {
