@@ -36,8 +36,10 @@ import (
 	nodekind "sampan/cluster/kind/node"
 	policykind "sampan/cluster/kind/policy"
 	"sampan/cluster/kind/rbac"
+	resourcekind "sampan/cluster/kind/resource"
 	"sampan/cluster/kind/scheduling"
 	"sampan/cluster/kind/storage"
+	"sampan/cluster/kind/storagemigration"
 	"sampan/cluster/object"
 	"sampan/cluster/schema"
 	"sampan/cluster/store"
@@ -65,7 +67,7 @@ func New(cfg Config) (*Program, error) {
 
 // Kinds is the table of all kinds that the program serves.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), certificates.Kinds(), storage.Kinds(), apiextensions.Kinds(), networking.Kinds(), nodekind.Kinds(), admissionregistration.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), certificates.Kinds(), storage.Kinds(), apiextensions.Kinds(), networking.Kinds(), nodekind.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds())
 }
 
 // running is what Run has put together.

@@ -24,7 +24,9 @@ import (
 	"sampan/cluster/kind/discovery"
 	"sampan/cluster/kind/networking"
 	"sampan/cluster/kind/podspec"
+	resourcekind "sampan/cluster/kind/resource"
 	"sampan/cluster/kind/storage"
+	"sampan/cluster/kind/storagemigration"
 )
 
 var update = flag.Bool("update", false, "write docs/unsupported.md and list fields that are in neither list")
@@ -207,6 +209,12 @@ lists beside the kinds; a test compares them.
 	section("VolumeAttachment", "", storage.AttachmentGaps)
 	section("NetworkPolicy", "", networking.PolicyGaps)
 	section("ServiceCIDR", "", networking.CIDRGaps)
+	section("DeviceClass", "", resourcekind.DeviceClassGaps)
+	section("DeviceTaintRule", "", resourcekind.TaintRuleGaps)
+	section("ResourceClaim", "", resourcekind.ClaimGaps)
+	section("ResourceClaimTemplate", "", resourcekind.TemplateGaps)
+	section("ResourceSlice", "", resourcekind.SliceGaps)
+	section("StorageVersionMigration", "", storagemigration.MigrationGaps)
 	b.WriteString("\n## Status fields that nothing writes\n\nA status is a report: nobody is warned, since users do not set them.\n\n| field | why |\n|---|---|\n")
 	for _, g := range core.StatusGaps {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", g.Path, g.Why)

@@ -26,12 +26,14 @@ import (
 	"sampan/cluster/kind/node"
 	"sampan/cluster/kind/policy"
 	"sampan/cluster/kind/rbac"
+	resourcekind "sampan/cluster/kind/resource"
 	"sampan/cluster/kind/scheduling"
 	"sampan/cluster/kind/storage"
+	"sampan/cluster/kind/storagemigration"
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), certificates.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds()).All()
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), certificates.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -240,6 +242,12 @@ func TestNamesAreUpstreams(t *testing.T) {
 	// Names, prefixes and short names are API: clients and existing data
 	// depend on them.
 	want := map[string]string{
+		"storageversionmigrations.storagemigration.k8s.io":               "storageversionmigrations ",
+		"resourceslices.resource.k8s.io":                                 "resourceslices ",
+		"resourceclaimtemplates.resource.k8s.io":                         "resourceclaimtemplates ",
+		"resourceclaims.resource.k8s.io":                                 "resourceclaims ",
+		"devicetaintrules.resource.k8s.io":                               "devicetaintrules ",
+		"deviceclasses.resource.k8s.io":                                  "deviceclasses ",
 		"validatingadmissionpolicies.admissionregistration.k8s.io":       "validatingadmissionpolicies ",
 		"validatingadmissionpolicybindings.admissionregistration.k8s.io": "validatingadmissionpolicybindings ",
 		"mutatingadmissionpolicies.admissionregistration.k8s.io":         "mutatingadmissionpolicies ",
