@@ -16,6 +16,7 @@ type Placement struct {
 	Rejected []Rejection // in the order of the snapshot; empty where Node is set by a sample
 	Absent   int         // nodes that the pod does not name, where it names some; not in Rejected
 	Total    int         // nodes in the snapshot
+	Missing  string      // what the pod needs that is on no node; "" for nothing
 	Remark   string      // what making room came to
 }
 
@@ -51,6 +52,10 @@ func rulesFor(pod *Pod, s *Snapshot, plugins []Plugin) []rule {
 // looked at, and the next call should go on behind it (see Sample).
 func Place(pod *Pod, s *Snapshot, plugins []Plugin, from int, r *rand.Rand) (Placement, int) {
 	result := Placement{Total: len(s.Nodes)}
+	if pod.Volumes != nil && pod.Volumes.Missing != "" {
+		result.Missing, result.Absent = pod.Volumes.Missing, len(s.Nodes)
+		return result, from
+	}
 	rules := rulesFor(pod, s, plugins)
 	if name := s.Booked(pod.UID); name != "" {
 		// Room was made for it there.
@@ -172,10 +177,16 @@ func (p Placement) Message() string {
 			count[why]++
 		}
 	}
-	if p.Absent > 0 {
+	switch {
+	case p.Missing != "":
+	case p.Absent > 0:
 		count["node(s) didn't satisfy plugin(s) [NodeAffinity]"] = p.Absent
 	}
-	message := fmt.Sprintf("0/%d nodes are available: %s.", p.Total, histogram(count))
+	why := histogram(count)
+	if p.Missing != "" {
+		why = p.Missing
+	}
+	message := fmt.Sprintf("0/%d nodes are available: %s.", p.Total, why)
 	if p.Remark != "" {
 		message += " preemption: " + p.Remark
 	}

@@ -42,18 +42,19 @@ func refusal(reason string) *Refusal { return &Refusal{Reasons: []string{reason}
 func lasting(reason string) *Refusal { return &Refusal{Reasons: []string{reason}, Lasting: true} }
 
 // Change is a set of things that may happen to the cluster.
-type Change uint8
+type Change uint16
 
 const (
-	NodeAdded   Change = 1 << iota
-	NodeGone           // with it, a domain of pods may be gone
-	NodeRoom           // its allocatable resources changed
-	NodeLabels         // its labels changed
-	NodeTaints         // its taints or spec.unschedulable changed
-	PodGone            // a pod on a node ended or was deleted, or asks for less
-	PodPlaced          // a pod is on a node now, or its labels changed
-	SpaceLabels        // the labels of a namespace changed
-	nothing     Change = 0
+	NodeAdded      Change = 1 << iota
+	NodeGone              // with it, a domain of pods may be gone
+	NodeRoom              // its allocatable resources changed
+	NodeLabels            // its labels changed
+	NodeTaints            // its taints or spec.unschedulable changed
+	PodGone               // a pod on a node ended or was deleted, or asks for less
+	PodPlaced             // a pod is on a node now, or its labels changed
+	SpaceLabels           // the labels of a namespace changed
+	VolumesChanged        // claims or volumes came, changed or went
+	nothing        Change = 0
 )
 
 // Plugins is the table of rules, in the order in which filters are asked:
@@ -66,6 +67,9 @@ func Plugins() []Plugin {
 		nodeAffinity(),
 		nodePorts(),
 		nodeResourcesFit(),
+		volumeRestrictions(),
+		volumeBinding(),
+		volumeZone(),
 		podTopologySpread(),
 		interPodAffinity(),
 		nodeResourcesBalanced(),

@@ -64,6 +64,9 @@ type Pod struct {
 	// so itself: those of its services and its controller. Nil: none.
 	Kin labels.Selector
 
+	// Volumes is what its claims say; nil for a pod without claims.
+	Volumes *Volumes
+
 	choosy   bool     // it has a nodeSelector or required node affinity
 	names    []string // of the only nodes that it could go to; nil for any
 	affinity nodeaffinity.RequiredNodeAffinity

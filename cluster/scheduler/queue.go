@@ -25,7 +25,7 @@ type queue struct {
 	active  activeHeap
 	waiting waitingHeap // backing off or fitting nowhere
 	all     map[types.UID]*entry
-	parked  [8]int // how many wait for each Change
+	parked  [16]int // how many wait for each Change
 }
 
 type entry struct {
@@ -111,6 +111,14 @@ func (q *queue) Park(e *entry, wakes Change, now time.Time) {
 	heap.Push(&q.waiting, e)
 }
 
+// Wait keeps a pod until something that is being done for it has come about:
+// the first of wakes has it tried again at once.
+func (q *queue) Wait(e *entry, wakes Change, now time.Time) {
+	e.attempts = 0
+	q.Park(e, wakes, now)
+	e.ready = now
+}
+
 // Retry tries a pod again after its back-off: the attempt failed for a reason
 // that is not the pod's.
 func (q *queue) Retry(e *entry, now time.Time) {
@@ -144,10 +152,20 @@ func (q *queue) Wake(uid types.UID, now time.Time) {
 	}
 }
 
+// Again tries a parked pod again after its back-off: what was to be done for it
+// has failed.
+func (q *queue) Again(uid types.UID, now time.Time) {
+	if e := q.all[uid]; e != nil && e.parked {
+		q.unpark(e)
+		e.next = now.Add(e.backOff())
+		heap.Fix(&q.waiting, e.due)
+	}
+}
+
 // awaited says whether some pod is parked until something of c happens.
 func (q *queue) awaited(c Change) bool {
-	for c := uint8(c); c != 0; c &= c - 1 {
-		if q.parked[bits.TrailingZeros8(c)] > 0 {
+	for c := uint16(c); c != 0; c &= c - 1 {
+		if q.parked[bits.TrailingZeros16(c)] > 0 {
 			return true
 		}
 	}
@@ -155,8 +173,8 @@ func (q *queue) awaited(c Change) bool {
 }
 
 func (q *queue) tell(wakes Change, d int) {
-	for c := uint8(wakes); c != 0; c &= c - 1 {
-		q.parked[bits.TrailingZeros8(c)] += d
+	for c := uint16(wakes); c != 0; c &= c - 1 {
+		q.parked[bits.TrailingZeros16(c)] += d
 	}
 }
 
@@ -183,7 +201,7 @@ func (q *queue) activate(e *entry) {
 }
 
 func (e *entry) backOff() time.Duration {
-	return min(maxBackOff, firstBackOff<<min(e.attempts-1, 10))
+	return min(maxBackOff, firstBackOff<<min(max(e.attempts-1, 0), 10))
 }
 
 // activeHeap orders by priority, then by age.

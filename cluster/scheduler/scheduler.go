@@ -69,13 +69,14 @@ type change struct {
 	node    *client.Change[*corev1.Node]
 	service *client.Change[*corev1.Service]
 	space   *client.Change[*corev1.Namespace]
+	volumes bool   // a claim or a volume has changed
 	bound   *entry // its binding ended with err
 	err     error
 	failed  *entry // no room could be made for it
 }
 
 // kinds is how many kinds are followed.
-const kinds = 4
+const kinds = 6
 
 // New returns a scheduler.
 func New(cfg Config) *Scheduler {
@@ -120,6 +121,13 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	})
 	s.work.Go(func() {
 		failed <- follow(ctx, s, func(c *client.Change[*corev1.Namespace]) change { return change{space: c} })
+	})
+
+	s.work.Go(func() {
+		failed <- follow(ctx, s, func(*client.Change[*corev1.PersistentVolumeClaim]) change { return change{volumes: true} })
+	})
+	s.work.Go(func() {
+		failed <- follow(ctx, s, func(*client.Change[*corev1.PersistentVolume]) change { return change{volumes: true} })
 	})
 
 	synced := 0
@@ -220,11 +228,13 @@ func (s *Scheduler) apply(c change) int {
 		s.applyService(c.service)
 	case c.space != nil:
 		s.applySpace(c.space, now)
+	case c.volumes:
+		s.queue.Happened(VolumesChanged, now)
 	case c.bound != nil:
 		s.applyBound(c.bound, c.err, now)
 	case c.failed != nil:
 		s.snapshot.Book(c.failed.pod, "")
-		s.queue.Wake(c.failed.pod.UID, now)
+		s.queue.Again(c.failed.pod.UID, now)
 	}
 	return 0
 }
@@ -345,8 +355,18 @@ func (s *Scheduler) try(ctx context.Context, e *entry) {
 	if len(pod.spread) == 0 {
 		pod.Kin = s.kin(ctx, pod.Pod)
 	}
+	var err error
+	if pod.Volumes, err = s.volumes(ctx, pod.Pod); err != nil {
+		s.cfg.Log.Warn("volumes not read", "key", pod.Namespace+"/"+pod.Name, "err", err)
+		s.queue.Retry(e, time.Now())
+		return
+	}
 	var found Placement
 	found, s.from = Place(pod, s.snapshot, s.plugins, s.from, s.rand)
+	if found.Node != "" && pod.Volumes != nil && len(pod.Volumes.Later) > 0 {
+		s.prepare(ctx, e, found.Node)
+		return
+	}
 	if found.Node != "" {
 		s.assumed[pod.UID] = found.Node
 		s.snapshot.Book(pod, "")
@@ -359,7 +379,9 @@ func (s *Scheduler) try(ctx context.Context, e *entry) {
 	for _, r := range found.Rejected {
 		wakes |= s.wakes[r.Plugin]
 	}
-	if found.Absent > 0 {
+	if found.Missing != "" {
+		wakes |= s.wakes[volumeBindingName]
+	} else if found.Absent > 0 {
 		wakes |= s.wakes["NodeAffinity"]
 	}
 	now := time.Now()
@@ -384,6 +406,21 @@ func (s *Scheduler) try(ctx context.Context, e *entry) {
 	s.beside(func() {
 		if err := s.mark(ctx, pod.Pod, message, booked); err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			s.cfg.Log.Warn("pod condition not written", "key", pod.Namespace+"/"+pod.Name, "err", err)
+		}
+	})
+}
+
+// prepare has e's pod's claims get volumes for a node. The pod is tried again
+// when they have changed, and finds the room kept for it there.
+func (s *Scheduler) prepare(ctx context.Context, e *entry, node string) {
+	pod := e.pod
+	chosen, _ := pod.Volumes.choose(s.snapshot.byName[node])
+	s.snapshot.Book(pod, node)
+	s.queue.Wait(e, VolumesChanged, time.Now())
+	s.beside(func() {
+		if err := s.claim(ctx, chosen, node); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("claims not bound", "key", pod.Namespace+"/"+pod.Name, "node", node, "err", err)
+			s.send(ctx, change{failed: e})
 		}
 	})
 }

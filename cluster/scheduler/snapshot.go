@@ -36,6 +36,7 @@ type Snapshot struct {
 	values map[string]map[string]int // label → value → nodes with it, of labels asked for
 	images map[string]int            // name → nodes that have it
 	ranks  map[int32]int             // priority → pods on nodes that have it
+	users  map[string]int            // claim, by namespace and name → pods on nodes that use it
 
 	clock     uint64
 	groups    map[string]*group
@@ -48,7 +49,7 @@ type Snapshot struct {
 func NewSnapshot(nodes []*corev1.Node, pods []*corev1.Pod) *Snapshot {
 	s := &Snapshot{
 		byName: map[string]*Node{}, where: map[types.UID]string{}, booked: map[types.UID]string{},
-		spaces: map[string]labels.Set{}, values: map[string]map[string]int{}, images: map[string]int{}, ranks: map[int32]int{},
+		spaces: map[string]labels.Set{}, values: map[string]map[string]int{}, images: map[string]int{}, ranks: map[int32]int{}, users: map[string]int{},
 		groups: map[string]*group{}, held: map[heldKey]*held{},
 	}
 	for _, n := range nodes {
@@ -220,6 +221,13 @@ func (s *Snapshot) count(p *Pod, n *Node, sign int64) {
 	rank := p.priority()
 	if s.ranks[rank] += int(sign); s.ranks[rank] == 0 {
 		delete(s.ranks, rank)
+	}
+	claims, _ := claimsOf(p.Pod)
+	for _, name := range claims {
+		key := p.Namespace + "/" + name
+		if s.users[key] += int(sign); s.users[key] == 0 {
+			delete(s.users, key)
+		}
 	}
 	n.Taken.add(&p.Request, sign)
 	n.Usual.add(&p.Usual, sign)
