@@ -4,13 +4,16 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/certificates"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 )
 
 // Kinds is a table of what a node works with, for planks whose tests may not
 // know kinds.
-func Kinds() *kind.Table { return kind.NewTable(core.Kinds(), coordination.Kinds()) }
+func Kinds() *kind.Table {
+	return kind.NewTable(core.Kinds(), coordination.Kinds(), certificates.Kinds())
+}
 
 // Answer adds to Acts an action that looks at its body only, for the same
 // planks.
