@@ -11,11 +11,11 @@ export PATH := $(PATH):$(CURDIR)/bin/tools
 build: export CGO_ENABLED := 0
 hello: export CGO_ENABLED := 0
 
-.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance lint tools
+.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance conformance-suite conformance-ratchet lint tools
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 build: ## build bin/sampan (offline too, once the module cache is filled)
 	@echo "building bin/sampan (the first time takes a few minutes)"
@@ -73,9 +73,17 @@ fuzz: ## fuzz every parser of foreign bytes for a short while each
 bench: build ## the platform beside its peers (as root): WHAT=engine|api|scheduler|pods|footprint
 	@cd test/bench && CGO_ENABLED=0 $(GO) run . -sampan '$(abspath $(SAMPAN))' -what '$(WHAT)'
 
-conformance: ## run upstream's conformance suite (as root): FOCUS='…' SIG=node PROCS=2 LAST_FAILED=1 SPECS=FILE UPDATE=1
-	@cd test/conformance && $(GO) run . -focus '$(FOCUS)' -sig '$(SIG)' -procs '$(or $(PROCS),2)' -specs '$(abspath $(SPECS))' \
+# The suite's busybox is built of its sources. The first build takes about 25 minutes on two cores.
+conformance-suite: ## build upstream's conformance suite and its images
+	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
+	@cd test/conformance && $(GO) run . -build
+
+conformance: conformance-suite ## run upstream's conformance suite (as root): FOCUS='…' SIG=node PROCS=2 NODES=2 LAST_FAILED=1 SPECS=FILE UPDATE=1
+	@cd test/conformance && $(GO) run . -focus '$(FOCUS)' -sig '$(SIG)' -procs '$(or $(PROCS),2)' -nodes '$(or $(NODES),2)' -specs '$(if $(SPECS),$(abspath $(SPECS)))' \
 	$(if $(LAST_FAILED),-last-failed) $(if $(UPDATE),-update)
+
+conformance-ratchet: conformance-suite ## run as much of what once passed as fits into BUDGET=12m; what fails is an error
+	@cd test/conformance && $(GO) vet . && $(GO) test . && $(GO) run . -ratchet '$(or $(BUDGET),12m)' -procs '$(or $(PROCS),3)' -out ratchet
 
 lint: ## what machines can see of the house rules
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

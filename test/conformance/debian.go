@@ -21,8 +21,13 @@ var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]*$`)
 func (c *cache) debian(root string, packages ...string) error {
 	args := append([]string{"depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"}, packages...)
 	out, err := exec.Command("apt-cache", args...).Output()
-	if err != nil {
-		return fmt.Errorf("apt-cache %s: %w", strings.Join(args, " "), err)
+	if err != nil { // a machine may have no lists
+		if err := c.aptUpdate(); err != nil {
+			return err
+		}
+		if out, err = exec.Command("apt-cache", args...).Output(); err != nil {
+			return fmt.Errorf("apt-cache %s: %w", strings.Join(args, " "), err)
+		}
 	}
 	var all []string
 	for line := range strings.Lines(string(out)) {
@@ -36,6 +41,8 @@ func (c *cache) debian(root string, packages ...string) error {
 	return c.debianOnly(root, slices.Compact(all)...)
 }
 
+func (c *cache) aptUpdate() error { return c.runAt(c.dir, "apt-get", "-q", "update") }
+
 func (c *cache) debianOnly(root string, packages ...string) error {
 	debs := filepath.Join(c.dir, "debs", filepath.Base(root))
 	if err := os.MkdirAll(debs, 0o755); err != nil {
@@ -43,10 +50,14 @@ func (c *cache) debianOnly(root string, packages ...string) error {
 	}
 	if files, _ := filepath.Glob(filepath.Join(debs, "*.deb")); len(files) < len(packages) {
 		c.say("downloading %d Debian packages for %s", len(packages), filepath.Base(root))
-		cmd := exec.Command("apt-get", append([]string{"-q", "-o", "APT::Sandbox::User=root", "download"}, packages...)...)
-		cmd.Dir = debs
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get download %s: %w\n%s(run apt-get update first)", strings.Join(packages, " "), err, out)
+		download := append([]string{"apt-get", "-q", "-o", "APT::Sandbox::User=root", "download"}, packages...)
+		if err := c.runAt(debs, download...); err != nil { // or old ones
+			if err := c.aptUpdate(); err != nil {
+				return err
+			}
+			if err := c.runAt(debs, download...); err != nil {
+				return err
+			}
 		}
 	}
 	files, err := filepath.Glob(filepath.Join(debs, "*.deb"))

@@ -17,7 +17,7 @@ type entry struct {
 }
 
 // The times in the list are rounded up to these, so that they seldom change.
-var steps = []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute}
+var steps = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute}
 
 func rounded(d time.Duration) time.Duration {
 	for _, s := range steps {

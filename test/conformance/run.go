@@ -20,9 +20,17 @@ func runSuite(ctx context.Context, c *cache, o options) (code int, err error) {
 	if o.lastFailed && err != nil {
 		return 0, fmt.Errorf("nothing failed the last time: %w", err)
 	}
-	choose, err := selection(o, previous)
+	choice, err := selection(o, previous)
 	if err != nil {
 		return 0, err
+	}
+	if o.budget > 0 {
+		picked, err := chosen(c.source, o.budget, o.procs)
+		if err != nil {
+			return 0, err
+		}
+		c.say("%d of the specs that passed before are tried again", len(picked))
+		choice = append(choice, focus(picked)...)
 	}
 	if err := os.RemoveAll(o.result); err != nil {
 		return 0, err
@@ -50,7 +58,7 @@ func runSuite(ctx context.Context, c *cache, o options) (code int, err error) {
 	if err := k.start(ctx, filepath.Join(c.dir, "images.tar"), o.nodes); err != nil {
 		return 0, err
 	}
-	ended := ginkgo(ctx, k, o, choose)
+	ended := ginkgo(ctx, k, o, choice)
 	now, err := readResults(o.result)
 	if err != nil {
 		return 0, err
@@ -70,6 +78,9 @@ func ginkgo(ctx context.Context, k *cluster, o options, choose []string) error {
 	args = append(args, k.c.bin("e2e.test"), "--", "--provider=skeleton", "--kubeconfig="+k.kubeconfig(), "--kubectl-path="+k.c.bin("kubectl"),
 		"--num-nodes="+strconv.Itoa(o.nodes), "--dump-logs-on-failure=false", "--disable-log-dump", "--e2e-output-dir="+k.dir,
 		"--results="+filepath.Join(o.result, resultsFile), "--spec-timeout="+o.specTimeout.String())
+	if o.budget > 0 {
+		args = append(args, "--start-until="+o.budget.String())
+	}
 	log, err := os.Create(filepath.Join(o.result, "ginkgo.log"))
 	if err != nil {
 		return err
@@ -134,30 +145,34 @@ func selection(o options, previous []spec) ([]string, error) {
 	if o.focus != "" {
 		args = append(args, "--focus="+o.focus)
 	}
-	var names []string
 	if o.lastFailed {
+		var again []entry
 		for _, s := range previous {
 			if s.failed() && s.sig != "" {
-				names = append(names, s.name)
+				again = append(again, entry{name: s.name})
 			}
 		}
-		if len(names) == 0 {
+		if len(again) == 0 {
 			return nil, fmt.Errorf("no spec failed the last time")
 		}
+		args = append(args, focus(again)...)
 	}
 	if o.specs != "" {
 		listed, err := readList(o.specs)
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range listed {
-			names = append(names, s.name)
-		}
-	}
-	for _, n := range names {
-		args = append(args, "--focus="+regexp.QuoteMeta(n)+"$")
+		args = append(args, focus(listed)...)
 	}
 	return args, nil
+}
+
+// focus chooses specs by their whole names.
+func focus(all []entry) (args []string) {
+	for _, e := range all {
+		args = append(args, "--focus="+regexp.QuoteMeta(e.name)+"$")
+	}
+	return args
 }
 
 // progress counts the specs that have ended so far.

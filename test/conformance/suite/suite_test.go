@@ -43,6 +43,7 @@ import (
 
 var (
 	bound   = flag.Duration("spec-timeout", 15*time.Minute, "a spec that takes longer has failed")
+	until   = flag.Duration("start-until", 0, "skip the specs that have not started after this time")
 	results = flag.String("results", "", "file to which the report of every spec is added when the spec ends, as a line of JSON")
 )
 
@@ -62,6 +63,12 @@ func TestE2E(t *testing.T) {
 	// The specs are made in RunSpecs: what is registered here reaches all of them.
 	ginkgo.AddTreeConstructionNodeArgsTransformer(bounded)
 	ginkgo.ReportAfterEach(record)
+	began := time.Now()
+	ginkgo.BeforeEach(func() {
+		if *until > 0 && time.Since(began) > *until {
+			ginkgo.Skip("the time of this run is over")
+		}
+	})
 	e2e.RunE2ETests(t)
 }
 
