@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -111,6 +112,8 @@ var leaves = map[reflect.Type]bool{
 	reflect.TypeFor[runtime.RawExtension](): true, reflect.TypeFor[metav1.FieldsV1](): true,
 	reflect.TypeFor[metav1.ObjectMeta](): true, reflect.TypeFor[metav1.TypeMeta](): true, // the machine's, once for all kinds
 	reflect.TypeFor[metav1.LabelSelector](): true,
+	// The language of schemas is one library's, whole.
+	reflect.TypeFor[apiextensionsv1.JSONSchemaProps](): true,
 }
 
 // walkFields calls visit for every field below t; it goes on below a field for

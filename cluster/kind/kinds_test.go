@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +17,7 @@ import (
 
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/admissionregistration"
+	"sampan/cluster/kind/apiextensions"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/certificates"
@@ -33,7 +35,7 @@ import (
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), certificates.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds()).All()
+	return kind.NewTable(apiextensions.Kinds(), core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), certificates.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -53,8 +55,43 @@ func filler(seed int64) *randfill.Filler {
 			}
 		},
 		func(r *runtime.RawExtension, c randfill.Continue) { r.Raw = []byte(`{"a":1}`) },
+		func(s *apiextensionsv1.JSONSchemaProps, c randfill.Continue) { fillSchema(s, c, 3) }, // it holds itself in many ways
 		func(f *metav1.FieldsV1, c randfill.Continue) { f.Raw = []byte(`{}`) },
 	)
+}
+
+// fillSchema makes a random schema of some depth.
+func fillSchema(s *apiextensionsv1.JSONSchemaProps, c randfill.Continue, depth int) {
+	types := []string{"", "object", "array", "string", "integer", "nonsense"}
+	s.Type, s.Format, s.Nullable = types[c.Intn(len(types))], c.String(6), c.Bool()
+	if c.Bool() {
+		s.Pattern, s.Required, s.Default = c.String(4), []string{c.String(3)}, &apiextensionsv1.JSON{Raw: []byte(`{"a":1}`)}
+	}
+	if c.Intn(4) == 0 {
+		s.XValidations = apiextensionsv1.ValidationRules{{Rule: c.String(8)}}
+		list := types[c.Intn(len(types))]
+		s.XListType = &list
+	}
+	if depth == 0 {
+		return
+	}
+	below := func() apiextensionsv1.JSONSchemaProps {
+		var b apiextensionsv1.JSONSchemaProps
+		fillSchema(&b, c, depth-1)
+		return b
+	}
+	if c.Bool() {
+		s.Properties = map[string]apiextensionsv1.JSONSchemaProps{c.String(3): below(), "a": below()}
+	}
+	if c.Intn(3) == 0 {
+		b := below()
+		s.Items = &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &b}
+		s.AnyOf = []apiextensionsv1.JSONSchemaProps{below()}
+	}
+	if c.Intn(3) == 0 {
+		b := below()
+		s.AdditionalProperties = &apiextensionsv1.JSONSchemaPropsOrBool{Allows: c.Bool(), Schema: &b}
+	}
 }
 
 func random(k *kind.Kind, seed int64) kind.Object {
@@ -245,6 +282,7 @@ func TestNamesAreUpstreams(t *testing.T) {
 		"storageversionmigrations.storagemigration.k8s.io":               "storageversionmigrations ",
 		"resourceslices.resource.k8s.io":                                 "resourceslices ",
 		"resourceclaimtemplates.resource.k8s.io":                         "resourceclaimtemplates ",
+		"customresourcedefinitions.apiextensions.k8s.io":                 "apiextensions.k8s.io/customresourcedefinitions crd",
 		"resourceclaims.resource.k8s.io":                                 "resourceclaims ",
 		"devicetaintrules.resource.k8s.io":                               "devicetaintrules ",
 		"deviceclasses.resource.k8s.io":                                  "deviceclasses ",
