@@ -288,6 +288,9 @@ func (s *Scheduler) applyPod(c *client.Change[*corev1.Pod], now time.Time) {
 		}
 	case p.Spec.NodeName != "":
 		s.leave(p)
+		if c.Old != nil && countsAlike(c.Old, p) && s.snapshot.Renew(p) {
+			return // most changes are of the status, and mean nothing here
+		}
 		s.snapshot.SetPod(NewPod(p), p.Spec.NodeName)
 		s.queue.Happened(placedChange(c.Old, p), now)
 	case s.assumed[p.UID] != "":
@@ -313,6 +316,35 @@ func (s *Scheduler) leave(p *corev1.Pod) {
 	if s.snapshot.Booked(p.UID) != "" {
 		s.snapshot.Book(&Pod{Pod: p}, "")
 	}
+}
+
+// countsAlike says whether a pod on a node means the same to others as before.
+func countsAlike(old, now *corev1.Pod) bool {
+	return old.Spec.NodeName == now.Spec.NodeName && old.Generation == now.Generation && old.Generation != 0 &&
+		maps.Equal(old.Labels, now.Labels) && (old.DeletionTimestamp == nil) == (now.DeletionTimestamp == nil) &&
+		reflect.DeepEqual(given(old), given(now))
+}
+
+// given are the resources that the node has given a pod, which count if they
+// are more than it asks for: while it is resized.
+func given(p *corev1.Pod) (all []any) {
+	add := func(r *corev1.ResourceRequirements, list corev1.ResourceList) {
+		if r != nil || list != nil {
+			all = append(all, r, list)
+		}
+	}
+	add(p.Status.Resources, p.Status.AllocatedResources)
+	for _, list := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
+		for i := range list {
+			add(list[i].Resources, list[i].AllocatedResources)
+		}
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodResizePending {
+			all = append(all, c.Reason)
+		}
+	}
+	return all
 }
 
 // placedChange is what the change of a pod on a node means to others.

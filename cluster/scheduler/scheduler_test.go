@@ -198,3 +198,21 @@ func TestAnEvictionThatFailsIsTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestRoomThatAResizeLeavesIsUsed(t *testing.T) {
+	shrinks := pod("x", on("n1"), asks("cpu", "4"))
+	schedule(t, nil, []kind.Object{node("n1"), shrinks, pod("a")}, func(c *cluster) {
+		c.on("a", "")
+		running := c.pod("x").DeepCopy()
+		running.Status.Phase = corev1.PodRunning // which changes nothing
+		c.fake.Put(running)
+		time.Sleep(time.Minute)
+		c.on("a", "")
+		smaller := c.pod("x").DeepCopy()
+		asks("cpu", "1")(smaller)
+		smaller.Generation++
+		c.fake.Put(smaller)
+		time.Sleep(time.Minute)
+		c.on("a", "n1")
+	})
+}

@@ -202,6 +202,16 @@ func (s *Snapshot) SetPod(p *Pod, node string) {
 	s.count(p, n, 1)
 }
 
+// Renew takes the latest state of a pod that counts as it did; false if it is
+// not known on its node.
+func (s *Snapshot) Renew(p *corev1.Pod) bool {
+	if s.where[p.UID] != p.Spec.NodeName {
+		return false
+	}
+	s.byName[p.Spec.NodeName].pods[p.UID].Pod = p
+	return true
+}
+
 // DropPod removes a pod; false if it was on no node.
 func (s *Snapshot) DropPod(uid types.UID) bool {
 	name, ok := s.where[uid]
