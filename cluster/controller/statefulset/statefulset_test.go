@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,16 +31,20 @@ import (
 type world struct {
 	*testing.T
 	*clienttest.Fake
-	refuse *func(clienttest.Action) error // what the server says first
+	full *atomic.Bool // no more pods are allowed
 }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
 		f := clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)
-		refuse := func(clienttest.Action) error { return nil }
-		w := world{t, f, &refuse}
+		w := world{t, f, &atomic.Bool{}}
 		f.Validate = true
-		f.Before = func(a clienttest.Action) error { return (*w.refuse)(a) }
+		f.Before = func(a clienttest.Action) error {
+			if a.Verb == "create" && a.Kind.Plural == "pods" && w.full.Load() {
+				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "db-0", errors.New("exceeded quota"))
+			}
+			return nil
+		}
 		ctx, stop := context.WithCancel(t.Context())
 		over := make(chan struct{})
 		go func() {
@@ -363,13 +368,7 @@ func TestClaimsGoWithWhoOwnsThem(t *testing.T) {
 
 func TestWhatForbidsAPodIsSaidAndTriedAgain(t *testing.T) {
 	run(t, func(w world) {
-		full := true
-		*w.refuse = func(a clienttest.Action) error {
-			if a.Verb == "create" && a.Kind.Plural == "pods" && full {
-				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "db-0", errors.New("exceeded quota"))
-			}
-			return nil
-		}
+		w.full.Store(true)
 		w.Put(with(1, ""))
 		synctest.Wait()
 		if got := w.events(); len(got) == 0 || !strings.HasPrefix(got[0], "Warning FailedCreate Create Pod db-0 in StatefulSet db failed error: ") {
@@ -378,7 +377,7 @@ func TestWhatForbidsAPodIsSaidAndTriedAgain(t *testing.T) {
 		if w.set().Status.ObservedGeneration != 1 {
 			w.Error("there is no status because there is no pod")
 		}
-		full = false
+		w.full.Store(false)
 		time.Sleep(time.Minute)
 		w.settle()
 		w.wantCounts("1 1 1 1 1")
