@@ -32,6 +32,7 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/flowcontrol"
 	"sampan/cluster/kind/networking"
 	nodekind "sampan/cluster/kind/node"
 	policykind "sampan/cluster/kind/policy"
@@ -67,7 +68,7 @@ func New(cfg Config) (*Program, error) {
 
 // Kinds is the table of all kinds that the program serves.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), certificates.Kinds(), storage.Kinds(), apiextensions.Kinds(), networking.Kinds(), nodekind.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), certificates.Kinds(), storage.Kinds(), apiextensions.Kinds(), networking.Kinds(), nodekind.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds(), flowcontrol.Kinds())
 }
 
 // running is what Run has put together.
@@ -285,6 +286,7 @@ func (r *running) parts(kubelet net.Listener) []part {
 	return slices.Concat(r.controllers(as), []part{
 		{"custom", r.custom.Run},
 		{"roles", r.writeRoles},
+		{"flow-control", r.writeFlows},
 		{"node-api", func(ctx context.Context) error {
 			return serve(ctx, nodeTLS, guarded(handler, r.cfg.NodeName, r.who, r.may))
 		}},

@@ -23,6 +23,7 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/flowcontrol"
 	"sampan/cluster/kind/networking"
 	"sampan/cluster/kind/podspec"
 	resourcekind "sampan/cluster/kind/resource"
@@ -218,6 +219,8 @@ lists beside the kinds; a test compares them.
 	section("ResourceClaimTemplate", "", resourcekind.TemplateGaps)
 	section("ResourceSlice", "", resourcekind.SliceGaps)
 	section("StorageVersionMigration", "", storagemigration.MigrationGaps)
+	section("FlowSchema", "", flowcontrol.SchemaGaps)
+	section("PriorityLevelConfiguration", "", flowcontrol.LevelGaps)
 	b.WriteString("\n## Status fields that nothing writes\n\nA status is a report: nobody is warned, since users do not set them.\n\n| field | why |\n|---|---|\n")
 	for _, g := range core.StatusGaps {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", g.Path, g.Why)

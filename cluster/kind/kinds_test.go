@@ -24,6 +24,7 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
+	"sampan/cluster/kind/flowcontrol"
 	"sampan/cluster/kind/networking"
 	"sampan/cluster/kind/node"
 	"sampan/cluster/kind/policy"
@@ -35,7 +36,7 @@ import (
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(apiextensions.Kinds(), core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), certificates.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds()).All()
+	return kind.NewTable(apiextensions.Kinds(), core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), certificates.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds(), flowcontrol.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -279,6 +280,8 @@ func TestNamesAreUpstreams(t *testing.T) {
 	// Names, prefixes and short names are API: clients and existing data
 	// depend on them.
 	want := map[string]string{
+		"prioritylevelconfigurations.flowcontrol.apiserver.k8s.io":       "prioritylevelconfigurations ",
+		"flowschemas.flowcontrol.apiserver.k8s.io":                       "flowschemas ",
 		"storageversionmigrations.storagemigration.k8s.io":               "storageversionmigrations ",
 		"resourceslices.resource.k8s.io":                                 "resourceslices ",
 		"resourceclaimtemplates.resource.k8s.io":                         "resourceclaimtemplates ",
