@@ -29,12 +29,23 @@ type Quotas struct {
 
 	mu      sync.Mutex // guards all below
 	pending map[string]map[*Attempt]struct{}
+	known   map[string]map[types.UID]known
 }
+
+// known is what a stored object counts for, worked out when it was first met:
+// so that each look at a namespace is adding up.
+type known struct {
+	obj   kind.Object // shared
+	usage corev1.ResourceList
+}
+
+// mostKnown is of how many namespaces what their objects count for is kept.
+const mostKnown = 64
 
 // NewQuotas returns the plugin. It comes last: what others refuse or change
 // has to be settled.
 func NewQuotas(reader client.Reader) *Quotas {
-	return &Quotas{reader: reader, pending: map[string]map[*Attempt]struct{}{}}
+	return &Quotas{reader: reader, pending: map[string]map[*Attempt]struct{}{}, known: map[string]map[types.UID]known{}}
 }
 
 // Review implements Reviewer.
@@ -119,7 +130,11 @@ func (q *Quotas) reviewLocked(ctx context.Context, a *Attempt, r *corev1.Resourc
 // usedLocked is what counts for r under names: what is stored, and what other
 // writes will have stored.
 func (q *Quotas) usedLocked(ctx context.Context, a *Attempt, r *corev1.ResourceQuota, names []corev1.ResourceName, now time.Time) (corev1.ResourceList, error) {
-	used := corev1.ResourceList{}
+	used, all := corev1.ResourceList{}, 0
+	under := map[types.UID]string{} // revisions of those that somebody writes
+	for other := range q.pending[a.Request.Namespace] {
+		under[other.Object.GetUID()] = ""
+	}
 	for _, k := range q.reader.Kinds().All() {
 		some := slices.DeleteFunc(slices.Clone(quota.Concerned(k, r.Spec.Hard)), func(n corev1.ResourceName) bool { return !slices.Contains(names, n) })
 		if len(some) == 0 {
@@ -129,24 +144,56 @@ func (q *Quotas) usedLocked(ctx context.Context, a *Attempt, r *corev1.ResourceQ
 		if err != nil {
 			return nil, err
 		}
-		there := map[types.UID]kind.Object{}
+		all += len(stored)
 		for _, obj := range stored {
-			there[obj.GetUID()] = obj
+			if _, written := under[obj.GetUID()]; written {
+				under[obj.GetUID()] = obj.GetResourceVersion()
+			}
 			if quota.Matches(r, obj) {
-				quota.Add(used, quota.Usage(k, obj, now), some)
+				quota.Add(used, q.usageLocked(k, obj, now), some)
 			}
 		}
 		for other := range q.pending[a.Request.Namespace] {
 			// One whose write has arrived, or has lost its race, is among
 			// those stored, whatever it is now.
-			if other == a || other.Request.Kind != k || revision(there[other.Object.GetUID()]) != revision(other.Old) {
+			if other == a || other.Request.Kind != k || under[other.Object.GetUID()] != revision(other.Old) {
 				continue
 			}
 			more := usage{kind: k, new: other.Object, old: other.Old, now: now}
 			quota.Add(used, more.in(r, some), some)
 		}
 	}
+	q.forgetLocked(a.Request.Namespace, all)
 	return used, nil
+}
+
+// usageLocked is what a stored object counts for.
+func (q *Quotas) usageLocked(k *kind.Kind, obj kind.Object, now time.Time) corev1.ResourceList {
+	if obj.GetDeletionTimestamp() != nil {
+		return quota.Usage(k, obj, now) // it changes with time
+	}
+	in := q.known[obj.GetNamespace()]
+	if had, ok := in[obj.GetUID()]; ok && had.obj == obj {
+		return had.usage
+	}
+	if in == nil {
+		if len(q.known) >= mostKnown {
+			clear(q.known)
+		}
+		in = map[types.UID]known{}
+		q.known[obj.GetNamespace()] = in
+	}
+	usage := quota.Usage(k, obj, now)
+	in[obj.GetUID()] = known{obj, usage}
+	return usage
+}
+
+// forgetLocked drops what is known of objects that are gone, once they are
+// the most.
+func (q *Quotas) forgetLocked(namespace string, stored int) {
+	if len(q.known[namespace]) > 2*stored+100 {
+		delete(q.known, namespace)
+	}
 }
 
 // revision is which state of an object this is; empty for none.

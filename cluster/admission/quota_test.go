@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	"sampan/cluster/client/clienttest"
@@ -114,5 +115,66 @@ func TestQuotasAreExactUnderConcurrency(t *testing.T) {
 	}
 	if len(plugin.pending) != 0 {
 		t.Errorf("left over: %v", plugin.pending)
+	}
+}
+
+func TestQuotasSeeObjectsChange(t *testing.T) {
+	pods, quotas := core.Pod(), core.ResourceQuota()
+	fake := clienttest.New(t, kind.NewTable([]*kind.Kind{pods, quotas}),
+		kindtest.Read(t, quotas, `{metadata: {namespace: ns, name: q}, spec: {hard: {cpu: 4}}}`))
+	plugin := NewQuotas(fake)
+	ask := func(cpu string) string {
+		err := plugin.Review(t.Context(), &Attempt{Operation: Create, Request: request.Request{Kind: pods, Namespace: "ns", DryRun: true},
+			Object: kindtest.Read(t, pods, `{metadata: {name: p}, spec: {containers: [{name: a, resources: {requests: {cpu: `+cpu+`}}}]}}`)})
+		if err == nil {
+			return ""
+		}
+		return err.Error()
+	}
+	put := func(cpu string) {
+		fake.Put(kindtest.Read(t, pods, `{metadata: {namespace: ns, name: x, uid: "1"}, spec: {containers: [{name: a, resources: {requests: {cpu: `+cpu+`}}}]}}`))
+	}
+	put("1")
+	if got := ask("3"); got != "" {
+		t.Error(got)
+	}
+	put("2")
+	if got, want := ask("3"), `pods "p" is forbidden: exceeded quota: q, requested: cpu=3, used: cpu=2, limited: cpu=4`; got != want {
+		t.Errorf("after it grew: %q, want %q", got, want)
+	}
+	fake.Drop(pods, "ns", "x")
+	if got := ask("4"); got != "" {
+		t.Errorf("after it went: %s", got)
+	}
+	if len(plugin.pending) > 0 {
+		t.Error("a dry run keeps room")
+	}
+}
+
+// What a create costs in a namespace with a quota and 5,000 pods.
+func BenchmarkQuotaOf5000Pods(b *testing.B) {
+	pods, quotas := core.Pod(), core.ResourceQuota()
+	q := &corev1.ResourceQuota{}
+	q.Namespace, q.Name = "ns", "q"
+	q.Spec.Hard = corev1.ResourceList{corev1.ResourcePods: resource.MustParse("100000"), corev1.ResourceRequestsCPU: resource.MustParse("1000000")}
+	fake := clienttest.New(nil, kind.NewTable([]*kind.Kind{pods, quotas}), q)
+	make := func(i int) *corev1.Pod {
+		p := &corev1.Pod{}
+		p.Name, p.Namespace, p.UID = fmt.Sprint("p", i), "ns", types.UID(fmt.Sprint(i))
+		p.Spec.Containers = []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1m"), corev1.ResourceMemory: resource.MustParse("1Mi")}}}}
+		return p
+	}
+	for i := range 5000 {
+		fake.Put(make(i))
+	}
+	plugin := NewQuotas(fake)
+	b.ResetTimer()
+	for i := range b.N {
+		a := &Attempt{Operation: Create, Object: make(10000 + i), Request: request.Request{Kind: pods, Namespace: "ns"}}
+		if err := plugin.Review(b.Context(), a); err != nil {
+			b.Fatal(err)
+		}
+		a.Done(false)
 	}
 }
