@@ -166,6 +166,12 @@ func TestPodRules(t *testing.T) {
 		{"labels as a file", `volumes: [{name: v, downwardAPI: {items: [{path: p, fieldRef: {fieldPath: metadata.labels}}]}}]`, nil},
 		{"an address is no file", `volumes: [{name: v, downwardAPI: {items: [{path: p, fieldRef: {fieldPath: status.podIP}}]}}]`, []string{
 			`spec.volumes[0].downwardAPI.fieldRef.fieldPath: Unsupported value: "status.podIP": supported values: "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"`}},
+		{"a pod's certificate goes somewhere", `{serviceAccountName: s, volumes: [{name: v, projected: {sources: [{podCertificate: {signerName: x.io/s, keyType: ED25519}}]}}]}`, []string{
+			`spec.volumes[0].projected.sources[0].podCertificate: Required value: specify at least one of credentialBundlePath, keyPath, and certificateChainPath`}},
+		{"a pod's certificate lives between an hour and 91 days", `{serviceAccountName: s, volumes: [{name: v, projected: {sources: [{podCertificate: {signerName: x.io/s, keyType: ED25519, keyPath: k, maxExpirationSeconds: 3599}}, {podCertificate: {signerName: x.io/s, keyType: DSA, keyPath: l, maxExpirationSeconds: 7862401}}]}}]}`, []string{
+			`spec.volumes[0].projected.sources[0].podCertificate.maxExpirationSeconds: Invalid value: 3599: if provided, maxExpirationSeconds must be >= 3600`,
+			`spec.volumes[0].projected.sources[1].podCertificate.keyType: Unsupported value: "DSA": supported values: "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"`,
+			`spec.volumes[0].projected.sources[1].podCertificate.maxExpirationSeconds: Invalid value: 7862401: if provided, maxExpirationSeconds must be <= 7862400`}},
 		{"a bundle has a name or a signer", `volumes: [{name: v, projected: {sources: [{clusterTrustBundle: {path: p}}]}}]`, []string{
 			`spec.volumes[0].projected.sources[0].clusterTrustBundle: Required value: either name or signerName must be specified`}},
 		{"nodes are chosen by name only among fields", `affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: spec.x, operator: In, values: [a]}]}]}}}`, []string{
