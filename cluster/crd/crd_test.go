@@ -288,7 +288,7 @@ func TestSchemaIsPublishedAsClientsReadIt(t *testing.T) {
 		v2        bool
 		ref       string
 		dflt, min bool
-	}{{true, `"$ref":"#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"`, false, false},
+	}{{true, `"$ref":"#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"`, false, true},
 		{false, `"$ref":"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"`, true, true}} {
 		text, err := k.Custom.Schema(tc.v2)
 		if err != nil {

@@ -30,7 +30,7 @@ func (f *form) schema(v2 bool) ([]byte, error) {
 	out := &spec.Schema{SchemaProps: spec.SchemaProps{Type: []string{"object"}}}
 	if s != nil && !(v2 && (s.XPreserveUnknownFields || f.of.preserve)) {
 		if v2 {
-			out = openapiv2.ToStructuralOpenAPIV2(s.Unfold().StripValueValidations().StripNullable()).ToKubeOpenAPI()
+			out = openapiv2.ToStructuralOpenAPIV2(s.Unfold()).ToKubeOpenAPI()
 			withoutDefaults(out)
 		} else {
 			out = s.Unfold().ToKubeOpenAPI()

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"sampan/cluster/kind"
+	"sampan/cluster/object"
 	"sampan/cluster/request"
 	"sampan/cluster/store"
 )
@@ -63,6 +64,10 @@ func (a *API) Watch(ctx context.Context, r request.Request, o metav1.ListOptions
 			return nil, failure(r, err)
 		}
 		w.cursor, w.seen = cursor, all.Revision
+		if err := by.prepare(r, all); err != nil {
+			cursor.Close()
+			return nil, err
+		}
 		for obj := range all.All() {
 			if by.matches(obj) {
 				w.initial = append(w.initial, obj)
@@ -122,6 +127,9 @@ func (w *Watch) Next(ctx context.Context) ([]WatchEvent, error) {
 		if err != nil {
 			return nil, failure(w.request, err)
 		}
+		if err := w.prepare(changes); err != nil {
+			return nil, err
+		}
 		var events []WatchEvent
 		for _, c := range changes {
 			if e, ok := w.by.view(c); ok {
@@ -138,6 +146,24 @@ func (w *Watch) Next(ctx context.Context) ([]WatchEvent, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// prepare has objects converted that are to be selected by fields of the version
+// asked for: what cannot be converted is an error, and not an event that nobody
+// is told of.
+func (w *Watch) prepare(changes []*store.Event) error {
+	if w.by.kind.Custom == nil || len(w.by.fields) == 0 {
+		return nil
+	}
+	var objs []kind.Object
+	for _, c := range changes {
+		objs = append(objs, c.Object)
+		if c.Old != nil {
+			objs = append(objs, c.Old)
+		}
+	}
+	_, err := object.AllAs(w.by.kind, objs, w.request.GVK)
+	return err
 }
 
 // begin returns the initial events, once.
