@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,7 +27,12 @@ func (c *cache) bin(name string) string         { return filepath.Join(c.dir, "b
 
 // build makes what is not there yet. Runs side by side wait for each other here.
 func (c *cache) build(sampan bool) error {
-	unlock, err := lock(filepath.Join(c.dir, "build.lock"), 0)
+	file := filepath.Join(c.dir, "build.lock")
+	unlock, err := lock(file, syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		c.say("waiting for another run that builds")
+		unlock, err = lock(file, 0)
+	}
 	if err != nil {
 		return err
 	}

@@ -71,13 +71,13 @@ func conformance(o options) (int, error) {
 	if o.procs < 1 || o.nodes < 1 || o.nodes > 2 {
 		return 0, fmt.Errorf("-procs %d -nodes %d: want one process or more, and one node or two", o.procs, o.nodes)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	if o.result == "" || o.result != filepath.Base(o.result) || slices.Contains([]string{".", "..", "bin", "debs", "rootfs"}, o.result) {
 		return 0, fmt.Errorf("-out %q: want the name of a directory, and none of the cache's own", o.result)
 	}
 	o.result = filepath.Join(c.dir, o.result)
 	if os.Getenv(inNamespace) != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
 		return runSuite(ctx, c, o)
 	}
 	if os.Getuid() != 0 {
@@ -97,6 +97,9 @@ func conformance(o options) (int, error) {
 	if o.build {
 		return 0, nil
 	}
+	// Before this an interrupt ends the program, and what it builds, at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	inside := exec.Command("/proc/self/exe", os.Args[1:]...)
 	inside.Env = append(os.Environ(), inNamespace+"=1")
 	inside.Stdout, inside.Stderr = os.Stdout, os.Stderr
