@@ -114,7 +114,11 @@ func (r *running) whyPod(ctx context.Context, p *corev1.Pod) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append([]string{"it has no node yet"}, scheduler.Explain(p, nodes, pods, spaces)...), nil
+	asking := scheduler.NewPod(p)
+	if asking.Volumes, err = scheduler.ReadVolumes(ctx, r.reader, p); err != nil {
+		return nil, err
+	}
+	return append([]string{"it has no node yet"}, scheduler.Explain(asking, nodes, pods, spaces)...), nil
 }
 
 func (r *running) whyReplicaSet(ctx context.Context, rs *appsv1.ReplicaSet) ([]string, error) {

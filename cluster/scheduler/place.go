@@ -203,17 +203,19 @@ func histogram(count map[string]int) string {
 	return strings.Join(texts, ", ")
 }
 
-// Explain says for every node whether it would take pod, and if not, why:
+// Explain says for every node whether it would take p, and if not, why:
 // the same filters on the same state as the scheduler's own.
-func Explain(pod *corev1.Pod, nodes []*corev1.Node, pods []*corev1.Pod, spaces []*corev1.Namespace) []string {
+func Explain(p *Pod, nodes []*corev1.Node, pods []*corev1.Pod, spaces []*corev1.Namespace) []string {
 	s := NewSnapshot(nodes, pods)
 	if len(s.Nodes) == 0 {
 		return []string{"there are no nodes"}
 	}
+	if p.Volumes != nil && p.Volumes.Missing != "" {
+		return []string{p.Volumes.Missing}
+	}
 	for _, ns := range spaces {
 		s.SetSpace(ns.Name, ns.Labels)
 	}
-	p := NewPod(pod)
 	plugins := Plugins()
 	rules := rulesFor(p, s, plugins)
 	var lines []string

@@ -388,7 +388,7 @@ func (s *Scheduler) try(ctx context.Context, e *entry) {
 		pod.Kin = s.kin(ctx, pod.Pod)
 	}
 	var err error
-	if pod.Volumes, err = s.volumes(ctx, pod.Pod); err != nil {
+	if pod.Volumes, err = ReadVolumes(ctx, s.cfg.Client, pod.Pod); err != nil {
 		s.cfg.Log.Warn("volumes not read", "key", pod.Namespace+"/"+pod.Name, "err", err)
 		s.queue.Retry(e, time.Now())
 		return

@@ -30,16 +30,16 @@ func claimsOf(p *corev1.Pod) (names []string, own []bool) {
 	return names, own
 }
 
-// volumes reads what the claims of p say, nil if it has none.
-func (s *Scheduler) volumes(ctx context.Context, p *corev1.Pod) (*Volumes, error) {
+// ReadVolumes reads what the claims of p say, nil if it has none.
+func ReadVolumes(ctx context.Context, r client.Reader, p *corev1.Pod) (*Volumes, error) {
 	names, own := claimsOf(p)
-	if len(names) == 0 || s.cfg.Client.Kinds().ByGVK(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")) == nil {
+	if len(names) == 0 || r.Kinds().ByGVK(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim")) == nil {
 		return nil, nil
 	}
 	v := &Volumes{}
 	unbound := false
 	for i, name := range names {
-		claim, err := client.Get[*corev1.PersistentVolumeClaim](ctx, s.cfg.Client, p.Namespace, name)
+		claim, err := client.Get[*corev1.PersistentVolumeClaim](ctx, r, p.Namespace, name)
 		switch {
 		case apierrors.IsNotFound(err) && own[i]:
 			v.Missing = fmt.Sprintf("waiting for ephemeral volume controller to create the persistentvolumeclaim %q", name)
@@ -57,7 +57,7 @@ func (s *Scheduler) volumes(ctx context.Context, p *corev1.Pod) (*Volumes, error
 		if v.Missing != "" {
 			return v, nil
 		}
-		now, err := s.add(ctx, v, claim)
+		now, err := v.add(ctx, r, claim)
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +71,7 @@ func (s *Scheduler) volumes(ctx context.Context, p *corev1.Pod) (*Volumes, error
 
 // add notes what one claim says. unbound is true if it ought to have a volume
 // by now and has none.
-func (s *Scheduler) add(ctx context.Context, v *Volumes, claim *corev1.PersistentVolumeClaim) (unbound bool, err error) {
+func (v *Volumes) add(ctx context.Context, r client.Reader, claim *corev1.PersistentVolumeClaim) (unbound bool, err error) {
 	if slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteOncePod) {
 		v.Alone = append(v.Alone, claim.Namespace+"/"+claim.Name)
 	}
@@ -79,7 +79,7 @@ func (s *Scheduler) add(ctx context.Context, v *Volumes, claim *corev1.Persisten
 		if claim.Status.Phase != corev1.ClaimBound {
 			return true, nil
 		}
-		pv, err := client.Get[*corev1.PersistentVolume](ctx, s.cfg.Client, "", claim.Spec.VolumeName)
+		pv, err := client.Get[*corev1.PersistentVolume](ctx, r, "", claim.Spec.VolumeName)
 		if apierrors.IsNotFound(err) {
 			v.Missing = fmt.Sprintf("persistentvolumeclaim %q bound to non-existent persistentvolume %q", claim.Name, claim.Spec.VolumeName)
 			return false, nil
@@ -89,8 +89,8 @@ func (s *Scheduler) add(ctx context.Context, v *Volumes, claim *corev1.Persisten
 	}
 	later := LaterClaim{Claim: claim}
 	name := volumespec.ClaimClass(claim)
-	if k := s.cfg.Client.Kinds().ByGVK(storagev1.SchemeGroupVersion.WithKind("StorageClass")); k != nil && name != "" {
-		obj, err := s.cfg.Client.Get(ctx, k, "", name)
+	if k := r.Kinds().ByGVK(storagev1.SchemeGroupVersion.WithKind("StorageClass")); k != nil && name != "" {
+		obj, err := r.Get(ctx, k, "", name)
 		if err != nil && !apierrors.IsNotFound(err) {
 			return false, err
 		}
@@ -101,7 +101,7 @@ func (s *Scheduler) add(ctx context.Context, v *Volumes, claim *corev1.Persisten
 	if c := later.Class; c == nil || c.VolumeBindingMode == nil || *c.VolumeBindingMode != storagev1.VolumeBindingWaitForFirstConsumer {
 		return true, nil
 	}
-	all, err := client.List[*corev1.PersistentVolume](ctx, s.cfg.Client, client.Query{})
+	all, err := client.List[*corev1.PersistentVolume](ctx, r, client.Query{})
 	for _, pv := range all {
 		if volumespec.VolumeClass(pv) == name {
 			later.Volumes = append(later.Volumes, pv)
