@@ -18,7 +18,7 @@ import (
 func (s *Scheduler) kin(ctx context.Context, p *corev1.Pod) labels.Selector {
 	set := labels.Set{}
 	for _, selector := range s.services[p.Namespace] {
-		if len(selector) > 0 && selector.AsSelectorPreValidated().Matches(labels.Set(p.Labels)) {
+		if len(selector) > 0 && hasLabels(p, selector) {
 			maps.Copy(set, selector)
 		}
 	}
@@ -35,6 +35,15 @@ func (s *Scheduler) kin(ctx context.Context, p *corev1.Pod) labels.Selector {
 		return nil
 	}
 	return selector
+}
+
+func hasLabels(p *corev1.Pod, set labels.Set) bool {
+	for key, value := range set {
+		if own, ok := p.Labels[key]; !ok || own != value {
+			return false
+		}
+	}
+	return true
 }
 
 // ownerSelector is the selector of p's controller, nil if it has none.
