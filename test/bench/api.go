@@ -204,6 +204,7 @@ func (t *trial) fanOut(ctx context.Context, s *side) error {
 			heard <- fmt.Errorf("%s: a watch ended after %d of %d events", s.who, n, updates)
 		}()
 	}
+	profiled := s.ours.profile(ctx, "watch"+t.suffix, 3)
 	before, began := s.spent(), time.Now()
 	_, _, err = s.spread(t.as, updates, func(c *kubernetes.Clientset, i int) error {
 		m := configMap(list.Items[i].Name)
@@ -220,6 +221,7 @@ func (t *trial) fanOut(ctx context.Context, s *side) error {
 		}
 	}
 	t.of("100 watchers × 500 updates, all heard", "s", lessIsBetter).add(s.who, time.Since(began).Seconds(), milliseconds(s.spent()-before))
+	<-profiled
 	return nil
 }
 

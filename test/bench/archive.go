@@ -26,14 +26,15 @@ func (b *bench) guestArchive() (path string, err error) {
 	return path, writeImage(path, guestImage, []string{"/guest"}, []file{{name: "guest", mode: 0o755, data: guest}})
 }
 
-// manySmallFiles are n files of about 2 kB, 500 in each folder.
-func manySmallFiles(n int) (files []file) {
+// manySmallFiles are n files of about 2 kB, 500 in each folder. What they say
+// depends on a word.
+func manySmallFiles(n int, word string) (files []file) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), 128)
 	for i := range n {
 		if i%500 == 0 {
 			files = append(files, file{name: fmt.Sprintf("d%03d/", i/500), mode: 0o755})
 		}
-		files = append(files, file{name: fmt.Sprintf("d%03d/f%03d", i/500, i%500), mode: 0o644, data: append(fmt.Appendf(nil, "%d", i), content...)})
+		files = append(files, file{name: fmt.Sprintf("d%03d/f%03d", i/500, i%500), mode: 0o644, data: append(fmt.Appendf(nil, "%s %d", word, i), content...)})
 	}
 	return files
 }
@@ -73,7 +74,7 @@ func writeImage(path, name string, entrypoint []string, files []file) error {
 	}
 	sum := sha256.Sum256(layer.Bytes())
 	config, err := json.Marshal(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux", "created": when.UTC(), "config": map[string]any{"Entrypoint": entrypoint},
+		"architecture": runtime.GOARCH, "os": "linux", "created": when.UTC(), "config": map[string]any{"Entrypoint": entrypoint}, "history": []map[string]any{{"created": when.UTC(), "created_by": "bench"}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(sum[:])}},
 	})
 	if err != nil {

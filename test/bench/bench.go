@@ -41,8 +41,8 @@ func parts() []part {
 
 // options are what the command line says.
 type options struct {
-	sampan, what, out, profiles string
-	keep                        bool
+	sampan, what, out, profiles, show string
+	keep                              bool
 }
 
 // bench is one run of the benchmark.
@@ -61,6 +61,7 @@ func main() {
 	flag.StringVar(&o.what, "what", "", "parts to measure, with commas: engine,api,scheduler,pods,footprint (default all)")
 	flag.StringVar(&o.out, "json", "", "file for the figures as JSON (default .cache/bench/last.json)")
 	flag.StringVar(&o.profiles, "profile", "", "directory for profiles of the program")
+	flag.StringVar(&o.show, "show", "", "measure nothing: print these files of figures, with commas, as a table for the docs")
 	flag.BoolVar(&o.keep, "keep", false, "leave the run's directory, with all logs, when done")
 	flag.Parse()
 	code, err := do(o)
@@ -74,6 +75,9 @@ func main() {
 func do(o options) (int, error) {
 	if asInit() {
 		return initial()
+	}
+	if o.show != "" {
+		return 0, show(o.show, os.Stdout)
 	}
 	chosen, err := choose(o.what)
 	if err != nil {

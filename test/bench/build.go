@@ -35,7 +35,7 @@ const kubernetesVersion = "v1.37.1"
 func built() map[string]string {
 	const upstream = "k8s.io/kubernetes/cmd/"
 	all := map[string]string{"etcd": "go.etcd.io/etcd/server/v3"}
-	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"} {
+	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"} {
 		all[name] = upstream + name
 	}
 	return all

@@ -19,6 +19,7 @@ type kubelet struct {
 	upstream   *upstream
 	containerd *daemon
 	kubelet    *daemon
+	proxy      *daemon // kube-proxy, or nil
 }
 
 // openKubelet starts it all. What it returns is closed also after an error.
@@ -92,7 +93,16 @@ maxPods: 200
 registryPullQPS: 0
 `
 
+// startProxy starts kube-proxy for the kubelet's node.
+func (k *kubelet) startProxy() (err error) {
+	u := k.upstream
+	k.proxy, err = u.bench.start("kube-proxy", u.bench.bins.bin("kube-proxy"), nil, "--kubeconfig="+u.path("proxy"), "--hostname-override=bench", "--proxy-mode=iptables",
+		"--healthz-bind-address=127.0.0.1:21256", "--metrics-bind-address=127.0.0.1:21249", "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0")
+	return err
+}
+
 func (k *kubelet) close() {
+	k.proxy.stop()
 	k.kubelet.stop()
 	// Pods that are left end with the namespaces of this run.
 	k.containerd.stop()

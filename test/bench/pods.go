@@ -103,12 +103,33 @@ func pods(ctx context.Context, b *bench) (err error) {
 		}
 		rolled.add(c.who, took.Seconds(), -1)
 	}
+	rows = append(rows, b.programmed(ctx, p, k, missing)...)
 	if missing != nil {
 		for _, r := range rows {
 			r.fail("kubelet", missing)
 		}
 	}
 	return nil
+}
+
+// programmed measures services on ours and, if its node is there, upstream's.
+func (b *bench) programmed(ctx context.Context, p *platform, k *kubelet, missing error) []*row {
+	sides := []*side{{who: ours, kubeconfig: p.kubeconfig(), ours: p}}
+	if missing == nil {
+		s := &side{who: "kubelet", kubeconfig: k.upstream.kubeconfig()}
+		if err := k.startProxy(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: kube-proxy:", err)
+		}
+		sides = append(sides, s)
+	}
+	for _, s := range sides {
+		if err := s.connect(ctx); err != nil {
+			r := b.row("services", "s", lessIsBetter)
+			r.fail(s.who, err)
+			return []*row{r}
+		}
+	}
+	return b.services(ctx, sides)
 }
 
 // crew starts and stops pods of the guest in the default namespace and learns

@@ -143,6 +143,22 @@ func TestTheReportIsReadableByPrograms(t *testing.T) {
 	}
 }
 
+func TestTheTableForTheDocsHasALineForEachRow(t *testing.T) {
+	b := &bench{part: "engine"}
+	r := b.row("run", "ms", lessIsBetter).goal(25)
+	r.add(ours, 20, 10)
+	r.add("docker", 200, -1)
+	r.add("docker", 400, -1)
+	r.fail("podman", errors.New("no | podman"))
+	b.report.summarize()
+	var out strings.Builder
+	b.report.markdown(&out)
+	want := "| run | ms | 20 (10 ms) goal ≤ 25 | docker 300 (200 – 400) **×15**; podman not measured: no / podman | "
+	if !strings.Contains(out.String(), want) {
+		t.Errorf("got\n%s\nwant a line\n%s", out.String(), want)
+	}
+}
+
 func TestUnknownPartsAreRefused(t *testing.T) {
 	if _, err := choose("engine,nothing"); err == nil || !strings.Contains(err.Error(), `"nothing"`) {
 		t.Errorf("got %v, want an error that names the part", err)

@@ -120,6 +120,7 @@ func (u *upstream) files() error {
 		{"manager", "system:kube-controller-manager", ""},
 		{"scheduler", "system:kube-scheduler", ""},
 		{"kubelet", "system:node:bench", "system:nodes"},
+		{"proxy", "system:kube-proxy", ""},
 	} {
 		token := rand.Text()
 		tokens += fmt.Sprintf("%s,%s,%s,%q\n", token, who.user, who.name, who.group)
