@@ -179,8 +179,9 @@ type ContainerConfig struct {
 
 // Mount is a file or directory that a container sees at Target.
 type Mount struct {
-	Type              string // bind, volume, tmpfs
-	Source            string // path on the host, or the volume's name
+	Type              string // bind, volume, tmpfs, image
+	Source            string // path on the host, the volume's name, or the image's ID
+	SubPath           string `json:",omitempty"` // of an image: what of its files is mounted
 	Target            string
 	ReadOnly          bool
 	RecursiveReadOnly bool

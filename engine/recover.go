@@ -220,6 +220,9 @@ func (e *Engine) unmountStray(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := e.removeStrayViews(ctx, snapshots); err != nil {
+		return err
+	}
 	for _, s := range snapshots {
 		// Only the engine's own IDs: a build under way has others.
 		if isID(s.ID) && !e.exists("c", s.ID) {

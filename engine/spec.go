@@ -349,11 +349,18 @@ func ociMount(m Mount, target string, in specInput) (specs.Mount, error) {
 			return specs.Mount{}, invalid("mount", m.Target, "volume "+m.Source+" does not exist")
 		}
 		return bind(dir, target, append([]string{"rbind", propagation, mode}, m.Options...)...), nil
+	case "image":
+		dir, ok := in.volumes[viewKey(m)]
+		if !ok {
+			return specs.Mount{}, invalid("mount", m.Target, "image "+m.Source+" is not mounted")
+		}
+		// Read-only and without programs: KEP-4639.
+		return bind(dir, target, "rbind", propagation, "ro", "noexec", "nosuid", "nodev"), nil
 	case "tmpfs":
 		return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs",
 			Options: append([]string{"nosuid", "nodev", mode}, m.Options...)}, nil
 	}
-	return specs.Mount{}, invalid("mount", m.Target, "type "+m.Type+" is not known (bind, volume, tmpfs)")
+	return specs.Mount{}, invalid("mount", m.Target, "type "+m.Type+" is not known (bind, volume, tmpfs, image)")
 }
 
 // rootPropagation is that of the rootfs: mounts that are to be seen outside,

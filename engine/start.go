@@ -233,6 +233,9 @@ func (e *Engine) specOf(ctx context.Context, s *sandboxRecord, c *Container) (*s
 	if err != nil {
 		return nil, "", err
 	}
+	if err := e.mountViews(ctx, c, volumes); err != nil {
+		return nil, "", err
+	}
 	shm := ""
 	if !s.Standalone && !s.Config.HostIPC {
 		shm = e.run("shm", s.ID)
@@ -337,7 +340,11 @@ func (e *Engine) giveBack(ctx context.Context, s *sandboxRecord, c *Container) e
 	return join(e.unmountRoot(ctx, c.ID), save(e.place("sandboxes", s.ID, "sandbox.json"), s))
 }
 
+// unmountRoot takes away the container's root, and the images mounted into it.
 func (e *Engine) unmountRoot(ctx context.Context, id string) error {
+	if err := e.unmountViews(ctx, id); err != nil {
+		return err
+	}
 	rootfs := e.run("rootfs", id)
 	if mounted(rootfs) {
 		if err := e.Snapshots.Unmount(ctx, rootfs); err != nil {

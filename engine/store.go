@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -22,7 +23,8 @@ func (e *Engine) imageUsers(ctx context.Context, id digest.Digest) ([]string, er
 	var out []string
 	for _, cid := range ids {
 		c, err := e.container(cid)
-		if err == nil && c.Image == id.String() {
+		uses := c.Image == id.String() || slices.ContainsFunc(c.Config.Mounts, func(m Mount) bool { return m.Type == "image" && m.Source == id.String() })
+		if err == nil && uses {
 			name := short(cid)
 			if c.Config.Name != "" {
 				name = c.Config.Name

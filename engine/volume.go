@@ -65,8 +65,12 @@ func (e *Engine) Volumes(ctx context.Context) ([]Volume, error) {
 }
 
 func (e *Engine) volumePaths(c *ContainerConfig) (map[string]string, error) {
-	out := volumesAsked(c)
-	for name := range out {
+	out := map[string]string{}
+	for _, m := range c.Mounts {
+		if m.Type != "volume" {
+			continue
+		}
+		name := m.Source
 		out[name] = e.path("volumes", name, "_data")
 		// A crash between the volume's directory and its inside is mended here.
 		if err := os.MkdirAll(out[name], 0o755); err != nil {
@@ -79,8 +83,11 @@ func (e *Engine) volumePaths(c *ContainerConfig) (map[string]string, error) {
 func volumesAsked(c *ContainerConfig) map[string]string {
 	out := map[string]string{}
 	for _, m := range c.Mounts {
-		if m.Type == "volume" {
+		switch m.Type {
+		case "volume":
 			out[m.Source] = filepath.Join("volumes", m.Source)
+		case "image":
+			out[viewKey(m)] = filepath.Join("views", m.Source)
 		}
 	}
 	return out

@@ -796,3 +796,31 @@ func TestASlowAPILosesNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestAnImageIsAVolume(t *testing.T) {
+	inWorld(t, &podtest.Runtime{}, func(w *world) {
+		p := aPod("gallery")
+		p.Spec.Volumes = []corev1.Volume{{Name: "pictures", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "kitten:1", PullPolicy: corev1.PullAlways}}}}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "pictures", MountPath: "/pictures", SubPath: "small"}}
+		w.create(p)
+		if got := w.pod("gallery").Status.Phase; got != corev1.PodRunning {
+			t.Fatalf("the pod is %s", got)
+		}
+		w.said(`Successfully pulled image "kitten:1"`)
+		list, err := w.runtime.ListContainers(context.Background(), &runtimeapi.ListContainersRequest{})
+		if err != nil || len(list.Containers) != 1 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		st, err := w.runtime.ContainerStatus(context.Background(), &runtimeapi.ContainerStatusRequest{ContainerId: list.Containers[0].Id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := slices.IndexFunc(st.Status.Mounts, func(m *runtimeapi.Mount) bool { return m.ContainerPath == "/pictures" })
+		if at < 0 {
+			t.Fatalf("mounts are %v", st.Status.Mounts)
+		}
+		if m := st.Status.Mounts[at]; m.Image.GetImage() != "kitten:1" || m.ImageSubPath != "small" || !m.Readonly || m.HostPath != "" {
+			t.Errorf("the mount is %v", m)
+		}
+	})
+}

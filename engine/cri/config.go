@@ -180,8 +180,10 @@ func pid(name string, sec *runtimeapi.LinuxContainerSecurityContext, sandbox *ru
 func mounts(name string, in []*runtimeapi.Mount) ([]engine.Mount, error) {
 	out := make([]engine.Mount, 0, len(in))
 	for _, m := range in {
-		if m.GetImage().GetImage() != "" {
-			return nil, invalid("create container", name, "image volumes are not supported yet (mount "+m.ContainerPath+")", "")
+		if image := m.GetImage().GetImage(); image != "" {
+			// CreateContainer puts the image's ID for its name.
+			out = append(out, engine.Mount{Type: "image", Source: image, SubPath: m.ImageSubPath, Target: m.ContainerPath, ReadOnly: true})
+			continue
 		}
 		if len(m.UidMappings)+len(m.GidMappings) > 0 {
 			return nil, invalid("create container", name, "id-mapped mounts are not supported yet (mount "+m.ContainerPath+")", "")

@@ -35,7 +35,15 @@ func (s *Server) CreateContainer(ctx context.Context, r *runtimeapi.CreateContai
 			return nil, rpc(&fault.Error{Op: "make log directory", On: filepath.Dir(c.LogPath), Err: err})
 		}
 	}
-	for _, m := range c.Mounts {
+	for i, m := range c.Mounts {
+		if m.Type == "image" {
+			img, err := s.engine.Images.Get(ctx, m.Source)
+			if err != nil {
+				return nil, rpc(err)
+			}
+			c.Mounts[i].Source = img.ID.String()
+			continue
+		}
 		// As containerd and Docker do with a path that is not there.
 		if _, err := os.Stat(m.Source); os.IsNotExist(err) {
 			if err := os.MkdirAll(m.Source, 0o755); err != nil {

@@ -12,9 +12,39 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// pull finds the image of a container, or fetches it, as its pull policy says.
+// pull finds the image of a container, and those that it mounts, or fetches
+// them, as their pull policies say.
 func (t *task) pull() func() {
 	c := containerOf(t.pod, t.Container)
+	for i := range c.VolumeMounts {
+		v := imageVolume(t.pod, c.VolumeMounts[i].Name)
+		if v == nil {
+			continue
+		}
+		if ref, trouble := t.ensure(&corev1.Container{Name: c.Name, Image: v.Reference, ImagePullPolicy: v.PullPolicy}); ref == "" {
+			return trouble
+		}
+	}
+	ref, trouble := t.ensure(c)
+	if ref == "" {
+		return trouble
+	}
+	return t.found(c.Name, ref)
+}
+
+// imageVolume is the source of a volume that is an image, else nil.
+func imageVolume(pod *corev1.Pod, name string) *corev1.ImageVolumeSource {
+	for i := range pod.Spec.Volumes {
+		if pod.Spec.Volumes[i].Name == name {
+			return pod.Spec.Volumes[i].Image
+		}
+	}
+	return nil
+}
+
+// ensure brings c's image here and returns what the runtime calls it, or what
+// to note of the trouble; neither if it was interrupted.
+func (t *task) ensure(c *corev1.Container) (ref string, note func()) {
 	trouble := func(reason, message string, until time.Time) func() {
 		t.event(t.pod, c.Name, corev1.EventTypeWarning, "Failed", "Error: %s", reason)
 		now := time.Now()
@@ -27,42 +57,42 @@ func (t *task) pull() func() {
 	if err != nil {
 		message := fmt.Sprintf("Failed to apply default image tag %q: %s", c.Image, err)
 		t.event(t.pod, c.Name, corev1.EventTypeWarning, "InspectFailed", "%s", message)
-		return trouble("InvalidImageName", message, again)
+		return "", trouble("InvalidImageName", message, again)
 	}
 	spec := &runtimeapi.ImageSpec{Image: name, UserSpecifiedImage: c.Image, Annotations: t.pod.Annotations}
 	have, err := t.c.Runtime.ImageStatus(t.ctx, &runtimeapi.ImageStatusRequest{Image: spec})
 	if err != nil {
 		if t.ctx.Err() != nil {
-			return nil
+			return "", nil
 		}
 		message := fmt.Sprintf("Failed to inspect image %q: %s", c.Image, text(err))
 		t.event(t.pod, c.Name, corev1.EventTypeWarning, "InspectFailed", "%s", message)
-		return trouble("ImageInspectError", message, again)
+		return "", trouble("ImageInspectError", message, again)
 	}
 	present := have.Image != nil
 	if present && pullPolicy(c) != corev1.PullAlways {
 		t.event(t.pod, c.Name, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine and can be accessed by the pod", c.Image)
-		return t.found(c.Name, have.Image.Id)
+		return have.Image.Id, nil
 	}
 	if pullPolicy(c) == corev1.PullNever {
 		message := fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image)
 		t.event(t.pod, c.Name, corev1.EventTypeWarning, "ErrImageNeverPull", "%s", message)
-		return trouble("ErrImageNeverPull", message, again)
+		return "", trouble("ErrImageNeverPull", message, again)
 	}
 
 	t.event(t.pod, c.Name, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
 	began := time.Now()
 	sandbox, _ := SandboxConfig(t.pod, 0, t.c.Host()) // only described to the registry; its faults were met before
-	ref, err := t.pullAs(name, spec, sandbox)
+	ref, err = t.pullAs(name, spec, sandbox)
 	if err != nil {
 		if t.ctx.Err() != nil {
-			return nil
+			return "", nil
 		}
 		message := text(err)
 		t.event(t.pod, c.Name, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %s", c.Image, message)
 		t.event(t.pod, c.Name, corev1.EventTypeWarning, "Failed", "Error: %s", reasonPull)
 		now := time.Now()
-		return func() {
+		return "", func() {
 			k := t.Worker.of(c.Name)
 			k.Pull = k.Pull.Next(now, now)
 			k.Trouble = &Trouble{Reason: reasonPull, At: now, Until: k.Pull.Until(now),
@@ -75,7 +105,7 @@ func (t *task) pull() func() {
 		size = now.Image.Size
 	}
 	t.event(t.pod, c.Name, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.", c.Image, took, took, size)
-	return t.found(c.Name, ref)
+	return ref, nil
 }
 
 func (t *task) found(container, ref string) func() {

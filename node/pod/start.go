@@ -193,7 +193,8 @@ func (t *task) mounts(c *corev1.Container, facts *Facts, host *Host) ([]*runtime
 				return nil, err
 			}
 		}
-		if sub != "" {
+		image := imageVolume(t.pod, m.Name)
+		if sub != "" && image == nil {
 			var err error
 			if dir, err = t.c.Volumes.SubPath(t.ctx, t.pod, m, dir, sub); err != nil {
 				return nil, fmt.Errorf("failed to create subPath directory for volumeMount %q of container %q: %w", m.Name, c.Name, err)
@@ -204,6 +205,15 @@ func (t *task) mounts(c *corev1.Container, facts *Facts, host *Host) ([]*runtime
 			path = filepath.Join("/", path)
 		}
 		ownHosts = ownHosts || path == "/etc/hosts"
+		if image != nil {
+			ref, err := t.imageRef(image.Reference)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, &runtimeapi.Mount{ContainerPath: path, Readonly: true, ImageSubPath: sub,
+				Image: &runtimeapi.ImageSpec{Image: ref, UserSpecifiedImage: image.Reference}})
+			continue
+		}
 		all = append(all, &runtimeapi.Mount{
 			ContainerPath: path, HostPath: dir, Readonly: m.ReadOnly, Propagation: propagation(m.MountPropagation),
 			RecursiveReadOnly: m.ReadOnly && m.RecursiveReadOnly != nil && *m.RecursiveReadOnly != corev1.RecursiveReadOnlyDisabled,
@@ -234,6 +244,22 @@ func (t *task) mounts(c *corev1.Container, facts *Facts, host *Host) ([]*runtime
 		all = append(all, &runtimeapi.Mount{ContainerPath: c.TerminationMessagePath, HostPath: path})
 	}
 	return all, nil
+}
+
+// imageRef is what the runtime calls an image that was pulled before.
+func (t *task) imageRef(image string) (string, error) {
+	name, err := fullName(image)
+	if err != nil {
+		return "", err
+	}
+	have, err := t.c.Runtime.ImageStatus(t.ctx, &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: name}})
+	if err != nil {
+		return "", err
+	}
+	if have.Image == nil {
+		return "", fmt.Errorf("image %q of a volume is gone since it was found", image)
+	}
+	return have.Image.Id, nil
 }
 
 func wordsFile(name string, attempt uint32) string {

@@ -104,6 +104,10 @@ func (s *Set) Mount(ctx context.Context, pod *corev1.Pod) (dirs map[string]strin
 	var first error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
+		if v.Image != nil {
+			dirs[v.Name] = "" // the runtime mounts it
+			continue
+		}
 		path, err := s.one(ctx, &request{pod: pod, v: v, again: &again})
 		if err != nil && first == nil {
 			first = fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err)
@@ -125,7 +129,7 @@ func (s *Set) one(ctx context.Context, r *request) (string, error) {
 	}
 	return "", &fault.Error{Class: fault.Invalid, Op: "make volume", On: r.v.Name,
 		Err: errors.New("volumes of this type are not supported by this node yet"),
-		Fix: "use emptyDir, hostPath, configMap, secret, projected or downwardAPI"}
+		Fix: "use emptyDir, hostPath, configMap, secret, projected, downwardAPI or image"}
 }
 
 func (s *Set) podDir(uid types.UID) string { return filepath.Join(s.c.Dir, string(uid)) }

@@ -19,12 +19,12 @@ func gaps() (all []kind.Gap) {
 			}
 		}
 	}
-	add("the node mounts emptyDir, hostPath, configMap, secret, projected and downwardAPI; a pod with another volume waits with FailedMount",
+	add("the node mounts emptyDir, hostPath, configMap, secret, projected, downwardAPI and image; a pod with another volume waits with FailedMount",
 		"volumes[*].gcePersistentDisk", "volumes[*].awsElasticBlockStore", "volumes[*].gitRepo", "volumes[*].nfs", "volumes[*].iscsi",
 		"volumes[*].glusterfs", "volumes[*].persistentVolumeClaim", "volumes[*].rbd", "volumes[*].flexVolume", "volumes[*].cinder",
 		"volumes[*].cephfs", "volumes[*].flocker", "volumes[*].fc", "volumes[*].azureFile", "volumes[*].vsphereVolume",
 		"volumes[*].quobyte", "volumes[*].azureDisk", "volumes[*].photonPersistentDisk", "volumes[*].portworxVolume",
-		"volumes[*].scaleIO", "volumes[*].storageos", "volumes[*].csi", "volumes[*].ephemeral", "volumes[*].image")
+		"volumes[*].scaleIO", "volumes[*].storageos", "volumes[*].csi", "volumes[*].ephemeral")
 	add("files of a volume belong to root and to fsGroup",
 		"volumes[*].secret.defaultUser", "volumes[*].configMap.defaultUser", "volumes[*].downwardAPI.defaultUser", "volumes[*].projected.defaultUser",
 		"volumes[*].secret.items[*].user", "volumes[*].configMap.items[*].user", "volumes[*].downwardAPI.items[*].user",
