@@ -207,7 +207,7 @@ func TestCountsAreExact(t *testing.T) {
 		spreads("zone", 2, corev1.DoNotSchedule, "app", "web"), spreads(corev1.LabelHostname, 1, corev1.ScheduleAnyway, "app", "db"),
 		apart(corev1.LabelHostname, "app", "web", func(t *corev1.PodAffinityTerm) { t.NamespaceSelector = selector("colour", "red") }),
 	}
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		s := NewSnapshot(nil, nil)
 		nodes, pods, spaces := map[string]*corev1.Node{}, map[string]*corev1.Pod{}, map[string]string{}
