@@ -398,6 +398,8 @@ func TestProxyToPodsAndServices(t *testing.T) {
 		{"POST", "pods/http:web:" + port + "/proxy/", 200, "POST / "},
 		{"GET", "pods/web:" + port + "/proxy", 301, ""},
 		{"DELETE", "pods/web:" + port + "/proxy?x=1", 200, "DELETE /?x=1 "}, // a redirect would make it a GET
+		{"OPTIONS", "pods/web:" + port + "/proxy?x=1", 200, "OPTIONS /?x=1 "},
+		{"OPTIONS", "pods/web/log", 405, ""},
 		{"GET", "pods/web:1/proxy/", 503, ""},
 		{"GET", "pods/ftp:web:1/proxy/", 400, ""},
 		{"GET", "services/none/proxy/", 404, ""},

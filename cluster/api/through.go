@@ -65,7 +65,9 @@ func (c *call) throughKey() string {
 
 // through authorizes, finds the target and passes the request on.
 func (c *call) through(t through, r request.Request, q url.Values) {
-	if !slices.Contains(t.verbs, r.Verb) || c.r.Method == http.MethodHead && r.Subresource == "log" {
+	// OPTIONS has no verb: who may do everything may send it. Discovery does not name it.
+	options := c.r.Method == http.MethodOptions && r.Subresource == "proxy"
+	if !slices.Contains(t.verbs, r.Verb) && !options || c.r.Method == http.MethodHead && r.Subresource == "log" {
 		c.methodNotAllowed()
 		return
 	}
