@@ -86,6 +86,8 @@ func TestNegotiation(t *testing.T) {
 		{"/api", protobuf, 200, protobuf, "k8s\x00"},
 		{"/openapi/v3/api/v1", "application/json", 200, "application/json", "{"},
 		{"/openapi/v3/api/v1", "text/plain", 406, "application/json", ""},
+		{"/openapi/v2", "", 200, "application/json", `{"swagger":"2.0"`},
+		{"/openapi/v2", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", 406, "application/json", ""},
 	} {
 		t.Run(tc.path+" as "+tc.accept, func(t *testing.T) {
 			method, body := "GET", ""
@@ -317,5 +319,16 @@ func TestOpenAPIIsKeptByItsHash(t *testing.T) {
 	}
 	if code, _, _ = w.do(c, "GET", "/openapi/v3/apis/none/v1", ""); code != 404 {
 		t.Errorf("an unknown group: %d", code)
+	}
+}
+
+func TestOpenAPIVersion2IsKeptByItsETag(t *testing.T) {
+	w := newWorld(t)
+	code, h, body := w.do(w.admin(), "GET", "/openapi/v2", "")
+	if code != 200 || h.Get("ETag") == "" || !strings.Contains(body, `"io.k8s.api.apps.v1.Deployment":{`) {
+		t.Fatalf("%d %v %.100s", code, h, body)
+	}
+	if code, _, body := w.do(w.admin(), "GET", "/openapi/v2", "", "If-None-Match", h.Get("ETag")); code != 304 || body != "" {
+		t.Errorf("with the ETag: %d %.100s", code, body)
 	}
 }
