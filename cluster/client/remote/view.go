@@ -12,6 +12,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"sampan/cluster/client"
@@ -204,7 +205,8 @@ func (v *view) run(ctx context.Context) {
 			retry = firstRetry
 		}
 		switch {
-		case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
+		case apierrors.IsResourceExpired(err) || apierrors.IsGone(err),
+			apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge): // of a store that was restored
 			revision = "" // what happened meanwhile is found by a list
 		case err == nil && heard:
 			continue // a watch does not last for ever
