@@ -19,6 +19,7 @@ import (
 
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
+	"sampan/cluster/kind/autoscaling"
 	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
@@ -221,6 +222,7 @@ lists beside the kinds; a test compares them.
 	section("StorageVersionMigration", "", storagemigration.MigrationGaps)
 	section("FlowSchema", "", flowcontrol.SchemaGaps)
 	section("PriorityLevelConfiguration", "", flowcontrol.LevelGaps)
+	section("HorizontalPodAutoscaler", "", autoscaling.AutoscalerGaps)
 	b.WriteString("\n## Status fields that nothing writes\n\nA status is a report: nobody is warned, since users do not set them.\n\n| field | why |\n|---|---|\n")
 	for _, g := range core.StatusGaps {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", g.Path, g.Why)
