@@ -128,6 +128,7 @@ func (r *running) admission(schemas *schema.Schemas) ([]any, error) {
 		admission.Tolerations{},
 		admission.DefaultClasses{Reader: r.reader},
 		admission.InUse{},
+		admission.ChangeTimes{},
 		admission.ClaimResize{Reader: r.reader},
 		admission.RuntimeClasses{Reader: r.reader},
 		changing,

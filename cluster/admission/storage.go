@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sampan/cluster/client"
 )
@@ -35,6 +38,33 @@ func (InUse) Mutate(_ context.Context, a *Attempt) error {
 	}
 	if has := a.Object.GetFinalizers(); !slices.Contains(has, finalizer) {
 		a.Object.SetFinalizers(append(slices.Clip(has), finalizer))
+	}
+	return nil
+}
+
+// ChangeTimes says since when something is so, where the writer of the change
+// does not: the phase of a volume, the effect of a device's taint. Upstream
+// does it as it prepares these kinds; kinds here know no clock.
+type ChangeTimes struct{}
+
+// Mutate implements Mutator.
+func (ChangeTimes) Mutate(_ context.Context, a *Attempt) error {
+	if a.Operation != Update {
+		return nil
+	}
+	now := metav1.NewTime(time.Now().Truncate(time.Second))
+	switch obj := a.Object.(type) {
+	case *corev1.PersistentVolume:
+		was := a.Old.(*corev1.PersistentVolume).Status
+		if s := &obj.Status; a.Request.Subresource == "status" && s.Phase != was.Phase &&
+			(s.LastPhaseTransitionTime == nil || s.LastPhaseTransitionTime.Equal(was.LastPhaseTransitionTime)) {
+			s.LastPhaseTransitionTime = &now
+		}
+	case *resourcev1.DeviceTaintRule:
+		was := a.Old.(*resourcev1.DeviceTaintRule).Spec.Taint
+		if t := &obj.Spec.Taint; a.Request.Subresource == "" && t.Effect != was.Effect && (t.TimeAdded == nil || t.TimeAdded.Equal(was.TimeAdded)) {
+			t.TimeAdded = &now
+		}
 	}
 	return nil
 }

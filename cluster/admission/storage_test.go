@@ -65,6 +65,27 @@ func TestWhatIsUsedIsProtected(t *testing.T) {
 	}
 }
 
+func TestAChangeIsDated(t *testing.T) {
+	before := metav1.NewTime(time.Unix(1e9, 0))
+	old := &corev1.PersistentVolume{Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeAvailable, LastPhaseTransitionTime: &before}}
+	for _, tc := range []struct {
+		it      string
+		phase   corev1.PersistentVolumePhase
+		changed bool
+	}{{"another phase", corev1.VolumeBound, true}, {"the same phase", corev1.VolumeAvailable, false}} {
+		pv := old.DeepCopy()
+		pv.Status.Phase = tc.phase
+		a := create(core.PersistentVolume(), pv)
+		a.Operation, a.Old, a.Request.Subresource = Update, old, "status"
+		if err := (ChangeTimes{}).Mutate(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		if got := !pv.Status.LastPhaseTransitionTime.Equal(&before); got != tc.changed {
+			t.Errorf("%s: dated anew %v, want %v", tc.it, got, tc.changed)
+		}
+	}
+}
+
 func TestClaimsGrowWhereTheirClassLetsThem(t *testing.T) {
 	yes := true
 	r := ClaimResize{Reader: clienttest.New(t, kind.NewTable(core.Kinds(), storage.Kinds()),
