@@ -124,7 +124,7 @@ func (c cache) download() error {
 		}
 	}
 	// What the script of the package would do.
-	for _, name := range []string{"iptables", "ip6tables"} {
+	for _, name := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
 		if err := os.Symlink("xtables-nft-multi", filepath.Join(c.debian(), "usr/sbin", name)); err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func (b *bench) services(ctx context.Context, all []*side) []*row {
 }
 
 func (s *side) serve(ctx context.Context, from, to int, port int32) (wall, cpu time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 150*time.Second)
 	defer cancel()
 	addresses := make([]string, to-from)
 	before, began := spent(), time.Now()
