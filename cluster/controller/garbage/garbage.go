@@ -255,6 +255,9 @@ func (c *Controller) dependents(ctx context.Context, obj kind.Object) (all []dep
 		}
 		objs, err := c.cfg.Client.List(ctx, k, client.Query{
 			Namespace: obj.GetNamespace(), Index: kind.OwnerIndex, Value: string(obj.GetUID())})
+		if apierrors.IsNotFound(err) {
+			continue // the kind has gone meanwhile, and its objects with it
+		}
 		if err != nil {
 			return nil, err
 		}

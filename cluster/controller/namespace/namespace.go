@@ -150,6 +150,9 @@ func (c *Controller) list(ctx context.Context, name string) (all []content, err 
 			continue
 		}
 		objects, err := c.cfg.Client.List(ctx, k, client.Query{Namespace: name})
+		if apierrors.IsNotFound(err) {
+			continue // the kind has gone meanwhile, and its objects with it
+		}
 		if err != nil {
 			return nil, fmt.Errorf("list %s in namespace %s: %w", k, name, err)
 		}
