@@ -27,6 +27,7 @@ type Kind struct {
 	Prefix     string
 	TTL        time.Duration
 	Versions   []Version // the hub is not among them
+	Stored     []Version // not served, but read from the store
 
 	Type           reflect.Type // pointer type of the hub; nil for kinds declared at run time
 	New            func() Object
@@ -126,7 +127,7 @@ func Declare[T any, P interface {
 	}
 	k := &Kind{
 		GVK: d.GVK, Plural: d.Plural, Singular: d.Singular, Short: d.Short, Categories: d.Categories,
-		Cluster: d.Cluster, Prefix: d.Prefix, TTL: d.TTL, Versions: d.Versions,
+		Cluster: d.Cluster, Prefix: d.Prefix, TTL: d.TTL, Versions: d.Versions, Stored: d.Stored,
 		Type:          reflect.TypeFor[P](),
 		New:           func() Object { return P(new(T)) },
 		Default:       func(Object) {},

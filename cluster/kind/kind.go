@@ -45,6 +45,10 @@ type Of[T any] struct {
 	// Versions are further group versions that serve the same stored objects.
 	Versions []Version
 
+	// Stored are versions that are not served and that objects may be stored in
+	// all the same, by upstream. Of them, only what is named, New and ToHub count.
+	Stored []Version
+
 	// Default fills what the user left out. It runs on every decode, of a
 	// request as of a stored object.
 	Default func(obj *T)

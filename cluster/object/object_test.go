@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/apiextensions"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
@@ -259,5 +261,25 @@ func TestOptionsComeInAnyVersion(t *testing.T) {
 		} else if err == nil && (got.GracePeriodSeconds == nil || *got.GracePeriodSeconds != 7) {
 			t.Errorf("it %s: got %v", c.it, got)
 		}
+	}
+}
+
+func TestObjectStoredInAVersionThatIsNotServedIsRead(t *testing.T) {
+	k := apiextensions.CustomResourceDefinition()
+	obj, err := object.Storage{}.Decode(k, []byte(`{"apiVersion":"apiextensions.k8s.io/v1beta1","kind":"CustomResourceDefinition","metadata":{"name":"a"},`+
+		`"spec":{"group":"example.com","version":"v1","names":{"plural":"a","kind":"A"},"scope":"Cluster"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, ok := obj.(*apiextensionsv1.CustomResourceDefinition)
+	if !ok || d.APIVersion != "apiextensions.k8s.io/v1" || len(d.Spec.Versions) != 1 || d.Spec.Names.ListKind != "AList" {
+		t.Errorf("read %+v", obj)
+	}
+	again, err := object.Storage{}.Encode(k, obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := (object.Storage{}).Decode(k, again); err != nil || got.GetName() != "a" {
+		t.Errorf("stored in v1 it is %v (%v)", got, err)
 	}
 }

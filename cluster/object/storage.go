@@ -3,6 +3,7 @@ package object
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"sampan/cluster/kind"
 	"sampan/internal/fault"
@@ -42,6 +43,8 @@ func (Storage) Decode(k *kind.Kind, data []byte) (kind.Object, error) {
 	}
 	if stored, ok := claimed(data, media); ok && version(k, stored) != nil {
 		gvk = stored
+	} else if i := slices.IndexFunc(k.Stored, func(v kind.Version) bool { return v.GVK == stored }); ok && i >= 0 {
+		return decodeStored(k, &k.Stored[i], data, media)
 	}
 	obj := blank(k, gvk)
 	var err error
@@ -77,4 +80,25 @@ func decodeCustom(k *kind.Kind, data []byte) (kind.Object, error) {
 	}
 	k.Default(obj)
 	return obj, nil
+}
+
+// decodeStored reads an object in a version that is not served.
+func decodeStored(k *kind.Kind, v *kind.Version, data []byte, media string) (kind.Object, error) {
+	obj := v.New()
+	var err error
+	if media == Protobuf {
+		err = decodeProtobuf(obj, v.GVK, data)
+	} else {
+		_, err = decodeJSON(obj, data, Ignore)
+	}
+	var hub kind.Object
+	if err == nil {
+		hub, err = v.ToHub(obj)
+	}
+	if err != nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "decode stored", On: k.String(), Err: err}
+	}
+	hub.GetObjectKind().SetGroupVersionKind(k.GVK)
+	k.Default(hub)
+	return hub, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	internal "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
 	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,8 +38,14 @@ func CustomResourceDefinition() *kind.Kind {
 		Cluster:    true,
 		Prefix:     "apiextensions.k8s.io/customresourcedefinitions",
 		Default:    defaultDefinition,
-		Prepare:    prepareDefinition,
-		Validate:   validateDefinition,
+		// Upstream stores definitions as v1beta1, which takes less room.
+		Stored: []kind.Version{{
+			GVK:   v1beta1.SchemeGroupVersion.WithKind("CustomResourceDefinition"),
+			New:   func() kind.Object { return &v1beta1.CustomResourceDefinition{} },
+			ToHub: fromBeta,
+		}},
+		Prepare:  prepareDefinition,
+		Validate: validateDefinition,
 		// The name depends on the spec: validateDefinition looks at it.
 		ValidateName: func(string, bool) []string { return nil },
 		Warn:         warnOfDefinition,
@@ -98,6 +105,18 @@ func leaving(d *apiextensionsv1.CustomResourceDefinition) {
 		}
 	}
 	d.Status.Conditions = append(d.Status.Conditions, pending)
+}
+
+// fromBeta makes v1 of a stored v1beta1.
+func fromBeta(obj kind.Object) (kind.Object, error) {
+	beta := obj.(*v1beta1.CustomResourceDefinition)
+	v1beta1.SetObjectDefaults_CustomResourceDefinition(beta)
+	var between internal.CustomResourceDefinition
+	if err := v1beta1.Convert_v1beta1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(beta, &between, nil); err != nil {
+		return nil, err
+	}
+	d := &apiextensionsv1.CustomResourceDefinition{}
+	return d, apiextensionsv1.Convert_apiextensions_CustomResourceDefinition_To_v1_CustomResourceDefinition(&between, d, nil)
 }
 
 // hub is a definition in the form that upstream's rules are written for.

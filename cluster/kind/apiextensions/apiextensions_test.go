@@ -7,6 +7,7 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/kindtest"
@@ -108,6 +109,47 @@ func TestColumns(t *testing.T) {
 	d.SetCreationTimestamp(metav1.NewTime(kindtest.Now))
 	if got, want := kindtest.Row(k, d), []any{"crontabs.stable.example.com", "2026-11-21T12:00:00Z"}; !slices.Equal(got, want) {
 		t.Errorf("row %v, want %v", got, want)
+	}
+}
+
+// Upstream's server stores definitions in v1beta1, as JSON.
+func TestDefinitionStoredByUpstreamIsRead(t *testing.T) {
+	k := CustomResourceDefinition()
+	obj := k.Stored[0].New()
+	if err := yaml.Unmarshal([]byte(`
+apiVersion: apiextensions.k8s.io/v1beta1
+kind: CustomResourceDefinition
+metadata: {name: crontabs.stable.example.com, uid: "1", generation: 1}
+spec:
+  group: stable.example.com
+  version: v1
+  versions: [{name: v1, served: true, storage: true}]
+  scope: Namespaced
+  names: {plural: crontabs, singular: crontab, kind: CronTab, listKind: CronTabList}
+  preserveUnknownFields: false
+  conversion: {strategy: None}
+  subresources: {status: {}}
+  additionalPrinterColumns: [{name: Spec, type: string, JSONPath: .spec.x}]
+  validation: {openAPIV3Schema: {type: object, properties: {spec: {type: object}}}}
+status:
+  acceptedNames: {plural: crontabs, singular: crontab, kind: CronTab, listKind: CronTabList}
+  storedVersions: [v1]
+  conditions: [{type: Established, status: "True"}]`), obj); err != nil {
+		t.Fatal(err)
+	}
+	hub, err := k.Stored[0].ToHub(obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := hub.(*apiextensionsv1.CustomResourceDefinition)
+	v := d.Spec.Versions[0]
+	if d.UID != "1" || len(d.Status.Conditions) != 1 || len(d.Spec.Versions) != 1 || v.Subresources == nil || v.Subresources.Status == nil ||
+		v.Schema == nil || v.Schema.OpenAPIV3Schema.Properties["spec"].Type != "object" || v.AdditionalPrinterColumns[0].JSONPath != ".spec.x" {
+		t.Errorf("as v1 it is %+v", d)
+	}
+	k.Default(d)
+	if errs := k.Validate(d, nil); len(errs) > 0 {
+		t.Errorf("it is not valid: %v", errs)
 	}
 }
 
