@@ -50,6 +50,11 @@ func packages() []string {
 		"libgpgme11", "libip6tc2", "libnetfilter-conntrack3", "libnfnetlink0", "libsubid4", "libyajl2"}
 }
 
+// links are what the script of the package iptables would make.
+func links() []string {
+	return []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"}
+}
+
 // fill builds and downloads what is not there yet. A peer that cannot be had
 // is no error here: its rows say that it is missing.
 func (c cache) fill() error {
@@ -89,7 +94,8 @@ func (c cache) fill() error {
 // inputs says what the peers are made from.
 func (c cache) inputs() (string, error) {
 	sum := sha256.New()
-	for _, name := range []string{"go.mod", "go.sum", "build.go"} {
+	fmt.Fprintln(sum, built(), packages(), links())
+	for _, name := range []string{"go.mod", "go.sum"} {
 		data, err := os.ReadFile(filepath.Join(c.source, name))
 		if err != nil {
 			return "", err
@@ -123,8 +129,7 @@ func (c cache) download() error {
 			return err
 		}
 	}
-	// What the script of the package would do.
-	for _, name := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
+	for _, name := range links() {
 		if err := os.Symlink("xtables-nft-multi", filepath.Join(c.debian(), "usr/sbin", name)); err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 // with Debian's CNI plugins, and a kubelet.
 type kubelet struct {
 	upstream   *upstream
-	containerd *daemon
+	containerd *containerd
 	kubelet    *daemon
 	proxy      *daemon // kube-proxy, or nil
 }
@@ -29,16 +29,6 @@ func (b *bench) openKubelet(ctx context.Context, archive string) (k *kubelet, er
 		return k, err
 	}
 	dir := k.upstream.dir
-	for name, text := range map[string]string{
-		"kubelet.yaml": fmt.Sprintf(kubeletConfig, groups),
-		"net.d/10-bench.conflist": `{"cniVersion": "0.4.0", "name": "bench", "plugins": [{"type": "bridge", "bridge": "bench0", "isGateway": true,
-			"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.245.0.0/16"}]]}}]}`,
-	} {
-		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
-			return k, err
-		}
-	}
 	k.containerd, err = b.startContainerd(ctx, fmt.Sprintf(`
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "docker.io/%s"
@@ -50,7 +40,17 @@ conf_dir = %q
 	if err != nil {
 		return k, err
 	}
-	if _, err := call(exec.CommandContext(ctx, "/usr/bin/ctr", "-n", "k8s.io", "images", "import", archive)); err != nil {
+	for name, text := range map[string]string{
+		"kubelet.yaml": fmt.Sprintf(kubeletConfig, groups, k.containerd.socket),
+		"net.d/10-bench.conflist": `{"cniVersion": "0.4.0", "name": "bench", "plugins": [{"type": "bridge", "bridge": "bench0", "isGateway": true,
+			"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.245.0.0/16"}]]}}]}`,
+	} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			return k, err
+		}
+	}
+	if _, err := call(exec.CommandContext(ctx, "/usr/bin/ctr", "-a", k.containerd.socket, "-n", "k8s.io", "images", "import", archive)); err != nil {
 		return k, err
 	}
 	if err := makeGroup(groups + "-kubelet"); err != nil {
@@ -77,7 +77,7 @@ kind: KubeletConfiguration
 failCgroupV1: false
 cgroupDriver: cgroupfs
 cgroupRoot: /%s-kubelet
-containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+containerRuntimeEndpoint: unix://%s
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 port: 21250
@@ -104,8 +104,7 @@ func (k *kubelet) startProxy() (err error) {
 func (k *kubelet) close() {
 	k.proxy.stop()
 	k.kubelet.stop()
-	// Pods that are left end with the namespaces of this run.
-	k.containerd.stop()
+	k.containerd.close()
 	k.upstream.close()
 }
 

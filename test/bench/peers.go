@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -17,7 +19,7 @@ type engines struct {
 	ours         *platform
 	noDocker     error // why docker is not there, or nil
 	noPodman     error
-	containerd   *daemon
+	containerd   *containerd
 	dockerd      *daemon
 	bundles      int
 	cgroupParent string
@@ -53,17 +55,25 @@ func (e *engines) path(name string) string { return filepath.Join(e.dir, name) }
 
 func (e *engines) close() error {
 	e.dockerd.stop()
-	e.containerd.stop()
+	e.containerd.close()
 	return e.ours.reset()
 }
 
-const containerdSocket = "/run/containerd/containerd.sock"
+// containerd is one that runs on directories of its own.
+type containerd struct {
+	*daemon
+	socket string
+}
 
-// startContainerd starts it on a directory of its own, with more lines of
-// configuration.
-func (b *bench) startContainerd(ctx context.Context, more string) (*daemon, error) {
-	config := filepath.Join(b.dir, "containerd.toml")
-	text := fmt.Sprintf("version = 2\nroot = %q\nstate = \"/run/containerd\"\n[grpc]\naddress = %q\n%s", filepath.Join(b.dir, "containerd"), containerdSocket, more)
+// startContainerd starts one with more lines of configuration.
+func (b *bench) startContainerd(ctx context.Context, more string) (*containerd, error) {
+	dir, err := os.MkdirTemp(b.dir, "containerd-")
+	if err != nil {
+		return nil, err
+	}
+	state := filepath.Join("/run", filepath.Base(dir)) // sockets have short paths
+	config, socket := filepath.Join(dir, "config.toml"), filepath.Join(state, "containerd.sock")
+	text := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\n[grpc]\naddress = %q\n%s", filepath.Join(dir, "root"), state, socket, more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -71,7 +81,24 @@ func (b *bench) startContainerd(ctx context.Context, more string) (*daemon, erro
 	if err != nil {
 		return nil, err
 	}
-	return d, d.ready(ctx, 20*time.Second, func(context.Context) error { _, err := os.Stat(containerdSocket); return err })
+	return &containerd{d, socket}, d.ready(ctx, 20*time.Second, func(context.Context) error {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
+}
+
+// close ends it and the shims of what is left: nobody will want them again.
+func (c *containerd) close() {
+	if c == nil {
+		return
+	}
+	c.stop()
+	for _, pid := range processes("containerd-shim-runc-v2") {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
 }
 
 // startDocker starts containerd and dockerd as Debian's units do.
@@ -83,7 +110,11 @@ func (e *engines) startDocker(ctx context.Context) (err error) {
 }
 
 func (e *engines) startDockerd(ctx context.Context) (err error) {
-	e.dockerd, err = e.start("dockerd", "/usr/sbin/dockerd", nil, "--containerd", containerdSocket, "--data-root", e.path("docker"),
+	data, err := os.MkdirTemp(e.dir, "docker-")
+	if err != nil {
+		return err
+	}
+	e.dockerd, err = e.start("dockerd", "/usr/sbin/dockerd", nil, "--containerd", e.containerd.socket, "--data-root", data,
 		"--exec-root", "/run/docker", "--cgroup-parent", e.cgroupParent+"-docker", "--exec-opt", "native.cgroupdriver=cgroupfs")
 	if err != nil {
 		return err
