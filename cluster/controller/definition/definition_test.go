@@ -107,3 +107,39 @@ func TestDefinitionThatWasNeverServedGoesAtOnce(t *testing.T) {
 		}
 	}, d)
 }
+
+func TestDefinitionDeletesItsObjectsFirst(t *testing.T) {
+	run(t, func(w world) {
+		k := w.serve()
+		w.definition()
+		for _, name := range []string{"free", "held"} {
+			obj := k.New()
+			obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+			obj.SetNamespace("default")
+			obj.SetName(name)
+			if name == "held" {
+				obj.SetFinalizers([]string{"example.com/hold"})
+			}
+			if _, err := w.Create(context.Background(), k, obj); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := w.definition().DeepCopy()
+		at := metav1.Now()
+		d.DeletionTimestamp, d.Finalizers = &at, []string{apiextensionsv1.CustomResourceCleanupFinalizer, "other"}
+		w.Put(d)
+		d = w.definition()
+		if is(d, apiextensionsv1.Terminating) != "True/InstanceDeletionInProgress" || len(d.Finalizers) != 2 {
+			t.Errorf("finalizers %v, conditions %+v while an object is held", d.Finalizers, d.Status.Conditions)
+		}
+		left, err := w.List(context.Background(), k, client.Query{})
+		if err != nil || len(left) != 1 || left[0].GetDeletionTimestamp() == nil {
+			t.Fatalf("left %v (%v), want the one that is held, marked", left, err)
+		}
+		w.Drop(k, "default", "held")
+		d = w.definition()
+		if is(d, apiextensionsv1.Terminating) != "False/InstanceDeletionCompleted" || !slices.Equal(d.Finalizers, []string{"other"}) {
+			t.Errorf("finalizers %v, conditions %+v with nothing left", d.Finalizers, d.Status.Conditions)
+		}
+	}, asked())
+}
