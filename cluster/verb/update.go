@@ -44,7 +44,7 @@ func (a *API) update(ctx context.Context, r request.Request, want kind.Object) (
 	if err := named(want, r); err != nil {
 		return nil, false, err
 	}
-	first := true
+	first, version := true, want.GetResourceVersion()
 	return a.write(ctx, r, change{
 		create: r.Kind.CreateOnUpdate && r.Subresource == "",
 		part:   r.Subresource,
@@ -52,11 +52,13 @@ func (a *API) update(ctx context.Context, r request.Request, want kind.Object) (
 			if r.Subresource != "" {
 				return taken(r, current, want), nil
 			}
-			if first && want.GetResourceVersion() != "" {
+			if first && version != "" {
 				first = false
-				return want, nil // there is no second try
+				return want, nil // a copy is needed only where another writer was faster
 			}
-			return want.DeepCopyObject().(kind.Object), nil
+			next := want.DeepCopyObject().(kind.Object)
+			next.SetResourceVersion(version) // the first try has taken it away
+			return next, nil
 		},
 	})
 }
