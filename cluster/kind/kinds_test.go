@@ -152,7 +152,7 @@ func callEverything(k *kind.Kind, obj, old kind.Object) {
 func TestNoObjectMakesAKindPanic(t *testing.T) {
 	for _, k := range all() {
 		t.Run(k.String(), func(t *testing.T) {
-			for seed := range int64(60) {
+			for seed := range int64(20) {
 				callEverything(k, random(k, seed), nil)
 				callEverything(k, random(k, seed), random(k, seed+1000))
 				// Alike but for a little: the paths that compare.
@@ -170,7 +170,7 @@ func TestNoObjectMakesAKindPanic(t *testing.T) {
 func TestDefaultingTwiceIsDefaultingOnce(t *testing.T) {
 	for _, k := range all() {
 		t.Run(k.String(), func(t *testing.T) {
-			for seed := range int64(100) {
+			for seed := range int64(40) {
 				once := random(k, seed)
 				k.Default(once)
 				twice := once.DeepCopyObject().(kind.Object)
@@ -222,7 +222,7 @@ func TestAVersionLosesNothing(t *testing.T) {
 			if v.GVK.Group == "autoscaling" {
 				continue // version 1 keeps what is valid, and has a test of its own for that
 			}
-			for seed := range int64(100) {
+			for seed := range int64(40) {
 				hub := random(k, seed)
 				hub.GetObjectKind().SetGroupVersionKind(k.GVK)
 				other, err := v.FromHub(hub)
