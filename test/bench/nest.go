@@ -81,9 +81,9 @@ func initial() (int, error) {
 	}
 	terms := make(chan os.Signal, 1)
 	signal.Notify(terms, syscall.SIGTERM, syscall.SIGINT)
-	env := []string{nestVariable + "=" + dir}
+	env := []string{nestVariable + "=" + dir, "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"} // the peers' helpers are there
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, initVariable+"=") {
+		if !strings.HasPrefix(v, initVariable+"=") && !strings.HasPrefix(v, "PATH=") {
 			env = append(env, v)
 		}
 	}

@@ -115,10 +115,15 @@ func pods(ctx context.Context, b *bench) (err error) {
 // programmed measures services on ours and, if its node is there, upstream's.
 func (b *bench) programmed(ctx context.Context, p *platform, k *kubelet, missing error) []*row {
 	sides := []*side{{who: ours, kubeconfig: p.kubeconfig(), ours: p}}
+	if s, err := p.status(ctx); err == nil {
+		sides[0].pids = []int{s.PID}
+	}
 	if missing == nil {
 		s := &side{who: "kubelet", kubeconfig: k.upstream.kubeconfig()}
 		if err := k.startProxy(); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: kube-proxy:", err)
+		} else {
+			s.pids = append(k.upstream.pids(), k.proxy.pid(), k.kubelet.pid())
 		}
 		sides = append(sides, s)
 	}

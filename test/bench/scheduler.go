@@ -209,26 +209,11 @@ func (s *side) schedule(ctx context.Context, w workload) (rate float64, cpu time
 }
 
 func (s *side) place(ctx context.Context, app string, n int, shape func(*corev1.Pod)) (wall, cpu time.Duration, err error) {
-	c := s.clients[asProtobuf][0]
-	seen, err := c.CoreV1().Pods("default").Watch(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
-	if err != nil {
-		return 0, 0, err
-	}
-	defer seen.Stop()
+	watching, done := context.WithCancel(ctx)
+	defer done()
 	last := make(chan time.Time, 1)
 	missing := make(chan int, 1)
-	go func() {
-		bound := map[string]bool{}
-		for e := range seen.ResultChan() {
-			if p, ok := e.Object.(*corev1.Pod); ok && p.Spec.NodeName != "" {
-				if bound[p.Name] = true; len(bound) == n {
-					last <- time.Now()
-					return
-				}
-			}
-		}
-		missing <- n - len(bound)
-	}()
+	go s.await(watching, app, n, last, missing)
 	before, began := s.spent(), time.Now()
 	_, _, err = s.spread(asProtobuf, n, func(c *kubernetes.Clientset, i int) error {
 		_, err := c.CoreV1().Pods("default").Create(ctx, fakePod(app, i, shape), metav1.CreateOptions{})
@@ -243,6 +228,31 @@ func (s *side) place(ctx context.Context, app string, n int, shape func(*corev1.
 	case m := <-missing:
 		return 0, 0, fmt.Errorf("%d of %d pods have no node after 45 s", m, n)
 	}
+}
+
+// await watches pods until n of them have nodes, and says when; or, at the end,
+// how many have none. A server may end a watch whose client is slow: then it
+// begins again.
+func (s *side) await(ctx context.Context, app string, n int, last chan<- time.Time, missing chan<- int) {
+	bound := map[string]bool{}
+	for ctx.Err() == nil {
+		seen, err := s.clients[asProtobuf][0].CoreV1().Pods("default").Watch(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
+		if err != nil {
+			_ = pause(ctx, 50*time.Millisecond)
+			continue
+		}
+		for e := range seen.ResultChan() {
+			if p, ok := e.Object.(*corev1.Pod); ok && p.Spec.NodeName != "" {
+				if bound[p.Name] = true; len(bound) == n {
+					seen.Stop()
+					last <- time.Now()
+					return
+				}
+			}
+		}
+		seen.Stop()
+	}
+	missing <- n - len(bound)
 }
 
 // fakePod leaves at once when it is deleted: nobody would confirm it.

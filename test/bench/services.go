@@ -59,7 +59,7 @@ func (s *side) serve(ctx context.Context, from, to int, port int32) (wall, cpu t
 	ctx, cancel := context.WithTimeout(ctx, 150*time.Second)
 	defer cancel()
 	addresses := make([]string, to-from)
-	before, began := spent(), time.Now()
+	before, began := s.spent(), time.Now()
 	_, _, err = s.spread(asProtobuf, to-from, func(c *kubernetes.Clientset, i int) error {
 		name := fmt.Sprintf("service-%04d", from+i)
 		svc, err := c.CoreV1().Services("default").Create(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -90,7 +90,7 @@ func (s *side) serve(ctx context.Context, from, to int, port int32) (wall, cpu t
 			return 0, 0, fmt.Errorf("%s: %w", s.who, err)
 		}
 	}
-	return time.Since(began), spent() - before, nil
+	return time.Since(began), s.spent() - before, nil
 }
 
 // reach connects to a service as often as it takes.
