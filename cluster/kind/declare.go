@@ -67,6 +67,17 @@ type ErasedPart struct {
 	WithMetadata bool
 }
 
+// Put changes the part in dst, a whole object, to what src has in it, with as
+// much of src's metadata as the part lets through.
+func (p ErasedPart) Put(dst, src Object) {
+	p.Take(dst, src)
+	if p.WithMetadata {
+		dst.SetLabels(src.GetLabels())
+		dst.SetAnnotations(src.GetAnnotations())
+		dst.SetFinalizers(src.GetFinalizers())
+	}
+}
+
 // ErasedAction is an Action without its Go type. Do may be nil.
 type ErasedAction struct {
 	GVK schema.GroupVersionKind

@@ -263,14 +263,8 @@ func unchanged(next, current kind.Object) bool {
 // taken returns a copy of current with the part of r.Subresource taken from
 // src, and with src's metadata as far as the part lets it through.
 func taken(r request.Request, current, src kind.Object) kind.Object {
-	part := r.Kind.Parts[r.Subresource]
 	next := current.DeepCopyObject().(kind.Object)
-	part.Take(next, src)
-	if part.WithMetadata {
-		next.SetLabels(src.GetLabels())
-		next.SetAnnotations(src.GetAnnotations())
-		next.SetFinalizers(src.GetFinalizers())
-	}
+	r.Kind.Parts[r.Subresource].Put(next, src)
 	next.SetUID(src.GetUID())
 	next.SetName(src.GetName())
 	next.SetNamespace(src.GetNamespace())

@@ -144,12 +144,7 @@ func (s *Subject) Replace(as As, obj runtime.Object) error {
 	}
 	if part, ok := k.Parts[s.Request.Subresource]; ok && s.Old != nil {
 		whole := s.Old.DeepCopyObject().(kind.Object)
-		part.Take(whole, hub)
-		if part.WithMetadata {
-			whole.SetLabels(hub.GetLabels())
-			whole.SetAnnotations(hub.GetAnnotations())
-			whole.SetFinalizers(hub.GetFinalizers())
-		}
+		part.Put(whole, hub)
 		hub = whole
 	}
 	keep(hub, was)
