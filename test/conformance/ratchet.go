@@ -90,7 +90,7 @@ func ratchet(c *cache, o options, specs []spec) error {
 	for _, s := range specs {
 		at := slices.IndexFunc(list, func(e entry) bool { return e.name == s.name })
 		switch {
-		case s.failed() && at >= 0:
+		case s.failed() && s.state != "interrupted" && at >= 0:
 			c.say("passed before, fails now: %s", s.name)
 		case s.state == "passed" && at >= 0:
 			list[at].took = rounded(s.took)
