@@ -8,6 +8,7 @@ package claim
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"sampan/cluster/client"
+	"sampan/cluster/controller/loop"
 	"sampan/cluster/kind"
 )
 
@@ -152,6 +154,41 @@ func Concerned[O client.Typed, T kind.Object](ctx context.Context, r client.Read
 		}
 	}
 	return all
+}
+
+// Wake notes a change of an object, and calls add for the owners that it
+// concerns.
+func Wake[O, T client.Typed](ctx context.Context, c *Claims[T], e client.Change[T], selector func(O) *metav1.LabelSelector, add func(types.NamespacedName)) {
+	c.Note(e)
+	for _, key := range Concerned(ctx, c.Client, e, selector) {
+		add(key)
+	}
+}
+
+// Watch does what Wake does, for all changes of objects of type T.
+func Watch[O, T client.Typed](c *Claims[T], selector func(O) *metav1.LabelSelector, add func(types.NamespacedName)) loop.Source {
+	return client.Changes(c.Client, client.Query{}, func(ctx context.Context, e client.Change[T]) {
+		Wake(ctx, c, e, selector, add)
+	})
+}
+
+// Owner is the owner of this name, and what it selects. matches is nil if
+// there is nothing to be done for it: it is gone, or what it selects cannot be,
+// which goes to the log.
+func Owner[O client.Typed](ctx context.Context, r client.Reader, key types.NamespacedName, selector func(O) *metav1.LabelSelector, log *slog.Logger) (owner O, matches labels.Selector, err error) {
+	owner, err = client.Get[O](ctx, r, key.Namespace, key.Name)
+	if apierrors.IsNotFound(err) {
+		return owner, nil, nil
+	}
+	if err != nil {
+		return owner, nil, err
+	}
+	matches, err = metav1.LabelSelectorAsSelector(selector(owner))
+	if err != nil {
+		log.Warn("object has a selector that cannot be", "kind", client.KindOf[O](r).GVK.Kind, "key", key, "err", err)
+		return owner, nil, nil // a change of it wakes us
+	}
+	return owner, matches, nil
 }
 
 // Controller is the name of the object of kind k that controls obj, or "".

@@ -16,7 +16,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,8 +23,10 @@ import (
 	"sampan/cluster/client"
 	"sampan/cluster/client/event"
 	"sampan/cluster/controller/claim"
+	"sampan/cluster/controller/history"
 	"sampan/cluster/controller/loop"
 	"sampan/cluster/controller/pods"
+	"sampan/cluster/controller/report"
 	"sampan/cluster/kind"
 )
 
@@ -48,7 +49,7 @@ type Controller struct {
 	loop      loop.Loop[types.NamespacedName]
 	pods      claim.Claims[*corev1.Pod]
 	revisions claim.Claims[*appsv1.ControllerRevision]
-	own       loop.Own[appsv1.DaemonSetStatus]
+	status    report.Status[*appsv1.DaemonSet, appsv1.DaemonSetStatus]
 	patience  patience
 }
 
@@ -65,6 +66,7 @@ func New(cfg Config) *Controller {
 	c.control = pods.Control{Client: cfg.Client, Events: c.events}
 	c.pods = claim.Claims[*corev1.Pod]{Client: cfg.Client, Owner: c.owner}
 	c.revisions = claim.Claims[*appsv1.ControllerRevision]{Client: cfg.Client, Owner: c.owner}
+	c.status = report.Status[*appsv1.DaemonSet, appsv1.DaemonSetStatus]{Client: cfg.Client, Of: func(ds *appsv1.DaemonSet) appsv1.DaemonSetStatus { return ds.Status }}
 	c.loop = loop.Loop[types.NamespacedName]{Name: "daemonset", Workers: cfg.Workers, Log: cfg.Log, Sync: c.sync}
 	return c
 }
@@ -72,39 +74,10 @@ func New(cfg Config) *Controller {
 // Run works until ctx ends. It returns when nothing of it runs any more.
 func (c *Controller) Run(ctx context.Context) error {
 	return c.loop.Drive(ctx, loop.Beside(c.events.Run),
-		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*corev1.Pod]) {
-			c.pods.Note(e)
-			for _, key := range claim.Concerned(ctx, c.cfg.Client, e, selector) {
-				c.loop.Add(key)
-			}
-		}),
-		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*appsv1.ControllerRevision]) {
-			c.revisions.Note(e)
-			if e.Type == client.Added && metav1.GetControllerOfNoCopy(e.Object) != nil {
-				return // most likely it is we who have made it
-			}
-			for _, key := range claim.Concerned(ctx, c.cfg.Client, e, selector) {
-				c.loop.Add(key)
-			}
-		}),
+		claim.Watch(&c.pods, selector, c.loop.Add),
+		history.Watch(&c.revisions, selector, c.loop.Add),
 		client.Changes(c.cfg.Client, client.Query{}, c.node),
-		client.Changes(c.cfg.Client, client.Query{}, c.set))
-}
-
-// set wakes a daemon set that asks for something else than before, or whose
-// status somebody else has written.
-func (c *Controller) set(_ context.Context, e client.Change[*appsv1.DaemonSet]) {
-	switch now := e.Object; {
-	case e.Type == client.Deleted:
-		c.own.Forget(now.UID)
-		return
-	case e.Type == client.Modified && e.Old.UID == now.UID && e.Old.Generation == now.Generation &&
-		(e.Old.DeletionTimestamp == nil) == (now.DeletionTimestamp == nil):
-		if equality.Semantic.DeepEqual(e.Old.Status, now.Status) || c.own.Wrote(now.UID, now.Status) {
-			return
-		}
-	}
-	c.loop.Add(key(e.Object))
+		c.status.Watch(c.loop.Add))
 }
 
 func selector(ds *appsv1.DaemonSet) *metav1.LabelSelector { return ds.Spec.Selector }
@@ -141,19 +114,11 @@ func (c *Controller) node(ctx context.Context, e client.Change[*corev1.Node]) {
 
 // sync brings one daemon set's pods, revisions and status to what it asks for.
 func (c *Controller) sync(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {
-	ds, err := client.Get[*appsv1.DaemonSet](ctx, c.cfg.Client, key.Namespace, key.Name)
-	if apierrors.IsNotFound(err) || err == nil && ds.DeletionTimestamp != nil {
+	ds, selector, err := claim.Owner(ctx, c.cfg.Client, key, selector, c.cfg.Log)
+	if selector == nil || ds.DeletionTimestamp != nil {
 		// Of one that goes, the revisions may go before the pods: what it has
 		// cannot be told any more.
-		return 0, nil
-	}
-	if err != nil {
 		return 0, err
-	}
-	selector, err := metav1.LabelSelectorAsSelector(ds.Spec.Selector)
-	if err != nil {
-		c.cfg.Log.Warn("daemon set has a selector that cannot be", "key", key, "err", err)
-		return 0, nil // a change of it wakes us
 	}
 	if selector.Empty() {
 		c.events.Eventf(ds, corev1.EventTypeWarning, "SelectingAll",
@@ -240,10 +205,5 @@ func (c *Controller) writeStatus(ctx context.Context, ds *appsv1.DaemonSet, s ap
 	}
 	next := ds.DeepCopy()
 	next.Status = s
-	c.own.Write(ds.UID, s)
-	_, err := client.UpdateStatus(ctx, c.cfg.Client, next)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
+	return c.status.Write(ctx, next)
 }

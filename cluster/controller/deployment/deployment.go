@@ -25,6 +25,7 @@ import (
 	"sampan/cluster/controller/claim"
 	"sampan/cluster/controller/loop"
 	"sampan/cluster/controller/pods"
+	"sampan/cluster/controller/report"
 	"sampan/cluster/kind"
 )
 
@@ -43,7 +44,7 @@ type Controller struct {
 	cfg    Config
 	events *event.Recorder
 	loop   loop.Loop[types.NamespacedName]
-	own    loop.Own[appsv1.DeploymentStatus]
+	status report.Status[*appsv1.Deployment, appsv1.DeploymentStatus]
 	claims claim.Claims[*appsv1.ReplicaSet]
 }
 
@@ -57,6 +58,11 @@ func New(cfg Config) *Controller {
 		events: &event.Recorder{Client: cfg.Client, Component: Name, Log: cfg.Log},
 		claims: claim.Claims[*appsv1.ReplicaSet]{Client: cfg.Client, Owner: client.KindOf[*appsv1.Deployment](cfg.Client)},
 	}
+	c.status = report.Status[*appsv1.Deployment, appsv1.DeploymentStatus]{
+		Client: cfg.Client,
+		Of:     func(d *appsv1.Deployment) appsv1.DeploymentStatus { return d.Status },
+		Same:   func(old, now *appsv1.Deployment) bool { return sameMap(old.Annotations, now.Annotations) },
+	}
 	c.loop = loop.Loop[types.NamespacedName]{Name: "deployment", Workers: cfg.Workers, Log: cfg.Log, Sync: c.sync}
 	return c
 }
@@ -64,37 +70,13 @@ func New(cfg Config) *Controller {
 // Run works until ctx ends. It returns when nothing of it runs any more.
 func (c *Controller) Run(ctx context.Context) error {
 	return c.loop.Drive(ctx, loop.Beside(c.events.Run),
-		client.Changes(c.cfg.Client, client.Query{}, c.set),
-		client.Changes(c.cfg.Client, client.Query{}, c.deployment),
+		claim.Watch(&c.claims, selector, c.loop.Add),
+		c.status.Watch(c.loop.Add),
 		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*corev1.Pod]) {
 			if e.Type == client.Deleted || e.Type == client.Modified && pods.Over(e.Object) && !pods.Over(e.Old) {
 				c.ended(ctx, e.Object)
 			}
 		}))
-}
-
-// deployment wakes one that asks for something else than before, or whose
-// status somebody else has written.
-func (c *Controller) deployment(_ context.Context, e client.Change[*appsv1.Deployment]) {
-	switch now := e.Object; {
-	case e.Type == client.Deleted:
-		c.own.Forget(now.UID)
-		return
-	case e.Type == client.Modified && e.Old.UID == now.UID && e.Old.Generation == now.Generation &&
-		sameMap(e.Old.Annotations, now.Annotations) && (e.Old.DeletionTimestamp == nil) == (now.DeletionTimestamp == nil):
-		if equality.Semantic.DeepEqual(e.Old.Status, now.Status) || c.own.Wrote(now.UID, now.Status) {
-			return
-		}
-	}
-	c.loop.Add(types.NamespacedName{Namespace: e.Object.Namespace, Name: e.Object.Name})
-}
-
-// set wakes the deployments that a replica set's change concerns.
-func (c *Controller) set(ctx context.Context, e client.Change[*appsv1.ReplicaSet]) {
-	c.claims.Note(e)
-	for _, key := range claim.Concerned(ctx, c.cfg.Client, e, selector) {
-		c.loop.Add(key)
-	}
 }
 
 // ended wakes a deployment that waits for its old pods to end.
@@ -117,17 +99,9 @@ func selector(d *appsv1.Deployment) *metav1.LabelSelector { return d.Spec.Select
 
 // sync brings one deployment a step on.
 func (c *Controller) sync(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {
-	d, err := client.Get[*appsv1.Deployment](ctx, c.cfg.Client, key.Namespace, key.Name)
-	if apierrors.IsNotFound(err) {
-		return 0, nil
-	}
-	if err != nil {
+	d, selector, err := claim.Owner(ctx, c.cfg.Client, key, selector, c.cfg.Log)
+	if selector == nil {
 		return 0, err
-	}
-	selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
-	if err != nil {
-		c.cfg.Log.Warn("deployment has a selector that cannot be", "key", key, "err", err)
-		return 0, nil // a change of it wakes us
 	}
 	if selector.Empty() {
 		c.events.Eventf(d, corev1.EventTypeWarning, "SelectingAll",
@@ -228,7 +202,7 @@ func (c *Controller) create(ctx context.Context, d *appsv1.Deployment, plan *dec
 		next := d.DeepCopy()
 		n := ptr.Deref(d.Status.CollisionCount, 0) + 1
 		next.Status.CollisionCount = &n
-		if _, err := c.writeStatus(ctx, next); err != nil {
+		if err := c.status.Write(ctx, next); err != nil {
 			return err
 		}
 		c.cfg.Log.Info("replica set's name is taken, choosing another", "key", d.Namespace+"/"+d.Name, "taken", name)
@@ -243,7 +217,7 @@ func (c *Controller) create(ctx context.Context, d *appsv1.Deployment, plan *dec
 		next.Status.Conditions = say(next.Status.Conditions, appsv1.DeploymentProgressing, corev1.ConditionFalse,
 			"ReplicaSetCreateError", message, time.Now())
 		if !equality.Semantic.DeepEqual(next.Status, d.Status) {
-			if _, err := c.writeStatus(ctx, next); err != nil {
+			if err := c.status.Write(ctx, next); err != nil {
 				return err
 			}
 		}
@@ -261,14 +235,5 @@ func (c *Controller) write(ctx context.Context, d *appsv1.Deployment, plan *deci
 	if plan.revision != "" {
 		next.Annotations = with(next.Annotations, revisionAnnotation, plan.revision)
 	}
-	_, err := c.writeStatus(ctx, next)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
-}
-
-func (c *Controller) writeStatus(ctx context.Context, d *appsv1.Deployment) (*appsv1.Deployment, error) {
-	c.own.Write(d.UID, *d.Status.DeepCopy())
-	return client.UpdateStatus(ctx, c.cfg.Client, d)
+	return c.status.Write(ctx, next)
 }

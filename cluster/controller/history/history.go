@@ -18,10 +18,25 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/json"
 
 	"sampan/cluster/client"
+	"sampan/cluster/controller/claim"
+	"sampan/cluster/controller/loop"
 )
+
+// Watch calls add for the owners of kind O that a change of a revision
+// concerns. selector returns an owner's.
+func Watch[O client.Typed](c *claim.Claims[*appsv1.ControllerRevision], selector func(O) *metav1.LabelSelector, add func(types.NamespacedName)) loop.Source {
+	return client.Changes(c.Client, client.Query{}, func(ctx context.Context, e client.Change[*appsv1.ControllerRevision]) {
+		if e.Type == client.Added && metav1.GetControllerOfNoCopy(e.Object) != nil {
+			c.Note(e)
+			return // most likely it is the owner's controller that has made it
+		}
+		claim.Wake(ctx, c, e, selector, add)
+	})
+}
 
 // Patch is what a revision keeps of an object: a strategic merge patch that
 // puts this template in place of whatever is there.

@@ -89,10 +89,7 @@ func (c *Controller) Run(ctx context.Context) error {
 }
 
 func (c *Controller) podChanged(ctx context.Context, e client.Change[*corev1.Pod]) {
-	c.claims.Note(e)
-	for _, name := range claim.Concerned(ctx, c.cfg.Client, e, selector) {
-		c.loop.Add(key{NamespacedName: name})
-	}
+	claim.Wake(ctx, &c.claims, e, selector, func(name types.NamespacedName) { c.loop.Add(key{NamespacedName: name}) })
 	if e.Type != client.Deleted && tracked(e.Object) && c.orphaned(ctx, e.Object) {
 		c.loop.Add(key{types.NamespacedName{Namespace: e.Object.Namespace, Name: e.Object.Name}, true})
 	}

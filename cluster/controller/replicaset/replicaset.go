@@ -19,7 +19,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -28,6 +27,7 @@ import (
 	"sampan/cluster/controller/claim"
 	"sampan/cluster/controller/loop"
 	"sampan/cluster/controller/pods"
+	"sampan/cluster/controller/report"
 	"sampan/cluster/kind"
 )
 
@@ -60,7 +60,7 @@ type Controller[T client.Typed] struct {
 	events *event.Recorder
 	pods   pods.Control
 	loop   loop.Loop[types.NamespacedName]
-	own    loop.Own[appsv1.ReplicaSetStatus]
+	status report.Status[T, appsv1.ReplicaSetStatus]
 	claims claim.Claims[*corev1.Pod]
 }
 
@@ -91,6 +91,7 @@ func Of[T client.Typed](cfg Config, k Kind[T]) *Controller[T] {
 	}
 	c.pods = pods.Control{Client: cfg.Client, Events: c.events}
 	c.claims = claim.Claims[*corev1.Pod]{Client: cfg.Client, Owner: c.owner}
+	c.status = report.Status[T, appsv1.ReplicaSetStatus]{Client: cfg.Client, Of: func(obj T) appsv1.ReplicaSetStatus { return k.Set(obj).Status }}
 	c.loop = loop.Loop[types.NamespacedName]{Name: c.owner.Singular, Workers: cfg.Workers, Log: cfg.Log, Sync: c.sync}
 	return c
 }
@@ -98,48 +99,15 @@ func Of[T client.Typed](cfg Config, k Kind[T]) *Controller[T] {
 // Run works until ctx ends. It returns when nothing of it runs any more.
 func (c *Controller[T]) Run(ctx context.Context) error {
 	return c.loop.Drive(ctx, loop.Beside(c.events.Run),
-		client.Changes(c.cfg.Client, client.Query{}, c.pod),
-		client.Changes(c.cfg.Client, client.Query{}, c.set))
-}
-
-// set wakes a set that asks for something else than before, or whose status
-// somebody else has written.
-func (c *Controller[T]) set(_ context.Context, e client.Change[T]) {
-	switch now := e.Object; {
-	case e.Type == client.Deleted:
-		c.own.Forget(now.GetUID())
-		return
-	case e.Type == client.Modified && e.Old.GetUID() == now.GetUID() && e.Old.GetGeneration() == now.GetGeneration() &&
-		(e.Old.GetDeletionTimestamp() == nil) == (now.GetDeletionTimestamp() == nil):
-		s := c.kind.Set(now).Status
-		if equality.Semantic.DeepEqual(c.kind.Set(e.Old).Status, s) || c.own.Wrote(now.GetUID(), s) {
-			return
-		}
-	}
-	c.loop.Add(types.NamespacedName{Namespace: e.Object.GetNamespace(), Name: e.Object.GetName()})
-}
-
-// pod wakes the sets that a pod's change concerns.
-func (c *Controller[T]) pod(ctx context.Context, e client.Change[*corev1.Pod]) {
-	c.claims.Note(e)
-	for _, key := range claim.Concerned(ctx, c.cfg.Client, e, c.kind.Selector) {
-		c.loop.Add(key)
-	}
+		claim.Watch(&c.claims, c.kind.Selector, c.loop.Add),
+		c.status.Watch(c.loop.Add))
 }
 
 // sync brings one set's pods and status to what it asks for.
 func (c *Controller[T]) sync(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {
-	obj, err := client.Get[T](ctx, c.cfg.Client, key.Namespace, key.Name)
-	if apierrors.IsNotFound(err) {
-		return 0, nil
-	}
-	if err != nil {
+	obj, selector, err := claim.Owner(ctx, c.cfg.Client, key, c.kind.Selector, c.cfg.Log)
+	if selector == nil {
 		return 0, err
-	}
-	selector, err := metav1.LabelSelectorAsSelector(c.kind.Selector(obj))
-	if err != nil {
-		c.cfg.Log.Warn("object has a selector that cannot be", "controller", c.kind.Name, "key", key, "err", err)
-		return 0, nil // a change of it wakes us
 	}
 	owned, err := c.claims.Of(ctx, obj, selector)
 	if err != nil {
@@ -201,14 +169,8 @@ func (c *Controller[T]) writeStatus(ctx context.Context, obj T, owned []*corev1.
 	rs := c.kind.Set(obj)
 	s, again := status(rs, owned, failed, time.Now())
 	next := c.kind.WithStatus(obj, s)
-	s = c.kind.Set(next).Status // of what the kind can say
-	if equality.Semantic.DeepEqual(s, rs.Status) {
+	if equality.Semantic.DeepEqual(c.kind.Set(next).Status, rs.Status) { // as far as the kind can say it
 		return again, nil
 	}
-	c.own.Write(rs.UID, s)
-	_, err = client.UpdateStatus(ctx, c.cfg.Client, next)
-	if apierrors.IsNotFound(err) {
-		return 0, nil
-	}
-	return again, err
+	return again, c.status.Write(ctx, next)
 }

@@ -28,6 +28,7 @@ import (
 	"sampan/cluster/controller/claim"
 	"sampan/cluster/controller/history"
 	"sampan/cluster/controller/loop"
+	"sampan/cluster/controller/report"
 	"sampan/cluster/kind"
 )
 
@@ -47,7 +48,7 @@ type Controller struct {
 	owner     *kind.Kind
 	events    *event.Recorder
 	loop      loop.Loop[types.NamespacedName]
-	own       loop.Own[appsv1.StatefulSetStatus]
+	status    report.Status[*appsv1.StatefulSet, appsv1.StatefulSetStatus]
 	pods      claim.Claims[*corev1.Pod]
 	revisions claim.Claims[*appsv1.ControllerRevision]
 }
@@ -67,6 +68,7 @@ func New(cfg Config) *Controller {
 		return parent == set.GetName()
 	}}
 	c.revisions = claim.Claims[*appsv1.ControllerRevision]{Client: cfg.Client, Owner: c.owner}
+	c.status = report.Status[*appsv1.StatefulSet, appsv1.StatefulSetStatus]{Client: cfg.Client, Of: func(set *appsv1.StatefulSet) appsv1.StatefulSetStatus { return set.Status }}
 	c.loop = loop.Loop[types.NamespacedName]{Name: "statefulset", Workers: cfg.Workers, Log: cfg.Log, Sync: c.sync}
 	return c
 }
@@ -74,39 +76,10 @@ func New(cfg Config) *Controller {
 // Run works until ctx ends. It returns when nothing of it runs any more.
 func (c *Controller) Run(ctx context.Context) error {
 	return c.loop.Drive(ctx, loop.Beside(c.events.Run),
-		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*corev1.Pod]) {
-			c.pods.Note(e)
-			for _, key := range claim.Concerned(ctx, c.cfg.Client, e, selector) {
-				c.loop.Add(key)
-			}
-		}),
-		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*appsv1.ControllerRevision]) {
-			c.revisions.Note(e)
-			if e.Type == client.Added && metav1.GetControllerOfNoCopy(e.Object) != nil {
-				return // most likely it is we who have made it
-			}
-			for _, key := range claim.Concerned(ctx, c.cfg.Client, e, selector) {
-				c.loop.Add(key)
-			}
-		}),
+		claim.Watch(&c.pods, selector, c.loop.Add),
+		history.Watch(&c.revisions, selector, c.loop.Add),
 		client.Changes(c.cfg.Client, client.Query{}, c.claimGone),
-		client.Changes(c.cfg.Client, client.Query{}, c.set))
-}
-
-// set wakes a stateful set that asks for something else than before, or whose
-// status somebody else has written.
-func (c *Controller) set(_ context.Context, e client.Change[*appsv1.StatefulSet]) {
-	switch now := e.Object; {
-	case e.Type == client.Deleted:
-		c.own.Forget(now.UID)
-		return
-	case e.Type == client.Modified && e.Old.UID == now.UID && e.Old.Generation == now.Generation &&
-		(e.Old.DeletionTimestamp == nil) == (now.DeletionTimestamp == nil):
-		if equality.Semantic.DeepEqual(e.Old.Status, now.Status) || c.own.Wrote(now.UID, now.Status) {
-			return
-		}
-	}
-	c.loop.Add(key(e.Object))
+		c.status.Watch(c.loop.Add))
 }
 
 // claimGone wakes the set whose pod waits for a claim to be gone, or misses it.
@@ -136,17 +109,9 @@ func key(s *appsv1.StatefulSet) types.NamespacedName {
 
 // sync brings one stateful set a step on.
 func (c *Controller) sync(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {
-	set, err := client.Get[*appsv1.StatefulSet](ctx, c.cfg.Client, key.Namespace, key.Name)
-	if apierrors.IsNotFound(err) {
-		return 0, nil
-	}
-	if err != nil {
+	set, selector, err := claim.Owner(ctx, c.cfg.Client, key, selector, c.cfg.Log)
+	if selector == nil {
 		return 0, err
-	}
-	selector, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
-	if err != nil {
-		c.cfg.Log.Warn("stateful set has a selector that cannot be", "key", key, "err", err)
-		return 0, nil // a change of it wakes us
 	}
 	past, err := c.past(ctx, set, selector)
 	if err != nil || past.update == nil {
@@ -200,10 +165,5 @@ func (c *Controller) writeStatus(ctx context.Context, set *appsv1.StatefulSet, s
 	}
 	next := set.DeepCopy()
 	next.Status = s
-	c.own.Write(set.UID, s)
-	_, err := client.UpdateStatus(ctx, c.cfg.Client, next)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
+	return c.status.Write(ctx, next)
 }
