@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ import (
 	"sampan/cluster/kind"
 	"sampan/engine"
 	"sampan/engine/cri"
+	"sampan/internal/linux"
 	"sampan/node"
 	"sampan/node/cni"
 	"sampan/node/dns"
@@ -103,5 +105,27 @@ func (m *machine) parts(proxied, named client.Reader) []part {
 		{"routes", routes.New(routes.Config{Client: proxied, Node: m.cfg.NodeName, Pods: m.cfg.Pods, Log: m.log}).Run},
 		{"dns", dns.New(dns.Config{Client: named, Address: m.cfg.serviceAddress(dnsServiceNumber), Ranges: []netip.Prefix{m.cfg.Pods, m.cfg.Services},
 			Domain: m.cfg.ClusterDomain, ResolvConf: m.cfg.ResolvConf, Log: m.log}).Run},
+		{"memory", func(ctx context.Context) error { return settle(ctx, m.log) }},
 	}
+}
+
+// settled is how long after the start what was needed for it alone is given back.
+const settled = 20 * time.Second
+
+// settle gives memory back once, when the start is over: what it allocated, and
+// the code that it ran. (docs/decisions/047.)
+func settle(ctx context.Context, log *slog.Logger) error {
+	timer := time.NewTimer(settled)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		debug.FreeOSMemory()
+		if err := linux.ForgetCode(); err != nil {
+			log.Warn("the pages of the program's code stay mapped", "err", err)
+		}
+	case <-ctx.Done():
+		return nil
+	}
+	<-ctx.Done()
+	return nil
 }
