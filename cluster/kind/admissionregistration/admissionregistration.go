@@ -19,3 +19,9 @@ func Kinds() []*kind.Kind {
 		MutatingAdmissionPolicyBinding(),
 	}
 }
+
+// pointer is what kind.Age asks of a kind's Go type.
+type pointer[T any] interface {
+	*T
+	kind.Object
+}

@@ -18,11 +18,6 @@ import (
 	"sampan/cluster/kind"
 )
 
-const (
-	policyNameDescription = "PolicyName indicates the policy definition which the policy binding binded to"
-	paramRefDescription   = "ParamRef indicates the param resource which sets the configuration param"
-)
-
 // ValidatingAdmissionPolicyBinding puts a ValidatingAdmissionPolicy in force.
 func ValidatingAdmissionPolicyBinding() *kind.Kind {
 	type binding = admissionregistrationv1.ValidatingAdmissionPolicyBinding
@@ -38,11 +33,9 @@ func ValidatingAdmissionPolicyBinding() *kind.Kind {
 			return append(errs, validateActions(b.Spec.ValidationActions, path.Child("validationActions"))...)
 		},
 		Spec: func(b *binding) any { return &b.Spec },
-		Columns: []kind.Column[binding]{
-			{Name: "PolicyName", Description: policyNameDescription, Cell: func(b *binding, _ time.Time) any { return b.Spec.PolicyName }},
-			{Name: "ParamRef", Description: paramRefDescription, Cell: func(b *binding, _ time.Time) any { return paramRefCell(b.Spec.ParamRef) }},
-			kind.Age[binding](),
-		},
+		Columns: bindingColumns(func(b *binding) (string, *admissionregistrationv1.ParamRef) {
+			return b.Spec.PolicyName, b.Spec.ParamRef
+		}),
 	})
 }
 
@@ -61,12 +54,22 @@ func MutatingAdmissionPolicyBinding() *kind.Kind {
 			return append(errs, changing(b.Spec.MatchResources, path.Child("matchResources"))...)
 		},
 		Spec: func(b *binding) any { return &b.Spec },
-		Columns: []kind.Column[binding]{
-			{Name: "PolicyName", Description: policyNameDescription, Cell: func(b *binding, _ time.Time) any { return b.Spec.PolicyName }},
-			{Name: "ParamRef", Description: paramRefDescription, Cell: func(b *binding, _ time.Time) any { return paramRefCell(b.Spec.ParamRef) }},
-			kind.Age[binding](),
-		},
+		Columns: bindingColumns(func(b *binding) (string, *admissionregistrationv1.ParamRef) {
+			return b.Spec.PolicyName, b.Spec.ParamRef
+		}),
 	})
+}
+
+// bindingColumns are those of a binding of some kind of policy with some
+// parameters.
+func bindingColumns[T any, P pointer[T]](of func(*T) (policy string, params *admissionregistrationv1.ParamRef)) []kind.Column[T] {
+	return []kind.Column[T]{
+		{Name: "PolicyName", Description: "PolicyName indicates the policy definition which the policy binding binded to",
+			Cell: func(b *T, _ time.Time) any { policy, _ := of(b); return policy }},
+		{Name: "ParamRef", Description: "ParamRef indicates the param resource which sets the configuration param",
+			Cell: func(b *T, _ time.Time) any { _, params := of(b); return paramRefCell(params) }},
+		kind.Age[T, P](),
+	}
 }
 
 func paramRefCell(r *admissionregistrationv1.ParamRef) string {

@@ -20,8 +20,6 @@ import (
 	"sampan/cluster/kind"
 )
 
-const paramKindDescription = "ParamKind specifies the kind of resources used to parameterize this policy"
-
 // ValidatingAdmissionPolicy says what writes have to meet, as expressions in
 // CEL. (KEP-3488.)
 func ValidatingAdmissionPolicy() *kind.Kind {
@@ -31,12 +29,9 @@ func ValidatingAdmissionPolicy() *kind.Kind {
 		Plural:      "validatingadmissionpolicies",
 		Cluster:     true,
 		Conditional: true,
-		Default: func(p *policy) {
-			defaultTo(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
-			defaultMatch(p.Spec.MatchConstraints)
-		},
-		Validate: validateValidatingPolicy,
-		Spec:     func(p *policy) any { return &p.Spec },
+		Default:     func(p *policy) { defaultPolicy(&p.Spec.FailurePolicy, p.Spec.MatchConstraints) },
+		Validate:    validateValidatingPolicy,
+		Spec:        func(p *policy) any { return &p.Spec },
 		Parts: map[string]kind.Part[policy]{
 			"status": {
 				Take: func(dst, src *policy) { dst.Status = src.Status },
@@ -51,12 +46,10 @@ func ValidatingAdmissionPolicy() *kind.Kind {
 				},
 			},
 		},
-		Columns: []kind.Column[policy]{
-			{Name: "Validations", Type: "integer", Description: "Validations indicates the number of validation rules defined in this configuration",
-				Cell: func(p *policy, _ time.Time) any { return int64(len(p.Spec.Validations)) }},
-			{Name: "ParamKind", Description: paramKindDescription, Cell: func(p *policy, _ time.Time) any { return paramKindCell(p.Spec.ParamKind) }},
-			kind.Age[policy](),
-		},
+		Columns: policyColumns("Validations", "Validations indicates the number of validation rules defined in this configuration",
+			func(p *policy) (int, *admissionregistrationv1.ParamKind) {
+				return len(p.Spec.Validations), p.Spec.ParamKind
+			}),
 	})
 }
 
@@ -69,19 +62,31 @@ func MutatingAdmissionPolicy() *kind.Kind {
 		Plural:      "mutatingadmissionpolicies",
 		Cluster:     true,
 		Conditional: true,
-		Default: func(p *policy) {
-			defaultTo(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
-			defaultMatch(p.Spec.MatchConstraints)
-		},
-		Validate: validateMutatingPolicy,
-		Spec:     func(p *policy) any { return &p.Spec },
-		Columns: []kind.Column[policy]{
-			{Name: "Mutations", Type: "integer", Description: "Mutation indicates the number of mutations rules defined in this configuration",
-				Cell: func(p *policy, _ time.Time) any { return int64(len(p.Spec.Mutations)) }},
-			{Name: "ParamKind", Description: paramKindDescription, Cell: func(p *policy, _ time.Time) any { return paramKindCell(p.Spec.ParamKind) }},
-			kind.Age[policy](),
-		},
+		Default:     func(p *policy) { defaultPolicy(&p.Spec.FailurePolicy, p.Spec.MatchConstraints) },
+		Validate:    validateMutatingPolicy,
+		Spec:        func(p *policy) any { return &p.Spec },
+		Columns: policyColumns("Mutations", "Mutation indicates the number of mutations rules defined in this configuration",
+			func(p *policy) (int, *admissionregistrationv1.ParamKind) {
+				return len(p.Spec.Mutations), p.Spec.ParamKind
+			}),
 	})
+}
+
+func defaultPolicy(failure **admissionregistrationv1.FailurePolicyType, match *admissionregistrationv1.MatchResources) {
+	defaultTo(failure, admissionregistrationv1.Fail)
+	defaultMatch(match)
+}
+
+// policyColumns are those of a policy that has rules, in a column of this
+// name, and some kind of parameters.
+func policyColumns[T any, P pointer[T]](rules, description string, of func(*T) (count int, params *admissionregistrationv1.ParamKind)) []kind.Column[T] {
+	return []kind.Column[T]{
+		{Name: rules, Type: "integer", Description: description,
+			Cell: func(p *T, _ time.Time) any { count, _ := of(p); return int64(count) }},
+		{Name: "ParamKind", Description: "ParamKind specifies the kind of resources used to parameterize this policy",
+			Cell: func(p *T, _ time.Time) any { _, params := of(p); return paramKindCell(params) }},
+		kind.Age[T, P](),
+	}
 }
 
 func paramKindCell(k *admissionregistrationv1.ParamKind) string {

@@ -17,8 +17,6 @@ import (
 	"sampan/cluster/kind"
 )
 
-const countDescription = "Webhooks indicates the number of webhooks registered in this configuration"
-
 // MutatingWebhookConfiguration says which webhooks may change which writes.
 func MutatingWebhookConfiguration() *kind.Kind {
 	return kind.Declare(kind.Of[admissionregistrationv1.MutatingWebhookConfiguration]{
@@ -27,16 +25,12 @@ func MutatingWebhookConfiguration() *kind.Kind {
 		Cluster:     true,
 		Conditional: true,
 		Default: func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
-			for i := range c.Webhooks {
+			for i, v := range asValidating(c.Webhooks) {
+				defaultWebhook(&v)
 				w := &c.Webhooks[i]
-				defaultTo(&w.FailurePolicy, admissionregistrationv1.Fail)
-				defaultTo(&w.MatchPolicy, admissionregistrationv1.Equivalent)
-				defaultTo(&w.NamespaceSelector, metav1.LabelSelector{})
-				defaultTo(&w.ObjectSelector, metav1.LabelSelector{})
-				defaultTo(&w.TimeoutSeconds, 10)
+				w.FailurePolicy, w.MatchPolicy, w.TimeoutSeconds = v.FailurePolicy, v.MatchPolicy, v.TimeoutSeconds
+				w.NamespaceSelector, w.ObjectSelector = v.NamespaceSelector, v.ObjectSelector
 				defaultTo(&w.ReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)
-				defaultRules(w.Rules)
-				defaultService(w.ClientConfig.Service)
 			}
 		},
 		Validate: func(c, old *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
@@ -51,14 +45,8 @@ func MutatingWebhookConfiguration() *kind.Kind {
 			}
 			return errs
 		},
-		Spec: func(c *admissionregistrationv1.MutatingWebhookConfiguration) any { return &c.Webhooks },
-		Columns: []kind.Column[admissionregistrationv1.MutatingWebhookConfiguration]{
-			{Name: "Webhooks", Type: "integer", Description: countDescription,
-				Cell: func(c *admissionregistrationv1.MutatingWebhookConfiguration, _ time.Time) any {
-					return int64(len(c.Webhooks))
-				}},
-			kind.Age[admissionregistrationv1.MutatingWebhookConfiguration](),
-		},
+		Spec:    func(c *admissionregistrationv1.MutatingWebhookConfiguration) any { return &c.Webhooks },
+		Columns: webhookColumns(func(c *admissionregistrationv1.MutatingWebhookConfiguration) int { return len(c.Webhooks) }),
 	})
 }
 
@@ -71,14 +59,7 @@ func ValidatingWebhookConfiguration() *kind.Kind {
 		Conditional: true,
 		Default: func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			for i := range c.Webhooks {
-				w := &c.Webhooks[i]
-				defaultTo(&w.FailurePolicy, admissionregistrationv1.Fail)
-				defaultTo(&w.MatchPolicy, admissionregistrationv1.Equivalent)
-				defaultTo(&w.NamespaceSelector, metav1.LabelSelector{})
-				defaultTo(&w.ObjectSelector, metav1.LabelSelector{})
-				defaultTo(&w.TimeoutSeconds, 10)
-				defaultRules(w.Rules)
-				defaultService(w.ClientConfig.Service)
+				defaultWebhook(&c.Webhooks[i])
 			}
 		},
 		Validate: func(c, old *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
@@ -88,14 +69,8 @@ func ValidatingWebhookConfiguration() *kind.Kind {
 			}
 			return validateWebhooks(c.Webhooks, was)
 		},
-		Spec: func(c *admissionregistrationv1.ValidatingWebhookConfiguration) any { return &c.Webhooks },
-		Columns: []kind.Column[admissionregistrationv1.ValidatingWebhookConfiguration]{
-			{Name: "Webhooks", Type: "integer", Description: countDescription,
-				Cell: func(c *admissionregistrationv1.ValidatingWebhookConfiguration, _ time.Time) any {
-					return int64(len(c.Webhooks))
-				}},
-			kind.Age[admissionregistrationv1.ValidatingWebhookConfiguration](),
-		},
+		Spec:    func(c *admissionregistrationv1.ValidatingWebhookConfiguration) any { return &c.Webhooks },
+		Columns: webhookColumns(func(c *admissionregistrationv1.ValidatingWebhookConfiguration) int { return len(c.Webhooks) }),
 	})
 }
 
@@ -105,15 +80,25 @@ func defaultTo[T any](field **T, v T) {
 	}
 }
 
-func defaultRules(rules []admissionregistrationv1.RuleWithOperations) {
-	for i := range rules {
-		defaultTo(&rules[i].Scope, admissionregistrationv1.AllScopes)
+func defaultWebhook(w *admissionregistrationv1.ValidatingWebhook) {
+	defaultTo(&w.FailurePolicy, admissionregistrationv1.Fail)
+	defaultTo(&w.MatchPolicy, admissionregistrationv1.Equivalent)
+	defaultTo(&w.NamespaceSelector, metav1.LabelSelector{})
+	defaultTo(&w.ObjectSelector, metav1.LabelSelector{})
+	defaultTo(&w.TimeoutSeconds, 10)
+	for i := range w.Rules {
+		defaultTo(&w.Rules[i].Scope, admissionregistrationv1.AllScopes)
+	}
+	if s := w.ClientConfig.Service; s != nil {
+		defaultTo(&s.Port, 443)
 	}
 }
 
-func defaultService(s *admissionregistrationv1.ServiceReference) {
-	if s != nil {
-		defaultTo(&s.Port, 443)
+func webhookColumns[T any, P pointer[T]](count func(*T) int) []kind.Column[T] {
+	return []kind.Column[T]{
+		{Name: "Webhooks", Type: "integer", Description: "Webhooks indicates the number of webhooks registered in this configuration",
+			Cell: func(c *T, _ time.Time) any { return int64(count(c)) }},
+		kind.Age[T, P](),
 	}
 }
 
