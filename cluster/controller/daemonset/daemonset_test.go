@@ -1,7 +1,6 @@
 package daemonset
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -15,8 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sampan/cluster/client"
-	"sampan/cluster/client/clienttest"
-	"sampan/cluster/controller/history"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/controller/pods"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
@@ -24,43 +22,21 @@ import (
 )
 
 // world is a controller at work on a client in memory, in a bubble of time.
-type world struct {
-	*testing.T
-	*clienttest.Fake
-}
+type world struct{ controllertest.World }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)}
-		w.Validate = true
-		ctx, stop := context.WithCancel(t.Context())
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			if err := New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		defer func() { stop(); <-over }()
-		synctest.Wait()
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)}
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		test(w)
 	})
-}
-
-func all[T client.Typed](w world) []T {
-	w.Helper()
-	some, err := client.List[T](w.Context(), w, client.Query{})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return some
 }
 
 // pods are the daemon's pods by node, with the image and the words of pod.
 func (w world) pods() string {
 	w.Helper()
 	var some []string
-	for _, p := range all[*corev1.Pod](w) {
+	for _, p := range controllertest.All[*corev1.Pod](w) {
 		text := target(p) + ":" + p.Spec.Containers[0].Image
 		if p.DeletionTimestamp != nil {
 			text += " leaving"
@@ -78,31 +54,14 @@ func (w world) wantPods(want string) {
 	}
 }
 
-// revisions are number and image of each.
-func (w world) revisions() string {
-	w.Helper()
-	var some []string
-	for _, r := range history.Sort(all[*appsv1.ControllerRevision](w)) {
-		t, err := history.Template(r)
-		if err != nil {
-			w.Fatal(err)
-		}
-		some = append(some, fmt.Sprintf("%d=%s", r.Revision, t.Spec.Containers[0].Image))
-	}
-	return strings.Join(some, " ")
-}
-
 func (w world) wantRevisions(want string) {
 	w.Helper()
-	if got := w.revisions(); got != want {
+	if got := controllertest.Revisions(w); got != want {
 		w.Errorf("revisions are %q, want %q", got, want)
 	}
 }
 
-func (w world) set() *appsv1.DaemonSet {
-	w.Helper()
-	return all[*appsv1.DaemonSet](w)[0]
-}
+func (w world) set() *appsv1.DaemonSet { return controllertest.All[*appsv1.DaemonSet](w)[0] }
 
 // counts are desired, current, ready, updated, available and misscheduled.
 func (w world) wantCounts(want string) {
@@ -117,12 +76,7 @@ func (w world) wantCounts(want string) {
 // change changes the daemon set as a user does.
 func (w world) change(how func(ds *appsv1.DaemonSet)) {
 	w.Helper()
-	ds := w.set().DeepCopy()
-	how(ds)
-	if _, err := client.Update(w.Context(), w, ds); err != nil {
-		w.Fatal(err)
-	}
-	synctest.Wait()
+	controllertest.Edit(w, w.set(), how)
 }
 
 func image(name string) func(*appsv1.DaemonSet) {
@@ -136,14 +90,13 @@ func (w world) settle() {
 	synctest.Wait()
 	for range 50 {
 		changed := false
-		for _, p := range all[*corev1.Pod](w) {
+		for _, p := range controllertest.All[*corev1.Pod](w) {
 			switch {
 			case p.DeletionTimestamp != nil:
 				w.Drop(client.KindOf[*corev1.Pod](w), p.Namespace, p.Name)
 			case !pods.Ready(p) && !pods.Over(p):
 				p = p.DeepCopy()
-				p.Spec.NodeName, p.Status.Phase = target(p), corev1.PodRunning
-				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+				controllertest.Ready(p, target(p))
 				w.Put(p)
 			default:
 				continue
@@ -165,8 +118,8 @@ func TestEveryNodeGetsItsPod(t *testing.T) {
 		w.wantPods("a:web:1, b:web:1")
 		w.settle()
 		w.wantCounts("2 2 2 2 2 0")
-		revision := all[*appsv1.ControllerRevision](w)[0]
-		for _, p := range all[*corev1.Pod](w) {
+		revision := controllertest.All[*appsv1.ControllerRevision](w)[0]
+		for _, p := range controllertest.All[*corev1.Pod](w) {
 			ref := metav1.GetControllerOf(p)
 			if ref == nil || ref.Kind != "DaemonSet" || ref.UID != "web-uid" || !strings.HasPrefix(p.Name, "web-") {
 				w.Errorf("%s is controlled by %+v", p.Name, ref)
@@ -194,7 +147,7 @@ func TestARevisionIsToTheByteWhatClientsCompare(t *testing.T) {
 		const want = `{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"image":"web:1","imagePullPolicy":"IfNotPresent","name":"c",` +
 			`"resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"dnsPolicy":"ClusterFirst","restartPolicy":"Always",` +
 			`"schedulerName":"default-scheduler","securityContext":{},"terminationGracePeriodSeconds":30}}}}`
-		if got := string(all[*appsv1.ControllerRevision](w)[0].Data.Raw); got != want {
+		if got := string(controllertest.All[*appsv1.ControllerRevision](w)[0].Data.Raw); got != want {
 			w.Errorf("keeps\n%s\nwant\n%s", got, want)
 		}
 	})
@@ -222,7 +175,7 @@ func TestPodsOfTheRightTemplateAreLeftAloneOnTheWayBack(t *testing.T) {
 		w.Put(web())
 		w.settle()
 		before := map[string]bool{}
-		for _, p := range all[*corev1.Pod](w) {
+		for _, p := range controllertest.All[*corev1.Pod](w) {
 			before[p.Name] = true
 		}
 		w.change(image("does-not-exist"))
@@ -230,7 +183,7 @@ func TestPodsOfTheRightTemplateAreLeftAloneOnTheWayBack(t *testing.T) {
 		w.settle()
 		w.wantPods("a:web:1, b:web:1, c:web:1")
 		same := 0
-		for _, p := range all[*corev1.Pod](w) {
+		for _, p := range controllertest.All[*corev1.Pod](w) {
 			if before[p.Name] {
 				same++
 			}
@@ -260,7 +213,7 @@ func TestALostRevisionIsWrittenAgain(t *testing.T) {
 	run(t, func(w world) {
 		w.Put(web())
 		w.settle()
-		r := all[*appsv1.ControllerRevision](w)[0]
+		r := controllertest.All[*appsv1.ControllerRevision](w)[0]
 		w.Drop(client.KindOf[*appsv1.ControllerRevision](w), r.Namespace, r.Name)
 		synctest.Wait()
 		w.wantRevisions("1=web:1")
@@ -291,7 +244,7 @@ func TestAFailedPodIsReplacedWithPatience(t *testing.T) {
 		w.Put(web())
 		w.settle()
 		fail := func() string {
-			p := all[*corev1.Pod](w)[0].DeepCopy()
+			p := controllertest.All[*corev1.Pod](w)[0].DeepCopy()
 			p.Status.Phase = corev1.PodFailed
 			w.Put(p)
 			synctest.Wait()
@@ -299,22 +252,22 @@ func TestAFailedPodIsReplacedWithPatience(t *testing.T) {
 		}
 		failed := fail()
 		w.settle()
-		if p := all[*corev1.Pod](w)[0]; p.Name == failed {
+		if p := controllertest.All[*corev1.Pod](w)[0]; p.Name == failed {
 			w.Fatal("the failed pod is not replaced")
 		}
 		failed = fail()
-		if p := all[*corev1.Pod](w)[0]; p.Name != failed || p.DeletionTimestamp != nil {
+		if p := controllertest.All[*corev1.Pod](w)[0]; p.Name != failed || p.DeletionTimestamp != nil {
 			w.Error("the second one is replaced without waiting")
 		}
 		time.Sleep(firstWait + time.Millisecond)
 		synctest.Wait()
 		w.settle()
 		w.wantPods("a:web:1")
-		if p := all[*corev1.Pod](w)[0]; p.Name == failed {
+		if p := controllertest.All[*corev1.Pod](w)[0]; p.Name == failed {
 			w.Error("the second one is not replaced after waiting")
 		}
 		var told []string
-		for _, e := range all[*corev1.Event](w) {
+		for _, e := range controllertest.All[*corev1.Event](w) {
 			if e.Reason == "FailedDaemonPod" {
 				told = append(told, e.Type+" "+e.Message)
 			}

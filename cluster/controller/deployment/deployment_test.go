@@ -1,13 +1,11 @@
 package deployment
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +19,7 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/controller/pods"
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/kind"
@@ -30,40 +29,13 @@ import (
 
 // world is a deployment and a replica set controller at work on a client in
 // memory, in a bubble of time. The pods are the test's.
-type world struct {
-	*testing.T
-	*clienttest.Fake
-	before *atomic.Pointer[func(clienttest.Action) error] // what the server says first
-}
-
-func answer(before *atomic.Pointer[func(clienttest.Action) error]) func(clienttest.Action) error {
-	return func(a clienttest.Action) error {
-		if f := before.Load(); f != nil {
-			return (*f)(a)
-		}
-		return nil
-	}
-}
-
-// refuse has the server ask f before each write and read.
-func (w world) refuse(f func(clienttest.Action) error) { w.before.Store(&f) }
+type world struct{ controllertest.World }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...), &atomic.Pointer[func(clienttest.Action) error]{}}
-		w.Validate, w.Before = true, answer(w.before)
-		ctx, stop := context.WithCancel(context.Background())
-		over := make(chan error, 2)
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)}
 		log := slog.New(slog.DiscardHandler)
-		go func() { over <- New(Config{Client: w, Log: log}).Run(ctx) }()
-		go func() { over <- replicaset.New(replicaset.Config{Client: w, Log: log}).Run(ctx) }()
-		defer func() {
-			stop()
-			if err := errors.Join(<-over, <-over); err != nil {
-				t.Error(err)
-			}
-		}()
-		synctest.Wait()
+		w.Start(New(Config{Client: w, Log: log}), replicaset.New(replicaset.Config{Client: w, Log: log}))
 		test(w)
 	})
 }
@@ -106,38 +78,17 @@ func size(n int32) func(*appsv1.Deployment) {
 // change is a user's edit.
 func (w world) change(how ...func(*appsv1.Deployment)) {
 	w.Helper()
-	d := w.deployment().DeepCopy()
-	for _, h := range how {
-		h(d)
-	}
-	d.ResourceVersion = ""
-	if _, err := client.Update(w.Context(), w, d); err != nil {
-		w.Fatal(err)
-	}
-	synctest.Wait()
+	controllertest.Edit(w, w.deployment(), how...)
 }
 
 func (w world) deployment() *appsv1.Deployment {
 	w.Helper()
-	d, err := client.Get[*appsv1.Deployment](w.Context(), w, "default", "web")
-	if err != nil {
-		w.Fatal(err)
-	}
-	return d
-}
-
-func list[T client.Typed](w world) []T {
-	w.Helper()
-	all, err := client.List[T](w.Context(), w, client.Query{Namespace: "default"})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return all
+	return controllertest.Get[*appsv1.Deployment](w, "default", "web")
 }
 
 // ready makes up to n pods of an image ready.
 func (w world) ready(image string, n int) {
-	for _, p := range list[*corev1.Pod](w) {
+	for _, p := range controllertest.All[*corev1.Pod](w) {
 		if n == 0 {
 			break
 		}
@@ -145,13 +96,12 @@ func (w world) ready(image string, n int) {
 			continue
 		}
 		p = p.DeepCopy()
-		p.Spec.NodeName, p.Status.Phase = "node-1", corev1.PodRunning
-		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		controllertest.Ready(p, "node-1")
 		w.Put(p)
 		n--
 	}
 	synctest.Wait()
-	for _, p := range list[*corev1.Pod](w) { // what is to go, goes
+	for _, p := range controllertest.All[*corev1.Pod](w) { // what is to go, goes
 		if p.DeletionTimestamp != nil {
 			w.Drop(client.KindOf[*corev1.Pod](w), p.Namespace, p.Name)
 		}
@@ -164,7 +114,7 @@ func (w world) ready(image string, n int) {
 func (w world) sets() string {
 	w.Helper()
 	var all []string
-	for _, rs := range list[*appsv1.ReplicaSet](w) {
+	for _, rs := range controllertest.All[*appsv1.ReplicaSet](w) {
 		if *rs.Spec.Replicas > 0 || rs.Status.Replicas > 0 {
 			all = append(all, fmt.Sprintf("%s=%d/%d", rs.Spec.Template.Spec.Containers[0].Image, rs.Status.AvailableReplicas, *rs.Spec.Replicas))
 		}
@@ -192,7 +142,7 @@ func (w world) wantCondition(t appsv1.DeploymentConditionType, want string) {
 }
 
 func (w world) events() (all []string) {
-	for _, e := range list[*corev1.Event](w) {
+	for _, e := range controllertest.All[*corev1.Event](w) {
 		if e.InvolvedObject.Kind == "Deployment" {
 			all = append(all, e.Reason+" "+e.Message)
 		}
@@ -212,7 +162,7 @@ func TestAFirstRollout(t *testing.T) {
 		w.wantCondition(appsv1.DeploymentProgressing, "True NewReplicaSetAvailable")
 		w.wantCondition(appsv1.DeploymentAvailable, "True MinimumReplicasAvailable")
 
-		d, rs := w.deployment(), list[*appsv1.ReplicaSet](w)[0]
+		d, rs := w.deployment(), controllertest.All[*appsv1.ReplicaSet](w)[0]
 		s := d.Status
 		if got := fmt.Sprint(s.ObservedGeneration, s.Replicas, s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas, s.UnavailableReplicas, *s.TerminatingReplicas); got != "1 3 3 3 3 0 0" {
 			t.Errorf("status %s", got)
@@ -275,7 +225,7 @@ func TestAnUpdateThatNeverGetsReadyKeepsTheOldPods(t *testing.T) {
 		if r := w.deployment().Annotations[revisionAnnotation]; r != "3" {
 			t.Errorf("revision %s, want 3", r)
 		}
-		for _, rs := range list[*appsv1.ReplicaSet](w) {
+		for _, rs := range controllertest.All[*appsv1.ReplicaSet](w) {
 			if rs.Spec.Template.Spec.Containers[0].Image == "web:1" && (rs.Annotations[revisionAnnotation] != "3" || rs.Annotations[historyAnnotation] != "1") {
 				t.Errorf("annotations %v, want revision 3, before that 1", rs.Annotations)
 			}
@@ -289,14 +239,14 @@ func TestRecreateWaitsForTheLastOldPod(t *testing.T) {
 		synctest.Wait()
 		w.ready("web:1", 2)
 		// The pods take their time to leave.
-		for _, p := range list[*corev1.Pod](w) {
+		for _, p := range controllertest.All[*corev1.Pod](w) {
 			p = p.DeepCopy()
 			p.Finalizers = []string{"example.org/slow"}
 			w.Put(p)
 		}
 		w.change(image("web:2"))
 		w.wantSets("")
-		for _, p := range list[*corev1.Pod](w) {
+		for _, p := range controllertest.All[*corev1.Pod](w) {
 			if p.DeletionTimestamp == nil {
 				t.Errorf("pod %s of %s is not leaving", p.Name, p.Spec.Containers[0].Image)
 			}
@@ -354,7 +304,7 @@ func TestHistoryIsTrimmed(t *testing.T) {
 			w.ready(fmt.Sprintf("web:%d", i), 1)
 		}
 		var left []string
-		for _, rs := range list[*appsv1.ReplicaSet](w) {
+		for _, rs := range controllertest.All[*appsv1.ReplicaSet](w) {
 			left = append(left, rs.Annotations[revisionAnnotation])
 		}
 		slices.Sort(left)
@@ -387,7 +337,7 @@ func TestAnOrphanedSetIsTaken(t *testing.T) {
 		synctest.Wait()
 		w.ready("web:1", 2)
 		w.Drop(client.KindOf[*appsv1.Deployment](w), "default", "web")
-		rs := list[*appsv1.ReplicaSet](w)[0].DeepCopy()
+		rs := controllertest.All[*appsv1.ReplicaSet](w)[0].DeepCopy()
 		rs.OwnerReferences = nil
 		w.Put(rs)
 		d := web(2)
@@ -395,7 +345,7 @@ func TestAnOrphanedSetIsTaken(t *testing.T) {
 		w.Put(d)
 		synctest.Wait()
 		w.wantSets("web:1=2/2")
-		all := list[*appsv1.ReplicaSet](w)
+		all := controllertest.All[*appsv1.ReplicaSet](w)
 		if len(all) != 1 || metav1.GetControllerOf(all[0]) == nil || metav1.GetControllerOf(all[0]).UID != "another" {
 			t.Errorf("%d sets, the first is controlled by %+v", len(all), all[0].OwnerReferences)
 		}
@@ -404,7 +354,7 @@ func TestAnOrphanedSetIsTaken(t *testing.T) {
 
 func TestWhatForbidsASetIsSaid(t *testing.T) {
 	run(t, func(w world) {
-		w.refuse(func(a clienttest.Action) error {
+		w.Refuse(func(a clienttest.Action) error {
 			if a.Verb == "create" && a.Kind.Plural == "replicasets" {
 				return apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "replicasets"}, "", errors.New("exceeded quota"))
 			}
@@ -413,7 +363,7 @@ func TestWhatForbidsASetIsSaid(t *testing.T) {
 		w.Put(web(1))
 		synctest.Wait()
 		w.wantCondition(appsv1.DeploymentProgressing, "False ReplicaSetCreateError")
-		w.before.Store(nil)
+		w.Refuse(nil)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		w.wantSets("web:1=0/1")
@@ -422,16 +372,11 @@ func TestWhatForbidsASetIsSaid(t *testing.T) {
 
 func TestWhatForbidsPodsIsShown(t *testing.T) {
 	run(t, func(w world) {
-		w.refuse(func(a clienttest.Action) error {
-			if a.Verb == "create" && a.Kind.Plural == "pods" {
-				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota"))
-			}
-			return nil
-		})
+		w.RefusePods()
 		w.Put(web(1))
 		synctest.Wait()
 		w.wantCondition(appsv1.DeploymentReplicaFailure, "True FailedCreate")
-		w.before.Store(nil)
+		w.Refuse(nil)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		w.wantCondition(appsv1.DeploymentReplicaFailure, "none")

@@ -1,7 +1,6 @@
 package endpointslice
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -17,33 +16,20 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sampan/cluster/client"
-	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
 )
 
 // world is a controller at work on a client in memory, in a bubble of time.
-type world struct {
-	*testing.T
-	*clienttest.Fake
-}
+type world struct{ controllertest.World }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
 		objs = append(objs, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}})
-		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), discovery.Kinds()), objs...)}
-		w.Validate = true
-		ctx, stop := context.WithCancel(context.Background())
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			if err := New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		defer func() { stop(); <-over }()
-		synctest.Wait()
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), discovery.Kinds()), objs...)}
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		test(w)
 	})
 }
@@ -100,12 +86,7 @@ func setIP(p *corev1.Pod, ip string) {
 }
 
 func (w world) slices() []*discoveryv1.EndpointSlice {
-	w.Helper()
-	all, err := client.List[*discoveryv1.EndpointSlice](w.Context(), w, client.Query{Namespace: "default"})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return all
+	return controllertest.All[*discoveryv1.EndpointSlice](w)
 }
 
 // text is all slices, sorted: "IPv4 http:8080 10.0.0.1+ 10.0.0.2-". + is

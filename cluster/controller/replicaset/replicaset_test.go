@@ -1,7 +1,6 @@
 package replicaset
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,44 +18,19 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/core"
 )
 
 // world is a controller at work on a client in memory, in a bubble of time.
-type world struct {
-	*testing.T
-	*clienttest.Fake
-	before *atomic.Pointer[func(clienttest.Action) error] // what the server says first
-}
-
-func answer(before *atomic.Pointer[func(clienttest.Action) error]) func(clienttest.Action) error {
-	return func(a clienttest.Action) error {
-		if f := before.Load(); f != nil {
-			return (*f)(a)
-		}
-		return nil
-	}
-}
-
-// refuse has the server ask f before each write and read.
-func (w world) refuse(f func(clienttest.Action) error) { w.before.Store(&f) }
+type world struct{ controllertest.World }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...), &atomic.Pointer[func(clienttest.Action) error]{}}
-		w.Validate, w.Before = true, answer(w.before)
-		ctx, stop := context.WithCancel(context.Background())
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			if err := New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		defer func() { stop(); <-over }()
-		synctest.Wait()
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)}
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		test(w)
 	})
 }
@@ -72,45 +46,18 @@ func web(n int32) *appsv1.ReplicaSet {
 	}
 }
 
-func (w world) pods() []*corev1.Pod {
-	w.Helper()
-	all, err := client.List[*corev1.Pod](w.Context(), w, client.Query{Namespace: "default"})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return all
-}
+func (w world) pods() []*corev1.Pod { return controllertest.All[*corev1.Pod](w) }
 
 func (w world) set() *appsv1.ReplicaSet {
-	w.Helper()
-	rs, err := client.Get[*appsv1.ReplicaSet](w.Context(), w, "default", "web")
-	if err != nil {
-		w.Fatal(err)
-	}
-	return rs
+	return controllertest.Get[*appsv1.ReplicaSet](w, "default", "web")
 }
 
 func (w world) scale(n int32) {
-	rs := w.set().DeepCopy()
-	rs.Spec.Replicas = &n
-	rs.Generation++
-	w.Put(rs)
-	synctest.Wait()
-}
-
-// change puts a changed copy of a pod.
-func (w world) change(p *corev1.Pod, how func(p *corev1.Pod)) {
-	p = p.DeepCopy()
-	how(p)
-	w.Put(p)
-	synctest.Wait()
+	controllertest.Change(w, w.set(), func(rs *appsv1.ReplicaSet) { rs.Spec.Replicas = &n; rs.Generation++ })
 }
 
 func (w world) ready(p *corev1.Pod) {
-	w.change(p, func(p *corev1.Pod) {
-		p.Spec.NodeName, p.Status.Phase = "node-1", corev1.PodRunning
-		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
-	})
+	controllertest.Change(w, p, func(p *corev1.Pod) { controllertest.Ready(p, "node-1") })
 }
 
 // counts is the status in short: replicas, labelled, ready, available, terminating.
@@ -194,7 +141,7 @@ func TestALeavingPodIsReplacedAtOnce(t *testing.T) {
 	run(t, func(w world) {
 		w.Put(web(1))
 		synctest.Wait()
-		w.change(w.pods()[0], func(p *corev1.Pod) {
+		controllertest.Change(w, w.pods()[0], func(p *corev1.Pod) {
 			now, grace := metav1.Now(), int64(30)
 			p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &now, &grace
 		})
@@ -215,7 +162,7 @@ func TestOrphansAreTakenAndStrangersLetGo(t *testing.T) {
 		if len(got) != 1 || metav1.GetControllerOf(got[0]) == nil {
 			w.Fatalf("pods %+v, want the orphan, adopted", got)
 		}
-		w.change(got[0], func(p *corev1.Pod) { p.Labels = map[string]string{"app": "debug"} })
+		controllertest.Change(w, got[0], func(p *corev1.Pod) { p.Labels = map[string]string{"app": "debug"} })
 		if got = w.pods(); len(got) != 2 {
 			w.Fatalf("%d pods, want the released one and a new one", len(got))
 		}
@@ -227,7 +174,7 @@ func TestOrphansAreTakenAndStrangersLetGo(t *testing.T) {
 		// One that comes back is one too many.
 		for _, p := range got {
 			if p.Name == "orphan" {
-				w.change(p, func(p *corev1.Pod) { p.Labels = map[string]string{"app": "web"} })
+				controllertest.Change(w, p, func(p *corev1.Pod) { p.Labels = map[string]string{"app": "web"} })
 			}
 		}
 		if got = w.pods(); len(got) != 1 {
@@ -258,7 +205,7 @@ func TestWhatForbidsPodsIsSaidOnceAndTriedAgain(t *testing.T) {
 		var full atomic.Bool
 		var tries atomic.Int32
 		full.Store(true)
-		w.refuse(func(a clienttest.Action) error {
+		w.Refuse(func(a clienttest.Action) error {
 			if a.Verb != "create" || a.Kind.Plural != "pods" {
 				return nil
 			}
@@ -295,7 +242,7 @@ func TestNothingIsWrittenWhenAllIsWell(t *testing.T) {
 			w.ready(p)
 		}
 		w.Forget()
-		w.change(w.pods()[0], func(p *corev1.Pod) { p.Annotations = map[string]string{"a": "b"} })
+		controllertest.Change(w, w.pods()[0], func(p *corev1.Pod) { p.Annotations = map[string]string{"a": "b"} })
 		w.Put(w.set().DeepCopy())
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()

@@ -1,22 +1,17 @@
 package replication
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/client"
-	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
@@ -24,32 +19,12 @@ import (
 )
 
 // world is a controller at work on a client in memory, in a bubble of time.
-type world struct {
-	*testing.T
-	*clienttest.Fake
-	full *atomic.Bool // no more pods are allowed
-}
+type world struct{ controllertest.World }
 
 func run(t *testing.T, test func(w world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := world{t, clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds())), &atomic.Bool{}}
-		w.Validate = true
-		w.Before = func(a clienttest.Action) error {
-			if a.Verb == "create" && a.Kind.Plural == "pods" && w.full.Load() {
-				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota: mine"))
-			}
-			return nil
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			if err := New(replicaset.Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		defer func() { stop(); <-over }()
-		synctest.Wait()
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()))}
+		w.Start(New(replicaset.Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		test(w)
 	})
 }
@@ -64,38 +39,14 @@ func web(n int32) *corev1.ReplicationController {
 	}
 }
 
-func (w world) pods() []*corev1.Pod {
-	w.Helper()
-	all, err := client.List[*corev1.Pod](w.Context(), w, client.Query{Namespace: "default"})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return all
-}
+func (w world) pods() []*corev1.Pod { return controllertest.All[*corev1.Pod](w) }
 
 func (w world) rc() *corev1.ReplicationController {
-	w.Helper()
-	rc, err := client.Get[*corev1.ReplicationController](w.Context(), w, "default", "web")
-	if err != nil {
-		w.Fatal(err)
-	}
-	return rc
+	return controllertest.Get[*corev1.ReplicationController](w, "default", "web")
 }
 
 func (w world) scale(n int32) {
-	rc := w.rc().DeepCopy()
-	rc.Spec.Replicas = &n
-	rc.Generation++
-	w.Put(rc)
-	synctest.Wait()
-}
-
-// change puts a changed copy of a pod.
-func (w world) change(p *corev1.Pod, how func(p *corev1.Pod)) {
-	p = p.DeepCopy()
-	how(p)
-	w.Put(p)
-	synctest.Wait()
+	controllertest.Change(w, w.rc(), func(rc *corev1.ReplicationController) { rc.Spec.Replicas = &n; rc.Generation++ })
 }
 
 func TestAControllerGetsItsPods(t *testing.T) {
@@ -110,7 +61,7 @@ func TestAControllerGetsItsPods(t *testing.T) {
 			if ref == nil || ref.UID != "web-uid" || ref.Kind != "ReplicationController" || ref.APIVersion != "v1" || !*ref.BlockOwnerDeletion {
 				w.Errorf("%s is controlled by %+v", p.Name, ref)
 			}
-			w.change(p, func(p *corev1.Pod) {
+			controllertest.Change(w, p, func(p *corev1.Pod) {
 				p.Status.Phase = corev1.PodRunning
 				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
 			})
@@ -141,7 +92,7 @@ func TestPodsAreTakenAndLetGoByTheirLabels(t *testing.T) {
 		if len(got) != 1 || metav1.GetControllerOf(got[0]) == nil {
 			w.Fatalf("%d pods, want the orphan, adopted", len(got))
 		}
-		w.change(got[0], func(p *corev1.Pod) { p.Labels = map[string]string{"app": "debug"} })
+		controllertest.Change(w, got[0], func(p *corev1.Pod) { p.Labels = map[string]string{"app": "debug"} })
 		if got = w.pods(); len(got) != 2 || got[0].Name != "orphan" || metav1.GetControllerOf(got[0]) != nil {
 			w.Errorf("%d pods, want the released one and a new one", len(got))
 		}
@@ -150,7 +101,7 @@ func TestPodsAreTakenAndLetGoByTheirLabels(t *testing.T) {
 
 func TestAQuotaIsSaidInAConditionUntilItFits(t *testing.T) {
 	run(t, func(w world) {
-		w.full.Store(true)
+		w.RefusePods()
 		w.Put(web(3))
 		synctest.Wait()
 		c := w.rc().Status.Conditions

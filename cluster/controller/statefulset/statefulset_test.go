@@ -1,26 +1,21 @@
 package statefulset
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/client"
-	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/controller/history"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
@@ -28,51 +23,21 @@ import (
 )
 
 // world is a controller at work on a client in memory, in a bubble of time.
-type world struct {
-	*testing.T
-	*clienttest.Fake
-	full *atomic.Bool // no more pods are allowed
-}
+type world struct{ controllertest.World }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		f := clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)
-		w := world{t, f, &atomic.Bool{}}
-		f.Validate = true
-		f.Before = func(a clienttest.Action) error {
-			if a.Verb == "create" && a.Kind.Plural == "pods" && w.full.Load() {
-				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "db-0", errors.New("exceeded quota"))
-			}
-			return nil
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			if err := New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		defer func() { stop(); <-over }()
-		synctest.Wait()
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)}
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		test(w)
 	})
-}
-
-func all[T client.Typed](w world) []T {
-	w.Helper()
-	some, err := client.List[T](w.Context(), w, client.Query{})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return some
 }
 
 // wantPods compares the pods: name and image, and what they are about.
 func (w world) wantPods(want string) {
 	w.Helper()
 	var some []string
-	for _, p := range all[*corev1.Pod](w) {
+	for _, p := range controllertest.All[*corev1.Pod](w) {
 		text := p.Name + "=" + p.Spec.Containers[0].Image
 		if leaving(p) {
 			text += " leaving"
@@ -86,23 +51,12 @@ func (w world) wantPods(want string) {
 
 func (w world) wantRevisions(want string) {
 	w.Helper()
-	var some []string
-	for _, r := range history.Sort(all[*appsv1.ControllerRevision](w)) {
-		t, err := history.Template(r)
-		if err != nil {
-			w.Fatal(err)
-		}
-		some = append(some, fmt.Sprintf("%d=%s", r.Revision, t.Spec.Containers[0].Image))
-	}
-	if got := strings.Join(some, " "); got != want {
+	if got := controllertest.Revisions(w); got != want {
 		w.Errorf("revisions are %q, want %q", got, want)
 	}
 }
 
-func (w world) set() *appsv1.StatefulSet {
-	w.Helper()
-	return all[*appsv1.StatefulSet](w)[0]
-}
+func (w world) set() *appsv1.StatefulSet { return controllertest.All[*appsv1.StatefulSet](w)[0] }
 
 func (w world) wantCounts(want string) {
 	w.Helper()
@@ -115,12 +69,7 @@ func (w world) wantCounts(want string) {
 // change changes the set as a user does.
 func (w world) change(how func(s *appsv1.StatefulSet)) {
 	w.Helper()
-	s := w.set().DeepCopy()
-	how(s)
-	if _, err := client.Update(w.Context(), w, s); err != nil {
-		w.Fatal(err)
-	}
-	synctest.Wait()
+	controllertest.Edit(w, w.set(), how)
 }
 
 func image(name string) func(*appsv1.StatefulSet) {
@@ -134,15 +83,7 @@ func scale(n int32) func(*appsv1.StatefulSet) {
 // start makes a pod run, on a node, and be ready.
 func (w world) start(name string) {
 	w.Helper()
-	p, err := client.Get[*corev1.Pod](w.Context(), w, "default", name)
-	if err != nil {
-		w.Fatal(err)
-	}
-	p = p.DeepCopy()
-	p.Spec.NodeName, p.Status.Phase = "node-1", corev1.PodRunning
-	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
-	w.Put(p)
-	synctest.Wait()
+	controllertest.Change(w, controllertest.Get[*corev1.Pod](w, "default", name), func(p *corev1.Pod) { controllertest.Ready(p, "node-1") })
 }
 
 // settle starts pods, and lets go of those that leave, until nothing changes
@@ -153,7 +94,7 @@ func (w world) settle() string {
 	var done []string
 	for range 60 {
 		changed := false
-		for _, p := range all[*corev1.Pod](w) {
+		for _, p := range controllertest.All[*corev1.Pod](w) {
 			switch {
 			case leaving(p):
 				done = append(done, "-"+p.Name)
@@ -177,7 +118,7 @@ func (w world) settle() string {
 }
 
 func (w world) events() (some []string) {
-	for _, e := range all[*corev1.Event](w) {
+	for _, e := range controllertest.All[*corev1.Event](w) {
 		some = append(some, e.Type+" "+e.Reason+" "+e.Message)
 	}
 	return some
@@ -204,12 +145,12 @@ func TestPodsComeInOrderAndGoInReverse(t *testing.T) {
 		}
 		w.wantCounts("3 3 3 3 3")
 		s := w.set().Status
-		revision := all[*appsv1.ControllerRevision](w)[0]
+		revision := controllertest.All[*appsv1.ControllerRevision](w)[0]
 		if s.CurrentRevision != revision.Name || s.UpdateRevision != revision.Name || s.ObservedGeneration != 1 || *s.CollisionCount != 0 ||
 			!strings.HasPrefix(revision.Name, "db-") || revision.Labels["controller.kubernetes.io/hash"] != strings.TrimPrefix(revision.Name, "db-") || revision.Labels["app"] != "db" {
 			w.Errorf("status %+v, revision %+v", s, revision.ObjectMeta)
 		}
-		p := all[*corev1.Pod](w)[1]
+		p := controllertest.All[*corev1.Pod](w)[1]
 		if ref := metav1.GetControllerOf(p); ref == nil || ref.Kind != "StatefulSet" || ref.UID != "db-uid" || p.Spec.Hostname != "db-1" || p.Labels["controller-revision-hash"] != revision.Name {
 			w.Errorf("made %+v", p)
 		}
@@ -273,12 +214,12 @@ func TestAFailedPodIsMadeAnew(t *testing.T) {
 	run(t, func(w world) {
 		w.Put(with(1, ""))
 		w.settle()
-		p := all[*corev1.Pod](w)[0].DeepCopy()
+		p := controllertest.All[*corev1.Pod](w)[0].DeepCopy()
 		before := p.UID
 		p.Status.Phase = corev1.PodFailed
 		w.Put(p)
 		w.settle()
-		if got := all[*corev1.Pod](w); len(got) != 1 || got[0].UID == before || got[0].Name != "db-0" {
+		if got := controllertest.All[*corev1.Pod](w); len(got) != 1 || got[0].UID == before || got[0].Name != "db-0" {
 			w.Errorf("%d pods, the first %s", len(got), got[0].UID)
 		}
 	})
@@ -291,16 +232,16 @@ func TestOnlyPodsOfItsNameAreTaken(t *testing.T) {
 	run(t, func(w world) {
 		w.Put(with(1, ""))
 		w.settle()
-		for _, p := range all[*corev1.Pod](w) {
+		for _, p := range controllertest.All[*corev1.Pod](w) {
 			if mine := metav1.GetControllerOf(p) != nil; mine != (p.Name == "db-0") {
 				w.Errorf("%s: taken %v", p.Name, mine)
 			}
 		}
-		p := all[*corev1.Pod](w)[0].DeepCopy()
+		p := controllertest.All[*corev1.Pod](w)[0].DeepCopy()
 		p.Labels["app"] = "debug"
 		w.Put(p)
 		synctest.Wait()
-		if p = all[*corev1.Pod](w)[0]; metav1.GetControllerOf(p) != nil {
+		if p = controllertest.All[*corev1.Pod](w)[0]; metav1.GetControllerOf(p) != nil {
 			w.Errorf("%s is still controlled although its labels say otherwise", p.Name)
 		}
 	}, stranger, orphan)
@@ -311,7 +252,7 @@ func TestClaimsAreMadeWithPodsAndStay(t *testing.T) {
 		w.Put(with(2, "claims"))
 		w.settle()
 		var names []string
-		for _, c := range all[*corev1.PersistentVolumeClaim](w) {
+		for _, c := range controllertest.All[*corev1.PersistentVolumeClaim](w) {
 			names = append(names, c.Name)
 			if c.Labels["app"] != "db" || len(c.OwnerReferences) != 0 {
 				w.Errorf("claim %+v", c.ObjectMeta)
@@ -322,7 +263,7 @@ func TestClaimsAreMadeWithPodsAndStay(t *testing.T) {
 		}
 		w.change(scale(0))
 		w.settle()
-		if n := len(all[*corev1.PersistentVolumeClaim](w)); n != 2 {
+		if n := len(controllertest.All[*corev1.PersistentVolumeClaim](w)); n != 2 {
 			w.Errorf("%d claims are left, want 2", n)
 		}
 		if got := w.events(); !slices.Contains(got, "Normal SuccessfulCreate Create Claim data-db-0 Pod db-0 in StatefulSet db success") {
@@ -355,12 +296,12 @@ func TestClaimsGoWithWhoOwnsThem(t *testing.T) {
 		// The pod goes, its claim is on its way; a new pod waits for that.
 		w.settle()
 		w.change(scale(2))
-		if n := len(all[*corev1.Pod](w)); n != 1 {
+		if n := len(controllertest.All[*corev1.Pod](w)); n != 1 {
 			w.Errorf("%d pods, want 1: the claim of the second is still another's", n)
 		}
 		w.Drop(client.KindOf[*corev1.PersistentVolumeClaim](w), "default", "data-db-1")
 		w.settle()
-		if got := owner(w, "data-db-1"); got != "StatefulSet/db" || len(all[*corev1.Pod](w)) != 2 {
+		if got := owner(w, "data-db-1"); got != "StatefulSet/db" || len(controllertest.All[*corev1.Pod](w)) != 2 {
 			w.Errorf("the new claim belongs to %q", got)
 		}
 	})
@@ -368,7 +309,7 @@ func TestClaimsGoWithWhoOwnsThem(t *testing.T) {
 
 func TestWhatForbidsAPodIsSaidAndTriedAgain(t *testing.T) {
 	run(t, func(w world) {
-		w.full.Store(true)
+		w.RefusePods()
 		w.Put(with(1, ""))
 		synctest.Wait()
 		if got := w.events(); len(got) == 0 || !strings.HasPrefix(got[0], "Warning FailedCreate Create Pod db-0 in StatefulSet db failed error: ") {
@@ -377,7 +318,7 @@ func TestWhatForbidsAPodIsSaidAndTriedAgain(t *testing.T) {
 		if w.set().Status.ObservedGeneration != 1 {
 			w.Error("there is no status because there is no pod")
 		}
-		w.full.Store(false)
+		w.Refuse(nil)
 		time.Sleep(time.Minute)
 		w.settle()
 		w.wantCounts("1 1 1 1 1")
@@ -425,7 +366,7 @@ func TestANewDefaultIsNoNewTemplate(t *testing.T) {
 	run(t, func(w world) {
 		w.Put(s)
 		w.settle()
-		if r := all[*appsv1.ControllerRevision](w); len(r) != 1 || w.set().Status.UpdateRevision != "db-old" {
+		if r := controllertest.All[*appsv1.ControllerRevision](w); len(r) != 1 || w.set().Status.UpdateRevision != "db-old" {
 			w.Errorf("%d revisions, the update is %s", len(r), w.set().Status.UpdateRevision)
 		}
 	}, old)
@@ -448,7 +389,7 @@ func TestNothingIsWrittenWhenAllIsWell(t *testing.T) {
 		w.settle()
 		w.Forget()
 		w.Put(w.set().DeepCopy())
-		p := all[*corev1.Pod](w)[0].DeepCopy()
+		p := controllertest.All[*corev1.Pod](w)[0].DeepCopy()
 		p.Annotations = map[string]string{"a": "b"}
 		w.Put(p)
 		time.Sleep(24 * time.Hour)
