@@ -1,7 +1,6 @@
 package disruption
 
 import (
-	"context"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -14,6 +13,7 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/controller/pods"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
@@ -24,18 +24,10 @@ import (
 
 func run(t *testing.T, test func(t *testing.T, w *clienttest.Fake), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		w := clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds(), batch.Kinds(), policy.Kinds()), objs...)
-		ctx, stop := context.WithCancel(context.Background())
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			if err := New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		defer func() { stop(); <-over }()
-		synctest.Wait()
-		test(t, w)
+		w := controllertest.New(t, kind.NewTable(core.Kinds(), apps.Kinds(), batch.Kinds(), policy.Kinds()), objs...)
+		w.Validate = false
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
+		test(t, w.Fake)
 	})
 }
 

@@ -1,9 +1,7 @@
 package endpoints
 
 import (
-	"context"
 	"log/slog"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -14,77 +12,56 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
 )
 
 // world is the API with the controller running on it.
-type world struct {
-	*clienttest.Fake
-	t      *testing.T
-	ctx    context.Context
-	before atomic.Value // what Fake.Before calls: func(clienttest.Action) error
-}
+type world struct{ controllertest.World }
 
-func with(t *testing.T, test func(*world), objs ...kind.Object) {
+func with(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := clienttest.New(t, kind.NewTable(core.Kinds(), discovery.Kinds()), objs...)
-		fake.Validate = true
-		ctx, stop := context.WithCancel(t.Context())
-		w := &world{Fake: fake, t: t, ctx: ctx}
-		fake.Before = func(a clienttest.Action) error {
-			if before, ok := w.before.Load().(func(clienttest.Action) error); ok {
-				return before(a)
-			}
-			return nil
-		}
-		over := make(chan error, 1)
-		go func() { over <- New(Config{Client: fake, Log: slog.New(slog.DiscardHandler)}).Run(ctx) }()
-		defer func() {
-			stop()
-			if err := <-over; err != nil {
-				t.Error(err)
-			}
-		}()
-		synctest.Wait()
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), discovery.Kinds()), objs...)}
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		test(w)
 	})
 }
 
 // endpoints are those of a service in one line, "none" if there are none.
-func (w *world) endpoints(name string) string {
-	w.t.Helper()
+func (w world) endpoints(name string) string {
+	w.Helper()
 	synctest.Wait()
-	e, err := client.Get[*corev1.Endpoints](w.ctx, w, "shop", name)
+	e, err := client.Get[*corev1.Endpoints](w.Context(), w, "shop", name)
 	if apierrors.IsNotFound(err) {
 		return "none"
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	return short(e.Subsets)
 }
 
-func (w *world) slices(name string) string {
-	w.t.Helper()
+func (w world) slices(name string) string {
+	w.Helper()
 	synctest.Wait()
-	all, err := client.List[*discoveryv1.EndpointSlice](w.ctx, w, client.Query{Namespace: "shop", Index: discoveryv1.LabelServiceName, Value: name})
+	all, err := client.List[*discoveryv1.EndpointSlice](w.Context(), w, client.Query{Namespace: "shop", Index: discoveryv1.LabelServiceName, Value: name})
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	return shortSlices(all)
 }
 
-func (w *world) is(got, want string) {
-	w.t.Helper()
+func (w world) is(got, want string) {
+	w.Helper()
 	if got != want {
-		w.t.Errorf("got %q, want %q", got, want)
+		w.Errorf("got %q, want %q", got, want)
 	}
 }
 
 func TestEndpointsFollowPodsAndServices(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.is(w.endpoints("web"), "")
 		w.Put(pod(1, "starting"))
 		w.is(w.endpoints("web"), "!10.1.0.1 : web 8080")
@@ -125,7 +102,7 @@ func TestEndpointsFollowPodsAndServices(t *testing.T) {
 func TestEndpointsOfAServiceThatWentWhileNobodyWatchedGo(t *testing.T) {
 	left := decide(service(""), []*corev1.Pod{pod(1, "")}, nil)
 	own := written(subset("10.0.0.1", 80))
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.is(w.endpoints("web"), "none")
 		w.is(w.endpoints("db"), "10.0.0.1 : p80 80") // somebody's own, without a service
 		w.is(w.slices("db"), "")
@@ -135,7 +112,7 @@ func TestEndpointsOfAServiceThatWentWhileNobodyWatchedGo(t *testing.T) {
 func TestMirrorsFollowWhatPeopleWrite(t *testing.T) {
 	db := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "db"}, Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.9",
 		Type: corev1.ServiceTypeClusterIP, Ports: []corev1.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}}}}
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		own := written(subset("10.0.0.1", 80))
 		own.UID = ""
 		w.Put(own)
@@ -145,7 +122,7 @@ func TestMirrorsFollowWhatPeopleWrite(t *testing.T) {
 		w.is(w.slices("db"), "IPv4 10.0.0.2 !10.0.0.3 : 81")
 		w.is(w.endpoints("db"), "10.0.0.2 !10.0.0.3 : p81 81")
 
-		all, err := client.List[*discoveryv1.EndpointSlice](w.ctx, w, client.Query{})
+		all, err := client.List[*discoveryv1.EndpointSlice](w.Context(), w, client.Query{})
 		if err != nil || len(all) != 1 {
 			t.Fatalf("%d slices, %v", len(all), err)
 		}
@@ -169,14 +146,14 @@ func TestAServiceThatGetsASelectorNeedsNoMirror(t *testing.T) {
 	plain.Spec.Selector = nil
 	own := written(subset("10.0.0.1", 80))
 	own.Name, own.UID = "web", ""
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.is(w.slices("web"), "IPv4 10.0.0.1 : 80")
 		w.Put(service(""))
 		w.is(w.slices("web"), "")
 		w.is(w.endpoints("web"), "10.1.0.1 : web 8080")
 		w.Put(plain) // the Endpoints stay, and are now whoever's wants them
 		w.is(w.slices("web"), "IPv4 10.1.0.1 : 8080")
-		e, err := client.Get[*corev1.Endpoints](w.ctx, w, "shop", "web")
+		e, err := client.Get[*corev1.Endpoints](w.Context(), w, "shop", "web")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,8 +165,8 @@ func TestAServiceThatGetsASelectorNeedsNoMirror(t *testing.T) {
 }
 
 func TestATerminatingNamespaceGetsNothing(t *testing.T) {
-	with(t, func(w *world) {
-		w.before.Store(func(a clienttest.Action) error {
+	with(t, func(w world) {
+		w.Refuse(func(a clienttest.Action) error {
 			if a.Verb != "create" || a.Kind.Plural != "endpoints" {
 				return nil
 			}

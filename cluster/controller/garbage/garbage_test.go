@@ -1,12 +1,10 @@
 package garbage
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +17,7 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/coordination"
@@ -28,41 +27,17 @@ import (
 // world is a controller at work on a client in memory, in a bubble of time.
 // Objects are config maps, except for those with a name of another kind.
 type world struct {
-	*testing.T
-	*clienttest.Fake
-	before    *atomic.Pointer[func(clienttest.Action) error] // what the server says first
+	controllertest.World
 	collector *Controller
 }
 
-func answer(before *atomic.Pointer[func(clienttest.Action) error]) func(clienttest.Action) error {
-	return func(a clienttest.Action) error {
-		if f := before.Load(); f != nil {
-			return (*f)(a)
-		}
-		return nil
-	}
-}
-
-// refuse has the server ask f before each write and read.
-func (w world) refuse(f func(clienttest.Action) error) { w.before.Store(&f) }
-
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)
-		before := &atomic.Pointer[func(clienttest.Action) error]{}
-		w := world{t, fake, before, New(Config{Client: fake, Log: slog.New(slog.DiscardHandler)})}
-		fake.Before = answer(before)
-		ctx, stop := context.WithCancel(context.Background())
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			if err := w.collector.Run(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		defer func() { stop(); <-over }()
-		synctest.Wait()
-		test(w)
+		w := controllertest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), objs...)
+		w.Validate = false
+		c := New(Config{Client: w, Log: slog.New(slog.DiscardHandler)})
+		w.Start(c)
+		test(world{w, c})
 	})
 }
 
@@ -227,7 +202,7 @@ func TestPodsOfADeletedSetLeaveGracefully(t *testing.T) {
 func TestAFasterWriterIsNotOverruled(t *testing.T) {
 	run(t, func(w world) {
 		first := true
-		w.refuse(func(a clienttest.Action) error {
+		w.Refuse(func(a clienttest.Action) error {
 			if a.Verb == "delete" && a.Name == "part" && first {
 				first = false
 				w.Put(obj("part", "new-owner")) // adopted, just now
@@ -274,7 +249,7 @@ func TestManyDependentsAreFewWrites(t *testing.T) {
 func TestAFailureIsTriedAgain(t *testing.T) {
 	run(t, func(w world) {
 		fail := 3
-		w.refuse(func(a clienttest.Action) error {
+		w.Refuse(func(a clienttest.Action) error {
 			if a.Verb == "delete" && a.Name == "part" && fail > 0 {
 				fail--
 				return apierrors.NewInternalError(fmt.Errorf("no leader"))

@@ -1,7 +1,6 @@
 package job
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/core"
@@ -25,39 +25,16 @@ import (
 
 // world is a controller at work on a client in memory, in a bubble of time.
 type world struct {
-	*testing.T
-	*clienttest.Fake
-	before *atomic.Pointer[func(clienttest.Action) error] // what the server says first
-	again  func()                                         // ends the controller and starts another
+	controllertest.World
+	again func() // ends the controller and starts another
 }
 
 func run(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		w := world{T: t, Fake: clienttest.New(t, kind.NewTable(core.Kinds(), batch.Kinds()), objs...), before: &atomic.Pointer[func(clienttest.Action) error]{}}
-		w.Validate = true
-		w.Before = func(a clienttest.Action) error {
-			if f := w.before.Load(); f != nil {
-				return (*f)(a)
-			}
-			return nil
-		}
-		var stop context.CancelFunc
-		var over chan struct{}
-		start := func() {
-			var ctx context.Context
-			ctx, stop = context.WithCancel(context.Background())
-			over = make(chan struct{})
-			go func() {
-				defer close(over)
-				if err := New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
-					t.Error(err)
-				}
-			}()
-			synctest.Wait()
-		}
-		w.again = func() { stop(); <-over; start() }
-		start()
-		defer func() { stop(); <-over }()
+		w := world{World: controllertest.New(t, kind.NewTable(core.Kinds(), batch.Kinds()), objs...)}
+		start := func() (stop func()) { return w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)})) }
+		stop := start()
+		w.again = func() { stop(); stop = start() }
 		test(w)
 	})
 }
@@ -69,23 +46,9 @@ func fresh(completions, parallelism int32, change ...func(*batchv1.Job)) *batchv
 	return j
 }
 
-func (w world) job() *batchv1.Job {
-	w.Helper()
-	j, err := client.Get[*batchv1.Job](w.Context(), w, "default", "pi")
-	if err != nil {
-		w.Fatal(err)
-	}
-	return j
-}
+func (w world) job() *batchv1.Job { return controllertest.Get[*batchv1.Job](w, "default", "pi") }
 
-func (w world) pods() []*corev1.Pod {
-	w.Helper()
-	all, err := client.List[*corev1.Pod](w.Context(), w, client.Query{Namespace: "default"})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return all
-}
+func (w world) pods() []*corev1.Pod { return controllertest.All[*corev1.Pod](w) }
 
 // end gives a pod its phase, as a node does.
 func (w world) end(p *corev1.Pod, phase corev1.PodPhase, code int32) {
@@ -253,11 +216,11 @@ func TestEveryPodIsCountedOnceWhateverFails(t *testing.T) {
 					}
 					return nil
 				}
-				w.before.Store(&crash)
+				w.Refuse(crash)
 				w.end(all[0], corev1.PodSucceeded, 0)
 				w.end(all[1], corev1.PodFailed, 1)
 				w.end(all[2], corev1.PodSucceeded, 0)
-				w.before.Store(nil)
+				w.Refuse(nil)
 				w.again()
 				time.Sleep(20 * time.Minute) // until all back-offs are over
 				synctest.Wait()

@@ -1,7 +1,6 @@
 package namespace_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/controller/namespace"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
@@ -24,35 +24,13 @@ import (
 )
 
 // world is the API with the controller running on it.
-type world struct {
-	*clienttest.Fake
-	t      *testing.T
-	ctx    context.Context
-	before atomic.Value // what Fake.Before calls: func(clienttest.Action) error
-}
+type world struct{ controllertest.World }
 
-func with(t *testing.T, test func(*world), objs ...kind.Object) {
+func with(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), append(objs, space("shop"), space("bank"))...)
-		ctx, stop := context.WithCancel(t.Context())
-		w := &world{Fake: fake, t: t, ctx: ctx}
-		fake.Before = func(a clienttest.Action) error {
-			if before, ok := w.before.Load().(func(clienttest.Action) error); ok {
-				return before(a)
-			}
-			return nil
-		}
-		over := make(chan error, 1)
-		go func() {
-			over <- namespace.New(namespace.Config{Client: fake, Log: slog.New(slog.DiscardHandler)}).Run(ctx)
-		}()
-		defer func() {
-			stop()
-			if err := <-over; err != nil {
-				t.Error(err)
-			}
-		}()
-		synctest.Wait()
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), append(objs, space("shop"), space("bank"))...)}
+		w.Validate = false
+		w.Start(namespace.New(namespace.Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		test(w)
 	})
 }
@@ -70,27 +48,27 @@ func running(ns, name string, finalizers ...string) *corev1.Pod {
 	return p
 }
 
-func (w *world) end(name string) {
-	w.t.Helper()
-	if err := client.Delete[*corev1.Namespace](w.ctx, w, "", name, nil); err != nil {
-		w.t.Fatal(err)
+func (w world) end(name string) {
+	w.Helper()
+	if err := client.Delete[*corev1.Namespace](w.Context(), w, "", name, nil); err != nil {
+		w.Fatal(err)
 	}
 	synctest.Wait()
 }
 
 // has lists what there is, as "namespaces/shop pods/a".
-func (w *world) has(ns string) string {
+func (w world) has(ns string) string {
 	var all []string
-	if _, err := client.Get[*corev1.Namespace](w.ctx, w, "", ns); err == nil {
+	if _, err := client.Get[*corev1.Namespace](w.Context(), w, "", ns); err == nil {
 		all = append(all, "namespace")
 	}
 	for _, k := range w.Kinds().All() {
 		if k.Cluster {
 			continue
 		}
-		objs, err := w.List(w.ctx, k, client.Query{Namespace: ns})
+		objs, err := w.List(w.Context(), k, client.Query{Namespace: ns})
 		if err != nil {
-			w.t.Fatal(err)
+			w.Fatal(err)
 		}
 		for _, o := range objs {
 			text := k.Plural + "/" + o.GetName()
@@ -103,8 +81,8 @@ func (w *world) has(ns string) string {
 	return strings.Join(all, " ")
 }
 
-func (w *world) condition(ns string, typ corev1.NamespaceConditionType) string {
-	got, err := client.Get[*corev1.Namespace](w.ctx, w, "", ns)
+func (w world) condition(ns string, typ corev1.NamespaceConditionType) string {
+	got, err := client.Get[*corev1.Namespace](w.Context(), w, "", ns)
 	if err != nil {
 		return err.Error()
 	}
@@ -116,15 +94,15 @@ func (w *world) condition(ns string, typ corev1.NamespaceConditionType) string {
 	return "none"
 }
 
-func (w *world) expect(ns, want string) {
-	w.t.Helper()
+func (w world) expect(ns, want string) {
+	w.Helper()
 	if got := w.has(ns); got != want {
-		w.t.Errorf("%s has %q, want %q", ns, got, want)
+		w.Errorf("%s has %q, want %q", ns, got, want)
 	}
 }
 
 func TestANamespaceGoesWithAllThatIsInIt(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.end("shop")
 		w.expect("shop", "")
 		w.expect("bank", "namespace configmaps/a")
@@ -140,7 +118,7 @@ func TestANamespaceGoesWithAllThatIsInIt(t *testing.T) {
 }
 
 func TestNothingElseGoesBeforeThePods(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.end("shop")
 		w.expect("shop", "namespace configmaps/a pods/a-leaving pods/b-leaving")
 		if got := w.condition("shop", corev1.NamespaceContentRemaining); got != "True SomeResourcesRemain: Some resources are remaining: pods. has 2 resource instances" {
@@ -160,7 +138,7 @@ func TestNothingElseGoesBeforeThePods(t *testing.T) {
 }
 
 func TestAFinalizerHoldsTheNamespaceAndIsNamed(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.end("shop")
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -168,13 +146,13 @@ func TestAFinalizerHoldsTheNamespaceAndIsNamed(t *testing.T) {
 		if got := w.condition("shop", corev1.NamespaceFinalizersRemaining); !strings.HasSuffix(got, "example.com/hold in 1 resource instances") {
 			t.Error(got)
 		}
-		m, err := client.Get[*corev1.ConfigMap](w.ctx, w, "shop", "a")
+		m, err := client.Get[*corev1.ConfigMap](w.Context(), w, "shop", "a")
 		if err != nil {
 			t.Fatal(err)
 		}
 		m = m.DeepCopy()
 		m.Finalizers = nil
-		if _, err := client.Update(w.ctx, w, m); err != nil {
+		if _, err := client.Update(w.Context(), w, m); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -183,7 +161,7 @@ func TestAFinalizerHoldsTheNamespaceAndIsNamed(t *testing.T) {
 }
 
 func TestAPodThatDoesNotStopIsReportedAfterItsGrace(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.end("shop")
 		before := len(w.Actions())
 		time.Sleep(29 * time.Second)
@@ -202,10 +180,10 @@ func TestAPodThatDoesNotStopIsReportedAfterItsGrace(t *testing.T) {
 }
 
 func TestAFailureIsReportedAndTriedAgain(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		var broken atomic.Bool
 		broken.Store(true)
-		w.before.Store(func(a clienttest.Action) error {
+		w.Refuse(func(a clienttest.Action) error {
 			if broken.Load() && a.Verb == "delete" && a.Kind.Plural == "secrets" {
 				return apierrors.NewInternalError(errors.New("no"))
 			}
@@ -226,10 +204,10 @@ func TestAFailureIsReportedAndTriedAgain(t *testing.T) {
 func TestOtherFinalizersOfTheNamespaceStay(t *testing.T) {
 	held := space("held")
 	held.Spec.Finalizers = append(held.Spec.Finalizers, "example.com/last")
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.end("held")
 		w.expect("held", "namespace")
-		ns, err := client.Get[*corev1.Namespace](w.ctx, w, "", "held")
+		ns, err := client.Get[*corev1.Namespace](w.Context(), w, "", "held")
 		if err != nil || len(ns.Spec.Finalizers) != 1 || ns.Spec.Finalizers[0] != "example.com/last" {
 			t.Errorf("finalizers %v, %v", ns.Spec.Finalizers, err)
 		}
@@ -240,8 +218,8 @@ func TestOtherFinalizersOfTheNamespaceStay(t *testing.T) {
 }
 
 func TestWhatCameTooLateIsSweptAway(t *testing.T) {
-	with(t, func(w *world) {
-		w.before.Store(func(a clienttest.Action) error {
+	with(t, func(w world) {
+		w.Refuse(func(a clienttest.Action) error {
 			if a.Sub == "finalize" {
 				w.Put(&corev1.ConfigMap{ObjectMeta: in("shop", "late")}) // admitted before the deletion began
 			}
@@ -256,5 +234,5 @@ func TestANamespaceThatWasLeavingBeforeTheStartGoesToo(t *testing.T) {
 	old := space("old")
 	at := metav1.Now()
 	old.DeletionTimestamp, old.Status.Phase = &at, corev1.NamespaceTerminating
-	with(t, func(w *world) { w.expect("old", "") }, old, &corev1.ConfigMap{ObjectMeta: in("old", "a")})
+	with(t, func(w world) { w.expect("old", "") }, old, &corev1.ConfigMap{ObjectMeta: in("old", "a")})
 }

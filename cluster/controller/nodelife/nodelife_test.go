@@ -1,7 +1,6 @@
 package nodelife
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -17,31 +16,20 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/controller/pods"
 	"sampan/cluster/kind"
 )
 
 // world is the API with the controller running on it.
-type world struct {
-	*clienttest.Fake
-	t   *testing.T
-	ctx context.Context
-}
+type world struct{ controllertest.World }
 
-func with(t *testing.T, test func(*world), objs ...kind.Object) {
+func with(t *testing.T, test func(w world), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := clienttest.New(t, clienttest.Kinds(), objs...)
-		ctx, stop := context.WithCancel(t.Context())
-		over := make(chan error, 1)
-		go func() { over <- New(Config{Client: fake, Log: slog.New(slog.DiscardHandler)}).Run(ctx) }()
-		defer func() {
-			stop()
-			if err := <-over; err != nil {
-				t.Error(err)
-			}
-		}()
-		synctest.Wait()
-		test(&world{Fake: fake, t: t, ctx: ctx})
+		w := world{controllertest.New(t, clienttest.Kinds(), objs...)}
+		w.Validate = false
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
+		test(w)
 	})
 }
 
@@ -53,13 +41,13 @@ func machine(name, words string) *corev1.Node {
 }
 
 // after lets time pass.
-func (w *world) after(d time.Duration) {
+func (w world) after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
 // renew writes a lease that lasts some seconds.
-func (w *world) renew(name string, seconds int32) {
+func (w world) renew(name string, seconds int32) {
 	now := metav1.NowMicro()
 	w.Put(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: name},
 		Spec: coordinationv1.LeaseSpec{LeaseDurationSeconds: &seconds, RenewTime: &now}})
@@ -67,29 +55,29 @@ func (w *world) renew(name string, seconds int32) {
 }
 
 // is checks a node: its readiness and its taints.
-func (w *world) is(name, want string) {
-	w.t.Helper()
+func (w world) is(name, want string) {
+	w.Helper()
 	synctest.Wait()
-	n, err := client.Get[*corev1.Node](w.ctx, w, "", name)
+	n, err := client.Get[*corev1.Node](w.Context(), w, "", name)
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	if got := strings.TrimSpace(string(readiness(n.Status.Conditions)) + " " + shortTaints(n.Spec.Taints)); got != want {
-		w.t.Errorf("%s is %q, want %q", name, got, want)
+		w.Errorf("%s is %q, want %q", name, got, want)
 	}
 }
 
 // pod is what there is of one: "none", or whether it is ready, and what its
 // DisruptionTarget says.
-func (w *world) pod(name string) string {
-	w.t.Helper()
+func (w world) pod(name string) string {
+	w.Helper()
 	synctest.Wait()
-	p, err := client.Get[*corev1.Pod](w.ctx, w, "shop", name)
+	p, err := client.Get[*corev1.Pod](w.Context(), w, "shop", name)
 	if apierrors.IsNotFound(err) {
 		return "none"
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	text := "unready"
 	if pods.Ready(p) {
@@ -106,12 +94,12 @@ func (w *world) pod(name string) string {
 	return text
 }
 
-func (w *world) events() string {
-	w.t.Helper()
+func (w world) events() string {
+	w.Helper()
 	synctest.Wait()
-	all, err := client.List[*corev1.Event](w.ctx, w, client.Query{})
+	all, err := client.List[*corev1.Event](w.Context(), w, client.Query{})
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	var texts []string
 	for _, e := range all {
@@ -121,10 +109,10 @@ func (w *world) events() string {
 	return strings.Join(texts, "\n")
 }
 
-func (w *world) podIs(name, want string) {
-	w.t.Helper()
+func (w world) podIs(name, want string) {
+	w.Helper()
 	if got := w.pod(name); got != want {
-		w.t.Errorf("pod %s is %q, want %q", name, got, want)
+		w.Errorf("pod %s is %q, want %q", name, got, want)
 	}
 }
 
@@ -140,7 +128,7 @@ func forSeconds(key string, n int64) corev1.Toleration {
 }
 
 func TestASilentNodeLosesItsPodsAfterTheirTime(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		keepAlive := func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); w.after(10 * time.Second) {
 				w.renew("n2", 40)
@@ -169,11 +157,11 @@ func TestASilentNodeLosesItsPodsAfterTheirTime(t *testing.T) {
 }
 
 func TestANodeThatComesBackKeepsItsPods(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.renew("n2", 10000)
 		w.after(100 * time.Second)
 		w.is("n1", "Unknown unreachable:NoExecute unreachable:NoSchedule")
-		back, err := client.Get[*corev1.Node](w.ctx, w, "", "n1")
+		back, err := client.Get[*corev1.Node](w.Context(), w, "", "n1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +179,7 @@ func TestANodeThatComesBackKeepsItsPods(t *testing.T) {
 }
 
 func TestALongLeaseIsBelieved(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.renew("n1", 240)
 		w.after(200 * time.Second)
 		w.is("n1", "True")
@@ -214,7 +202,7 @@ func TestALongLeaseIsBelieved(t *testing.T) {
 }
 
 func TestANodeThatSaysItIsNotReady(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.renew("n1", 10000)
 		w.Put(machine("n1", "unready full"))
 		w.is("n1", "False disk-pressure:NoSchedule not-ready:NoSchedule")
@@ -228,7 +216,7 @@ func TestANodeThatSaysItIsNotReady(t *testing.T) {
 }
 
 func TestPeopleDrivePodsAwayWithTaints(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.renew("n1", 10000)
 		w.Put(machine("n1", "ready other"))
 		w.podIs("hasty", "ready DeletionByTaintManager leaving")
@@ -252,7 +240,7 @@ func TestPeopleDrivePodsAwayWithTaints(t *testing.T) {
 }
 
 func TestPodsOfADeletedNodeEnd(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.Drop(client.KindOf[*corev1.Node](w), "", "n1")
 		w.after(39 * time.Second)
 		w.podIs("a", "ready")
@@ -265,7 +253,7 @@ func TestPodsOfADeletedNodeEnd(t *testing.T) {
 }
 
 func TestANodeThatIsMadeAgainInTimeKeepsItsPods(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.Drop(client.KindOf[*corev1.Node](w), "", "n1")
 		w.after(20 * time.Second)
 		w.Put(machine("n1", "ready"))
@@ -280,13 +268,13 @@ func TestNodesAreEmptiedOneAfterTheOther(t *testing.T) {
 	for i := range 10 {
 		objs = append(objs, machine(fmt.Sprint("n", i), "ready"))
 	}
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		for i := range 6 {
 			w.renew(fmt.Sprint("n", i), 10000)
 		}
 		driven := func() (n int) {
 			synctest.Wait()
-			all, err := client.List[*corev1.Node](w.ctx, w, client.Query{})
+			all, err := client.List[*corev1.Node](w.Context(), w, client.Query{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -308,7 +296,7 @@ func TestNodesAreEmptiedOneAfterTheOther(t *testing.T) {
 }
 
 func TestWhenAllWereSilentNobodyIsBlamed(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.after(51 * time.Second)
 		w.is("n1", "Unknown unreachable:NoSchedule")
 		w.is("n2", "Unknown unreachable:NoSchedule")
@@ -322,7 +310,7 @@ func TestWhenAllWereSilentNobodyIsBlamed(t *testing.T) {
 }
 
 func TestWhoWasNotHeardWithAllOthersGetsItsTimeAnew(t *testing.T) {
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.renew("n2", 100)
 		w.after(80 * time.Second)
 		w.is("n1", "Unknown unreachable:NoSchedule")
@@ -341,7 +329,7 @@ func TestWhoWasNotHeardWithAllOthersGetsItsTimeAnew(t *testing.T) {
 func TestALabelIsNoSignOfLife(t *testing.T) {
 	exact := machine("n1", "ready")
 	exact.Status.Conditions[0].LastHeartbeatTime = metav1.NewTime(noon.Add(123456789))
-	with(t, func(w *world) {
+	with(t, func(w world) {
 		w.after(40 * time.Second)
 		labelled := exact.DeepCopy()
 		labelled.Labels = map[string]string{"a": "b"}

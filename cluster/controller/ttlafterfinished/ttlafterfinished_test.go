@@ -1,7 +1,6 @@
 package ttlafterfinished
 
 import (
-	"context"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -11,8 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"sampan/cluster/client"
-	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/batch"
 	"sampan/cluster/kind/core"
@@ -27,23 +25,11 @@ func TestAFinishedJobLivesAsLongAsItMay(t *testing.T) {
 			}
 			return j
 		}
-		w := clienttest.New(t, kind.NewTable(core.Kinds(), batch.Kinds()), job("goes", new(int32(60)), true), job("runs", new(int32(0)), false), job("stays", nil, true))
-		ctx, stop := context.WithCancel(context.Background())
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			if err := New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		defer func() { stop(); <-over }()
-		synctest.Wait()
+		w := controllertest.New(t, kind.NewTable(core.Kinds(), batch.Kinds()), job("goes", new(int32(60)), true), job("runs", new(int32(0)), false), job("stays", nil, true))
+		w.Validate = false
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		leaving := func() (names []string) {
-			all, err := client.List[*batchv1.Job](t.Context(), w, client.Query{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, j := range all {
+			for _, j := range controllertest.All[*batchv1.Job](w) {
 				if j.DeletionTimestamp != nil && j.Finalizers[0] == metav1.FinalizerDeleteDependents {
 					names = append(names, j.Name)
 				}

@@ -1,7 +1,6 @@
 package volumebinder
 
 import (
-	"context"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -14,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"sampan/cluster/client"
-	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/storage"
@@ -153,43 +152,30 @@ func TestHowAVolumeIs(t *testing.T) {
 
 func TestAClaimIsBoundAndItsVolumeReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := clienttest.New(t, kind.NewTable(core.Kinds(), storage.Kinds()), claim("c", "1Gi"))
-		ctx, stop := context.WithCancel(t.Context())
-		over := make(chan error, 1)
-		go func() { over <- New(Config{Client: f, Log: slog.New(slog.DiscardHandler)}).Run(ctx) }()
-		defer func() {
-			stop()
-			if err := <-over; err != nil {
-				t.Error(err)
-			}
-		}()
+		w := controllertest.New(t, kind.NewTable(core.Kinds(), storage.Kinds()), claim("c", "1Gi"))
+		w.Validate = false
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		settle := func() {
 			synctest.Wait()
 			time.Sleep(time.Minute) // retries; no time passes outside
 			synctest.Wait()
 		}
 		settle()
-		f.Put(volume("v", "2Gi"))
+		w.Put(volume("v", "2Gi"))
 		settle()
-		pvc, err := client.Get[*corev1.PersistentVolumeClaim](ctx, f, "a", "c")
-		if err != nil {
-			t.Fatal(err)
-		}
+		pvc := controllertest.Get[*corev1.PersistentVolumeClaim](w, "a", "c")
 		if has := pvc.Status.Capacity[corev1.ResourceStorage]; pvc.Spec.VolumeName != "v" || pvc.Status.Phase != corev1.ClaimBound || has.String() != "2Gi" ||
 			pvc.Annotations[annBindCompleted] != "yes" || pvc.Annotations[annBoundByController] != "yes" {
 			t.Errorf("claim %+v", pvc)
 		}
-		pv, err := client.Get[*corev1.PersistentVolume](ctx, f, "", "v")
-		if err != nil {
-			t.Fatal(err)
-		}
+		pv := controllertest.Get[*corev1.PersistentVolume](w, "", "v")
 		if pv.Spec.ClaimRef == nil || pv.Spec.ClaimRef.UID != pvc.UID || pv.Status.Phase != corev1.VolumeBound {
 			t.Errorf("volume %+v", pv)
 		}
-		f.Drop(client.KindOf[*corev1.PersistentVolumeClaim](f), "a", "c")
+		w.Drop(client.KindOf[*corev1.PersistentVolumeClaim](w), "a", "c")
 		settle()
-		if pv, err = client.Get[*corev1.PersistentVolume](ctx, f, "", "v"); err != nil || pv.Status.Phase != corev1.VolumeReleased {
-			t.Errorf("the claim is gone, and the volume is %v (%v)", pv.Status.Phase, err)
+		if pv = controllertest.Get[*corev1.PersistentVolume](w, "", "v"); pv.Status.Phase != corev1.VolumeReleased {
+			t.Errorf("the claim is gone, and the volume is %v", pv.Status.Phase)
 		}
 	})
 }
