@@ -23,6 +23,7 @@ import (
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/certificates"
 )
@@ -192,22 +193,11 @@ func TestCertificatesAreAsAskedWithinLimits(t *testing.T) {
 	}
 }
 
-func run(t *testing.T, start func(w *clienttest.Fake) func(context.Context) error, test func(t *testing.T, w *clienttest.Fake), objs ...kind.Object) {
+func run(t *testing.T, start func(w client.Client) controllertest.Controller, test func(t *testing.T, w *clienttest.Fake), objs ...kind.Object) {
 	synctest.Test(t, func(t *testing.T) {
-		w := clienttest.New(t, kind.NewTable(certificates.Kinds()), objs...)
-		w.Validate = true
-		ctx, stop := context.WithCancel(context.Background())
-		over := make(chan struct{})
-		work := start(w)
-		go func() {
-			defer close(over)
-			if err := work(ctx); err != nil {
-				t.Error(err)
-			}
-		}()
-		defer func() { stop(); <-over }()
-		synctest.Wait()
-		test(t, w)
+		w := controllertest.New(t, kind.NewTable(certificates.Kinds()), objs...)
+		w.Start(start(w))
+		test(t, w.Fake)
 	})
 }
 
@@ -216,10 +206,10 @@ func TestANodesRequestIsApprovedSignedAndInTheEndDeleted(t *testing.T) {
 	r.CreationTimestamp, r.UID = metav1.NewTime(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)), "u"
 	a := authority(t, noon.Add(1000*24*time.Hour))
 	log := slog.New(slog.DiscardHandler)
-	run(t, func(w *clienttest.Fake) func(context.Context) error {
+	run(t, func(w client.Client) controllertest.Controller {
 		return New(Config{Client: w, Log: log, Authority: a, May: func(_ context.Context, _ *certificatesv1.CertificateSigningRequest, sub string) bool {
 			return sub == "selfnodeclient"
-		}}).Run
+		}})
 	}, func(t *testing.T, w *clienttest.Fake) {
 		got, err := client.Get[*certificatesv1.CertificateSigningRequest](t.Context(), w, "", "r")
 		if err != nil || len(got.Status.Certificate) == 0 || got.Status.Conditions[0].Reason != "AutoApproved" {
@@ -239,8 +229,8 @@ func TestANodesRequestIsApprovedSignedAndInTheEndDeleted(t *testing.T) {
 
 func TestOldPodRequestsGo(t *testing.T) {
 	r := &certificatesv1.PodCertificateRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "r", CreationTimestamp: metav1.NewTime(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))}}
-	run(t, func(w *clienttest.Fake) func(context.Context) error {
-		return NewCleaner(w, slog.New(slog.DiscardHandler)).Run
+	run(t, func(w client.Client) controllertest.Controller {
+		return NewCleaner(w, slog.New(slog.DiscardHandler))
 	},
 		func(t *testing.T, w *clienttest.Fake) {
 			time.Sleep(14 * time.Minute)
@@ -263,8 +253,8 @@ func TestTheAuthorityOfTheAPIServerIsPublished(t *testing.T) {
 	old := &certificatesv1.ClusterTrustBundle{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes.io:kube-apiserver-serving:old"},
 		Spec: certificatesv1.ClusterTrustBundleSpec{SignerName: servingSigner, TrustBundle: bundle()}}
 	now := bundle()
-	run(t, func(w *clienttest.Fake) func(context.Context) error {
-		return NewPublisher(w, slog.New(slog.DiscardHandler), now).Run
+	run(t, func(w client.Client) controllertest.Controller {
+		return NewPublisher(w, slog.New(slog.DiscardHandler), now)
 	},
 		func(t *testing.T, w *clienttest.Fake) {
 			check := func() {

@@ -1,7 +1,6 @@
 package clusterrole_test
 
 import (
-	"context"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -9,9 +8,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"sampan/cluster/client"
-	"sampan/cluster/client/clienttest"
 	"sampan/cluster/controller/clusterrole"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/rbac"
 )
@@ -26,35 +24,27 @@ func TestRulesFollowTheRolesThatAreGathered(t *testing.T) {
 			return &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"into": into}},
 				Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{resource}}}}
 		}
-		fake := clienttest.New(t, kind.NewTable(rbac.Kinds()), gathers("edit", "", "edit"), gathers("view", "edit", "view"), gives("a", "view", "pods"))
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() {
-			ended <- clusterrole.New(clusterrole.Config{Client: fake, Log: slog.New(slog.DiscardHandler)}).Run(ctx)
-		}()
+		w := controllertest.New(t, kind.NewTable(rbac.Kinds()), gathers("edit", "", "edit"), gathers("view", "edit", "view"), gives("a", "view", "pods"))
+		w.Validate = false
+		w.Start(clusterrole.New(clusterrole.Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		check := func(what, name string, want int) {
 			t.Helper()
 			synctest.Wait()
-			r, err := client.Get[*rbacv1.ClusterRole](ctx, fake, "", name)
-			if err != nil || len(r.Rules) != want {
-				t.Errorf("%s: %s has rules %v (%v), want %d", what, name, r.Rules, err, want)
+			if r := controllertest.Get[*rbacv1.ClusterRole](w, "", name); len(r.Rules) != want {
+				t.Errorf("%s: %s has rules %v, want %d", what, name, r.Rules, want)
 			}
 		}
 		check("at first", "view", 1)
 		check("and further on", "edit", 1)
-		fake.Put(gives("b", "view", "services"))
+		w.Put(gives("b", "view", "services"))
 		check("another role", "edit", 2)
-		fake.Drop(rbac.ClusterRole(), "", "a")
+		w.Drop(rbac.ClusterRole(), "", "a")
 		check("one role less", "edit", 1)
-		before := len(fake.Actions())
-		fake.Put(gives("c", "other", "nodes"))
+		before := len(w.Actions())
+		w.Put(gives("c", "other", "nodes"))
 		check("a role that nobody gathers", "edit", 1)
-		if after := len(fake.Actions()); after != before {
+		if after := len(w.Actions()); after != before {
 			t.Errorf("%d writes for nothing", after-before)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -150,9 +150,9 @@ func Ready(p *corev1.Pod, node string) {
 	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
 }
 
-// Revisions are number and image of each revision, from the first: "1=web:1
-// 2=web:2".
-func Revisions(w Lookout) string {
+// WantRevisions compares number and image of each revision, from the first:
+// "1=web:1 2=web:2".
+func WantRevisions(w Lookout, want string) {
 	w.Helper()
 	var some []string
 	for _, r := range history.Sort(All[*appsv1.ControllerRevision](w)) {
@@ -162,5 +162,7 @@ func Revisions(w Lookout) string {
 		}
 		some = append(some, fmt.Sprintf("%d=%s", r.Revision, t.Spec.Containers[0].Image))
 	}
-	return strings.Join(some, " ")
+	if got := strings.Join(some, " "); got != want {
+		w.Errorf("revisions are %q, want %q", got, want)
+	}
 }

@@ -54,13 +54,6 @@ func (w world) wantPods(want string) {
 	}
 }
 
-func (w world) wantRevisions(want string) {
-	w.Helper()
-	if got := controllertest.Revisions(w); got != want {
-		w.Errorf("revisions are %q, want %q", got, want)
-	}
-}
-
 func (w world) set() *appsv1.DaemonSet { return controllertest.All[*appsv1.DaemonSet](w)[0] }
 
 // counts are desired, current, ready, updated, available and misscheduled.
@@ -158,7 +151,7 @@ func TestARollOutAndTheWayBack(t *testing.T) {
 		w.Put(web())
 		w.settle()
 		w.change(image("web:2"))
-		w.wantRevisions("1=web:1 2=web:2")
+		controllertest.WantRevisions(w, "1=web:1 2=web:2")
 		w.wantPods("a:web:1 leaving, b:web:1")
 		w.settle()
 		w.wantPods("a:web:2, b:web:2")
@@ -166,7 +159,7 @@ func TestARollOutAndTheWayBack(t *testing.T) {
 		w.change(image("web:1"))
 		w.settle()
 		w.wantPods("a:web:1, b:web:1")
-		w.wantRevisions("2=web:2 3=web:1") // the same revision, as the latest
+		controllertest.WantRevisions(w, "2=web:2 3=web:1") // the same revision, as the latest
 	}, node("a"), node("b"))
 }
 
@@ -205,7 +198,7 @@ func TestOnlyTheLastRevisionsAreKept(t *testing.T) {
 			w.change(image(fmt.Sprint("web:", i)))
 			w.settle()
 		}
-		w.wantRevisions("4=web:4 5=web:5")
+		controllertest.WantRevisions(w, "4=web:4 5=web:5")
 	}, node("a"))
 }
 
@@ -216,7 +209,7 @@ func TestALostRevisionIsWrittenAgain(t *testing.T) {
 		r := controllertest.All[*appsv1.ControllerRevision](w)[0]
 		w.Drop(client.KindOf[*appsv1.ControllerRevision](w), r.Namespace, r.Name)
 		synctest.Wait()
-		w.wantRevisions("1=web:1")
+		controllertest.WantRevisions(w, "1=web:1")
 		w.wantPods("a:web:1")
 	}, node("a"))
 }

@@ -105,7 +105,7 @@ func (c *Controller) past(ctx context.Context, ds *appsv1.DaemonSet, selector la
 func (c *Controller) record(ctx context.Context, ds *appsv1.DaemonSet, patch []byte, number int64) (*appsv1.ControllerRevision, error) {
 	hash := pods.TemplateHash(&ds.Spec.Template, ds.Status.CollisionCount)
 	name := ds.Name + "-" + hash
-	made, err := client.Create(ctx, c.cfg.Client, &appsv1.ControllerRevision{
+	made, err := history.Record(ctx, c.cfg.Client, &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: ds.Namespace, Name: name,
 			Labels:          with(ds.Spec.Template.Labels, appsv1.DefaultDaemonSetUniqueLabelKey, hash),
@@ -117,13 +117,6 @@ func (c *Controller) record(ctx context.Context, ds *appsv1.DaemonSet, patch []b
 	})
 	if !apierrors.IsAlreadyExists(err) {
 		return made, err
-	}
-	have, getErr := client.Get[*appsv1.ControllerRevision](ctx, c.cfg.Client, ds.Namespace, name)
-	if getErr != nil {
-		return nil, getErr
-	}
-	if history.Keeps(have, patch) {
-		return have, nil
 	}
 	next := ds.DeepCopy()
 	next.Status.CollisionCount = new(ptr.Deref(ds.Status.CollisionCount, 0) + 1)

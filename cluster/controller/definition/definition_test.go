@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sampan/cluster/client"
-	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/controller/definition"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apiextensions"
@@ -21,24 +20,14 @@ import (
 )
 
 // world is a cluster with the controller running.
-type world struct {
-	*clienttest.Fake
-	t *testing.T
-}
+type world struct{ controllertest.World }
 
 func run(t *testing.T, f func(w world), objs ...kind.Object) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := world{clienttest.New(t, kind.NewTable(core.Kinds(), apiextensions.Kinds()), objs...), t}
-		ctx, cancel := context.WithCancel(t.Context())
-		var all sync.WaitGroup
-		all.Go(func() {
-			if err := definition.New(definition.Config{Client: w, Log: slog.New(slog.DiscardHandler)}).Run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-		defer all.Wait()
-		defer cancel()
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), apiextensions.Kinds()), objs...)}
+		w.Validate = false
+		w.Start(definition.New(definition.Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		time.Sleep(time.Second)
 		f(w)
 	})
@@ -54,11 +43,11 @@ func asked() *apiextensionsv1.CustomResourceDefinition {
 }
 
 func (w world) definition() *apiextensionsv1.CustomResourceDefinition {
-	w.t.Helper()
+	w.Helper()
 	time.Sleep(time.Second)
 	d, err := client.Get[*apiextensionsv1.CustomResourceDefinition](context.Background(), w, "", "crontabs.example.com")
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	return d
 }

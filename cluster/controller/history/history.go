@@ -83,6 +83,25 @@ func Sort(all []*appsv1.ControllerRevision) []*appsv1.ControllerRevision {
 	return all
 }
 
+// Record makes r, which belongs to the callee from then on, or finds that it is
+// there already. The error is of AlreadyExists if a revision that keeps
+// something else has the name.
+func Record(ctx context.Context, c client.Client, r *appsv1.ControllerRevision) (*appsv1.ControllerRevision, error) {
+	namespace, name, patch := r.Namespace, r.Name, r.Data.Raw
+	made, err := client.Create(ctx, c, r)
+	if !apierrors.IsAlreadyExists(err) {
+		return made, err
+	}
+	have, getErr := client.Get[*appsv1.ControllerRevision](ctx, c, namespace, name)
+	if getErr != nil {
+		return nil, getErr
+	}
+	if Keeps(have, patch) {
+		return have, nil
+	}
+	return nil, err
+}
+
 // Renumber gives a revision another number, and returns it.
 func Renumber(ctx context.Context, c client.Client, r *appsv1.ControllerRevision, number int64) (*appsv1.ControllerRevision, error) {
 	if r.Revision == number {

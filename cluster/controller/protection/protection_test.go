@@ -1,7 +1,6 @@
 package protection
 
 import (
-	"context"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -12,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sampan/cluster/client"
-	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/storage"
@@ -59,54 +58,43 @@ func TestWhoUsesAClaim(t *testing.T) {
 	}
 }
 
-// run starts a controller for the length of a test.
-func run(t *testing.T, c interface{ Run(context.Context) error }) {
-	ctx, stop := context.WithCancel(t.Context())
-	over := make(chan error, 1)
-	go func() { over <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-over; err != nil {
-			t.Error(err)
-		}
-	})
-	settle()
-}
-
 func settle() {
 	synctest.Wait()
 	time.Sleep(time.Minute) // retries; no time passes outside
 	synctest.Wait()
 }
 
-func there[T client.Typed](t *testing.T, f *clienttest.Fake, namespace, name string) bool {
-	_, err := client.Get[T](t.Context(), f, namespace, name)
+func there[T client.Typed](w controllertest.World, namespace, name string) bool {
+	_, err := client.Get[T](w.Context(), w, namespace, name)
 	return err == nil
 }
 
-func fake(t *testing.T, objects ...kind.Object) (*clienttest.Fake, Config) {
-	f := clienttest.New(t, kind.NewTable(core.Kinds(), storage.Kinds()), objects...)
-	return f, Config{Client: f, Log: slog.New(slog.DiscardHandler)}
+// run starts a controller on a world of objects.
+func run[T client.Typed](t *testing.T, start func(Config) *Controller[T], objects ...kind.Object) controllertest.World {
+	w := controllertest.New(t, kind.NewTable(core.Kinds(), storage.Kinds()), objects...)
+	w.Validate = false
+	w.Start(start(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
+	settle()
+	return w
 }
 
 func TestAClaimGoesWithItsLastPod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const finalizer = "kubernetes.io/pvc-protection"
-		f, cfg := fake(t, &corev1.PersistentVolumeClaim{ObjectMeta: leaving("a", "used", finalizer)}, &corev1.PersistentVolumeClaim{ObjectMeta: leaving("a", "free", finalizer)},
+		w := run(t, Claims, &corev1.PersistentVolumeClaim{ObjectMeta: leaving("a", "used", finalizer)}, &corev1.PersistentVolumeClaim{ObjectMeta: leaving("a", "free", finalizer)},
 			&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "old"}}, pod("p", "n", "used", corev1.PodRunning))
-		run(t, Claims(cfg))
-		if there[*corev1.PersistentVolumeClaim](t, f, "a", "free") {
+		if there[*corev1.PersistentVolumeClaim](w, "a", "free") {
 			t.Error("a claim that nobody uses stays")
 		}
-		if !there[*corev1.PersistentVolumeClaim](t, f, "a", "used") {
+		if !there[*corev1.PersistentVolumeClaim](w, "a", "used") {
 			t.Error("a claim went away under a pod")
 		}
-		if old, err := client.Get[*corev1.PersistentVolumeClaim](t.Context(), f, "a", "old"); err != nil || len(old.Finalizers) != 1 {
+		if old, err := client.Get[*corev1.PersistentVolumeClaim](t.Context(), w, "a", "old"); err != nil || len(old.Finalizers) != 1 {
 			t.Errorf("a claim without the finalizer does not get it: %v %v", old, err)
 		}
-		f.Drop(client.KindOf[*corev1.Pod](f), "a", "p")
+		w.Drop(client.KindOf[*corev1.Pod](w), "a", "p")
 		settle()
-		if there[*corev1.PersistentVolumeClaim](t, f, "a", "used") {
+		if there[*corev1.PersistentVolumeClaim](w, "a", "used") {
 			t.Error("the pod is gone, and the claim stays")
 		}
 	})
@@ -115,15 +103,14 @@ func TestAClaimGoesWithItsLastPod(t *testing.T) {
 func TestAVolumeGoesWhenItIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pv := &corev1.PersistentVolume{ObjectMeta: leaving("", "v", "kubernetes.io/pv-protection"), Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound}}
-		f, cfg := fake(t, pv.DeepCopy())
-		run(t, Volumes(cfg))
-		if !there[*corev1.PersistentVolume](t, f, "", "v") {
+		w := run(t, Volumes, pv.DeepCopy())
+		if !there[*corev1.PersistentVolume](w, "", "v") {
 			t.Fatal("a bound volume went away")
 		}
 		pv.Status.Phase = corev1.VolumeReleased
-		f.Put(pv)
+		w.Put(pv)
 		settle()
-		if there[*corev1.PersistentVolume](t, f, "", "v") {
+		if there[*corev1.PersistentVolume](w, "", "v") {
 			t.Error("a free volume stays")
 		}
 	})
@@ -132,15 +119,14 @@ func TestAVolumeGoesWhenItIsFree(t *testing.T) {
 func TestAClassGoesWithItsLastClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := "c"
-		f, cfg := fake(t, &storagev1.VolumeAttributesClass{ObjectMeta: leaving("", name, "kubernetes.io/vac-protection")},
+		w := run(t, Attributes, &storagev1.VolumeAttributesClass{ObjectMeta: leaving("", name, "kubernetes.io/vac-protection")},
 			&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "p"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeAttributesClassName: &name}})
-		run(t, Attributes(cfg))
-		if !there[*storagev1.VolumeAttributesClass](t, f, "", name) {
+		if !there[*storagev1.VolumeAttributesClass](w, "", name) {
 			t.Fatal("a class that a claim names went away")
 		}
-		f.Drop(client.KindOf[*corev1.PersistentVolumeClaim](f), "a", "p")
+		w.Drop(client.KindOf[*corev1.PersistentVolumeClaim](w), "a", "p")
 		settle()
-		if there[*storagev1.VolumeAttributesClass](t, f, "", name) {
+		if there[*storagev1.VolumeAttributesClass](w, "", name) {
 			t.Error("a class that nobody names stays")
 		}
 	})

@@ -1,7 +1,6 @@
 package quota
 
 import (
-	"context"
 	"log/slog"
 	"slices"
 	"testing"
@@ -14,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
+	"sampan/cluster/controller/controllertest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
@@ -53,18 +52,14 @@ func leaving(since time.Time, grace int64) func(*corev1.Pod) {
 
 func TestStatusFollowsWhatIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := clienttest.New(t, kind.NewTable(core.Kinds()), pod("a"),
+		w := controllertest.New(t, kind.NewTable(core.Kinds()), pod("a"),
 			quotaOf("q", map[corev1.ResourceName]string{"pods": "3", "cpu": "2", "count/pods": "9", "secrets": "1", "count/widgets.example.com": "1"}))
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- New(Config{Client: fake, Log: slog.New(slog.DiscardHandler)}).Run(ctx) }()
+		w.Validate = false
+		w.Start(New(Config{Client: w, Log: slog.New(slog.DiscardHandler)}))
 		check := func(what, want string) {
 			t.Helper()
 			synctest.Wait()
-			q, err := client.Get[*corev1.ResourceQuota](ctx, fake, "ns", "q")
-			if err != nil {
-				t.Fatal(err)
-			}
+			q := controllertest.Get[*corev1.ResourceQuota](w, "ns", "q")
 			if got := quota.Format(q.Status.Used, quota.Names(q.Status.Used)); got != want {
 				t.Errorf("%s: used %s\nwant %s", what, got, want)
 			}
@@ -73,38 +68,34 @@ func TestStatusFollowsWhatIsThere(t *testing.T) {
 			}
 		}
 		check("at first", "count/pods=1,cpu=500m,pods=1,secrets=0")
-		fake.Put(pod("b"))
+		w.Put(pod("b"))
 		check("one more", "count/pods=2,cpu=1,pods=2,secrets=0")
-		fake.Put(pod("b", ended))
+		w.Put(pod("b", ended))
 		check("one has ended", "count/pods=2,cpu=500m,pods=1,secrets=0")
-		fake.Put(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "s"}})
+		w.Put(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "s"}})
 		check("another kind", "count/pods=2,cpu=500m,pods=1,secrets=1")
-		fake.Put(pod("a", leaving(time.Now(), 30)))
+		w.Put(pod("a", leaving(time.Now(), 30)))
 		check("one is leaving", "count/pods=2,cpu=500m,pods=1,secrets=1")
 		time.Sleep(31 * time.Second)
 		check("one is overdue", "count/pods=2,cpu=0,pods=0,secrets=1")
-		fake.Drop(core.Pod(), "ns", "a")
+		w.Drop(core.Pod(), "ns", "a")
 		check("and gone", "count/pods=1,cpu=0,pods=0,secrets=1")
-		fake.Put(quotaOf("q", map[corev1.ResourceName]string{"configmaps": "3"}))
+		w.Put(quotaOf("q", map[corev1.ResourceName]string{"configmaps": "3"}))
 		check("the quota has changed", "configmaps=0")
-		fake.Put(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c"}})
+		w.Put(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c"}})
 		check("what it counts is followed now", "configmaps=1")
-		before := len(fake.Actions())
-		fake.Put(pod("c"))
-		fake.Put(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "c"}})
+		before := len(w.Actions())
+		w.Put(pod("c"))
+		w.Put(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "c"}})
 		synctest.Wait()
-		if after := fake.Actions(); slices.ContainsFunc(after[before:], func(a clienttest.Action) bool { return a.Verb == "update" }) {
+		if after := w.Actions(); slices.ContainsFunc(after[before:], func(a clienttest.Action) bool { return a.Verb == "update" }) {
 			t.Errorf("writes for what does not count: %v", after[before:])
 		}
-		fake.Put(quotaOf("q", map[corev1.ResourceName]string{"count/leases.coordination.k8s.io": "3"}))
+		w.Put(quotaOf("q", map[corev1.ResourceName]string{"count/leases.coordination.k8s.io": "3"}))
 		check("a kind that is not served", "")
-		fake.Kinds().Add(coordination.Lease())
+		w.Kinds().Add(coordination.Lease())
 		check("a kind that is served now", "count/leases.coordination.k8s.io=0")
-		fake.Put(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "l"}})
+		w.Put(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "l"}})
 		check("and counted", "count/leases.coordination.k8s.io=1")
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	})
 }

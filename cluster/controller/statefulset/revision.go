@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/utils/ptr"
 
-	"sampan/cluster/client"
 	"sampan/cluster/controller/history"
 )
 
@@ -130,16 +129,9 @@ func (c *Controller) record(ctx context.Context, set *appsv1.StatefulSet, patch 
 		}
 		r.Labels[hashLabel] = hash
 		name := r.Name
-		made, err := client.Create(ctx, c.cfg.Client, r)
+		made, err := history.Record(ctx, c.cfg.Client, r)
 		if !apierrors.IsAlreadyExists(err) {
 			return made, err
-		}
-		have, err := client.Get[*appsv1.ControllerRevision](ctx, c.cfg.Client, set.Namespace, name)
-		if err != nil {
-			return nil, err
-		}
-		if history.Keeps(have, patch) {
-			return have, nil
 		}
 		c.cfg.Log.Info("revision's name is taken, choosing another", "key", set.Namespace+"/"+set.Name, "taken", name)
 		*collisions++

@@ -49,13 +49,6 @@ func (w world) wantPods(want string) {
 	}
 }
 
-func (w world) wantRevisions(want string) {
-	w.Helper()
-	if got := controllertest.Revisions(w); got != want {
-		w.Errorf("revisions are %q, want %q", got, want)
-	}
-}
-
 func (w world) set() *appsv1.StatefulSet { return controllertest.All[*appsv1.StatefulSet](w)[0] }
 
 func (w world) wantCounts(want string) {
@@ -180,11 +173,11 @@ func TestAnUpdateAndTheWayBack(t *testing.T) {
 			w.Errorf("updated %s", done)
 		}
 		w.wantPods("db-0=db:2, db-1=db:2, db-2=db:2")
-		w.wantRevisions("1=db:1 2=db:2")
+		controllertest.WantRevisions(w, "1=db:1 2=db:2")
 		w.change(image("db:1"))
 		w.settle()
 		w.wantPods("db-0=db:1, db-1=db:1, db-2=db:1")
-		w.wantRevisions("2=db:2 3=db:1") // the same revision, as the latest
+		controllertest.WantRevisions(w, "2=db:2 3=db:1") // the same revision, as the latest
 		if s := w.set().Status; s.CurrentRevision != first || s.UpdateRevision != first {
 			w.Errorf("after the way back: %+v", s)
 		}
@@ -335,7 +328,7 @@ func TestOldRevisionsGo(t *testing.T) {
 			w.change(image(fmt.Sprint("db:", i)))
 			w.settle()
 		}
-		w.wantRevisions("4=db:4 5=db:5")
+		controllertest.WantRevisions(w, "4=db:4 5=db:5")
 	})
 }
 
