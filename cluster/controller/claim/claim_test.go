@@ -2,6 +2,7 @@ package claim
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
@@ -204,6 +206,24 @@ func TestOwnersThatAChangeConcerns(t *testing.T) {
 		slices.Sort(got)
 		if have := strings.Join(got, " "); have != c.want {
 			t.Errorf("%s: %q, want %q", c.it, have, c.want)
+		}
+	}
+}
+
+func TestAnOwnerComesWithWhatItSelects(t *testing.T) {
+	good, bad := set(""), set("")
+	good.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+	bad.Name, bad.Spec.Selector = "bad", &metav1.LabelSelector{MatchLabels: map[string]string{"a b": "c"}}
+	f := clienttest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), good, bad)
+	for _, c := range []struct{ name, want string }{{"set", "app=web"}, {"bad", "nothing"}, {"gone", "nothing"}} {
+		_, matches, err := Owner(t.Context(), f, types.NamespacedName{Namespace: "default", Name: c.name},
+			func(rs *appsv1.ReplicaSet) *metav1.LabelSelector { return rs.Spec.Selector }, slog.New(slog.DiscardHandler))
+		got := "nothing"
+		if matches != nil {
+			got = matches.String()
+		}
+		if err != nil || got != c.want {
+			t.Errorf("%s selects %s (%v), want %s", c.name, got, err, c.want)
 		}
 	}
 }
