@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 
@@ -68,55 +69,72 @@ func (r *Registry) Load(ctx context.Context) error {
 		return err
 	}
 	for _, d := range all {
-		r.take(ctx, d)
+		if err := r.take(ctx, d); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// Run follows the definitions until ctx ends. It is called once, after Load.
+// Run follows the definitions until ctx ends or the store fails; then it may be
+// called again. It is called after Load.
 func (r *Registry) Run(ctx context.Context) error {
-	return client.Follow(ctx, r.cfg.Objects, client.Query{}, func(e client.Change[*apiextensionsv1.CustomResourceDefinition]) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	there := map[string]bool{} // until all that there are were told
+	err := client.Follow(ctx, r.cfg.Objects, client.Query{}, func(e client.Change[*apiextensionsv1.CustomResourceDefinition]) {
 		switch e.Type {
+		case client.Synced:
+			for name := range r.served {
+				if !there[name] {
+					r.drop(name)
+				}
+			}
+			there = nil
 		case client.Added, client.Modified:
-			r.take(ctx, e.Object)
+			if there != nil {
+				there[e.Object.Name] = true
+			}
+			if err := r.take(ctx, e.Object); err != nil {
+				stop(err) // whoever runs this runs it again, and all are looked at
+			}
 		case client.Deleted:
 			r.drop(e.Object.Name)
 		}
 	})
+	return errors.Join(err, context.Cause(ctx))
 }
 
 // take brings the table up to a definition. One that cannot be taken up is
-// logged: the others must not suffer from it.
-func (r *Registry) take(ctx context.Context, d *apiextensionsv1.CustomResourceDefinition) {
+// logged: the others must not suffer from it. The error is the store's.
+func (r *Registry) take(ctx context.Context, d *apiextensionsv1.CustomResourceDefinition) error {
 	if !Accepted(d) {
 		r.drop(d.Name)
-		return
+		return nil
 	}
 	have, known := r.served[d.Name]
 	next := served{objects: fingerprint(d.UID, d.Spec), whole: fingerprint(d.UID, d.Spec, d.Status.AcceptedNames, ending(d))}
 	if known && have.whole == next.whole {
-		return
+		return nil
 	}
 	k, err := Compile(d, r.cfg.Webhooks)
 	if err != nil {
 		r.cfg.Log.Error("custom resource not served", "key", d.Name, "err", err)
-		return
+		return nil
 	}
 	if other := r.builtIn(k); other != nil {
 		r.cfg.Log.Error("custom resource not served: the program has a kind of that name", "key", d.Name)
-		return
+		return nil
 	}
 	next.kind = k
 	if !known || have.objects != next.objects {
 		if err := r.cfg.Store.Add(ctx, k); err != nil {
-			if ctx.Err() == nil {
-				r.cfg.Log.Error("custom resource not served", "key", d.Name, "err", err)
-			}
-			return
+			return fmt.Errorf("serve custom resource %s: %w", d.Name, err)
 		}
 	}
 	r.cfg.Kinds.Add(k)
 	r.served[d.Name] = next
+	return nil
 }
 
 func (r *Registry) drop(name string) {

@@ -142,6 +142,33 @@ func (e *etcd) revision(ctx context.Context) (int64, error) {
 	return resp.Header.Revision, nil
 }
 
+// getAt reads as of a revision that the watch has told of. The watch tells a
+// moment before it can be read, from within the transaction (etcd's
+// watchableStore): then it is asked for again.
+func (e *etcd) getAt(ctx context.Context, key string, revision int64, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	opts = append(opts, clientv3.WithRev(revision))
+	for try := 0; ; try++ {
+		resp, err := e.client.Get(ctx, key, opts...)
+		if !errors.Is(err, rpctypes.ErrFutureRev) || try == futureTries {
+			return resp, err
+		}
+		timer := time.NewTimer(futurePause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// How often and how long a read waits for a revision: a second in all, for
+// what takes microseconds.
+const (
+	futureTries = 1000
+	futurePause = time.Millisecond
+)
+
 // compacted says from which revision on there is history.
 func (e *etcd) compacted(ctx context.Context) (int64, error) {
 	if e.server != nil {

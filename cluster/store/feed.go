@@ -101,8 +101,7 @@ func (s *Store) loadAt(ctx context.Context, revision int64) error {
 func (s *Store) scan(ctx context.Context, prefix string, revision int64, each func(*mvccpb.KeyValue)) error {
 	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
 	for {
-		resp, err := s.etcd.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithSerializable(),
-			clientv3.WithRev(revision), clientv3.WithLimit(pageSize))
+		resp, err := s.etcd.getAt(ctx, from, revision, clientv3.WithRange(end), clientv3.WithSerializable(), clientv3.WithLimit(pageSize))
 		if err != nil {
 			return err
 		}

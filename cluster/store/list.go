@@ -153,8 +153,7 @@ func (s *Store) listEtcd(ctx context.Context, set *set, revision int64, opts Lis
 	if after := (Key{k, opts.AfterNamespace, opts.AfterName}); opts.AfterName != "" {
 		from = max(from, after.path()+"\x00")
 	}
-	resp, err := s.etcd.client.Get(ctx, from, clientv3.WithRange(end),
-		clientv3.WithRev(revision), clientv3.WithLimit(int64(opts.Limit)))
+	resp, err := s.etcd.getAt(ctx, from, revision, clientv3.WithRange(end), clientv3.WithLimit(int64(opts.Limit)))
 	if errors.Is(err, rpctypes.ErrCompacted) {
 		return nil, &Expired{Revision: revision, Oldest: s.compact.oldest()}
 	}

@@ -34,7 +34,7 @@ func condition(t corev1.PodConditionType, ok bool, reason, message string) corev
 }
 
 func put(in *Input, s *corev1.PodStatus, c corev1.PodCondition) {
-	c.ObservedGeneration = in.Pod.Generation
+	c.ObservedGeneration = in.observed()
 	old := lookup(s, c.Type)
 	if old == nil {
 		c.LastTransitionTime = metav1.NewTime(in.Now.Truncate(1e9))

@@ -88,6 +88,16 @@ func (in *Input) resizing() (is bool) {
 	return is
 }
 
+// observed is the generation that a status is about. A wish for other resources
+// counts as seen when it has been judged: a status between the two would say
+// that it is carried out.
+func (in *Input) observed() int64 {
+	if in.Pod.DeletionTimestamp == nil && in.resizing() && in.Known.Resize.Generation != in.Pod.Generation {
+		return in.Pod.Status.ObservedGeneration
+	}
+	return in.Pod.Generation
+}
+
 // resize gives running containers what the spec says now.
 func (p *planner) resize() {
 	if !p.resizing() {

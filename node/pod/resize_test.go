@@ -42,6 +42,9 @@ func TestAResizeIsReportedWhenItIsDone(t *testing.T) {
 	if got := Decide(m.in).Status.ContainerStatuses[0]; got.Resources.Limits.Cpu().String() != "200m" || got.AllocatedResources.Cpu().String() != "100m" {
 		t.Errorf("before it is done the status says %v, allocated %v; want 200m, 100m", got.Resources.Limits, got.AllocatedResources)
 	}
+	if s := Decide(m.in).Status; s.ObservedGeneration != m.in.Pod.Generation-1 {
+		t.Errorf("generation %d is said to be seen before it is judged: %d", m.in.Pod.Generation, s.ObservedGeneration)
+	}
 	m.in.Known.Resize = Resize{Generation: m.in.Pod.Generation, Trouble: &Trouble{Reason: corev1.PodReasonDeferred, Message: "full", Until: m.in.Now.Add(deferredAgain)}}
 	p := Decide(m.in)
 	if c := lookup(&p.Status, corev1.PodResizePending); c == nil || c.Reason != corev1.PodReasonDeferred || c.Message != "full" || len(p.Steps) > 0 || p.Wake.IsZero() {
@@ -63,6 +66,9 @@ func TestAResizeIsReportedWhenItIsDone(t *testing.T) {
 	}
 	if lookup(&p.Status, corev1.PodResizeInProgress) != nil || lookup(&p.Status, corev1.PodResizePending) != nil {
 		t.Errorf("conditions are left: %v", p.Status.Conditions)
+	}
+	if p.Status.ObservedGeneration != m.in.Pod.Generation {
+		t.Errorf("observed generation is %d, want %d", p.Status.ObservedGeneration, m.in.Pod.Generation)
 	}
 }
 

@@ -32,7 +32,7 @@ const pullNotice = 2 * time.Second
 func statusOf(in *Input) corev1.PodStatus {
 	pod := in.Pod
 	s := *pod.Status.DeepCopy()
-	s.ObservedGeneration = pod.Generation
+	s.ObservedGeneration = in.observed()
 	s.QOSClass = resource.QOS(pod)
 	if s.StartTime == nil {
 		now := metav1.NewTime(in.Now.Truncate(time.Second))
