@@ -11,7 +11,7 @@ export PATH := $(PATH):$(CURDIR)/bin/tools
 build: export CGO_ENABLED := 0
 hello: export CGO_ENABLED := 0
 
-.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance conformance-suite conformance-ratchet lint tools
+.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance conformance-suite conformance-ratchet bench-check lint tools
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -74,6 +74,9 @@ bench: build ## the platform beside its peers (as root): WHAT=engine|api|schedul
 	@cd test/bench && CGO_ENABLED=0 $(GO) run . -sampan '$(abspath $(SAMPAN))' -what '$(WHAT)'
 
 # The suite's busybox is built of its sources. The first build takes about 25 minutes on two cores.
+bench-check: ## vet and test the module that measures
+	@cd test/bench && CGO_ENABLED=0 $(GO) vet . && CGO_ENABLED=0 $(GO) test .
+
 conformance-suite: ## build upstream's conformance suite and its images
 	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
 	@cd test/conformance && $(GO) run . -build
