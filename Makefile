@@ -73,10 +73,10 @@ fuzz: ## fuzz every parser of foreign bytes for a short while each
 bench: build ## the platform beside its peers (as root): WHAT=engine|api|scheduler|pods|footprint
 	@cd test/bench && CGO_ENABLED=0 $(GO) run . -sampan '$(abspath $(SAMPAN))' -what '$(WHAT)'
 
-# The suite's busybox is built of its sources. The first build takes about 25 minutes on two cores.
 bench-check: ## vet and test the module that measures
 	@cd test/bench && CGO_ENABLED=0 $(GO) vet . && CGO_ENABLED=0 $(GO) test .
 
+# The suite's busybox is built of its sources. The first build takes about 25 minutes on two cores.
 conformance-suite: ## build upstream's conformance suite and its images
 	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
 	@cd test/conformance && $(GO) run . -build
