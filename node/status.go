@@ -55,13 +55,31 @@ const statusTries = 5
 // tells when it is.
 const notReadyEvery = 2 * time.Second
 
-// followNode has the Node made again when somebody deletes it.
+// followNode has the Node made again when somebody deletes it, and looked at
+// again when somebody says otherwise whether it is ready.
 func (a *Agent) followNode(ctx context.Context) error {
 	return client.Follow(ctx, a.c.Client, client.Query{Name: a.c.NodeName}, func(e client.Change[*corev1.Node]) {
-		if e.Type == client.Deleted {
+		switch e.Type {
+		case client.Deleted:
 			a.poke()
+		case client.Added, client.Modified:
+			a.mu.Lock()
+			mine := a.node
+			a.mu.Unlock()
+			if mine != nil && readiness(mine) != readiness(e.Object) {
+				a.poke()
+			}
 		}
 	})
+}
+
+func readiness(n *corev1.Node) corev1.ConditionStatus {
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status
+		}
+	}
+	return corev1.ConditionUnknown
 }
 
 func (a *Agent) poke() {
