@@ -7,20 +7,16 @@
 package dynamic
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
-	"sync"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/admission/plugin/cel"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/utils/ptr"
@@ -86,20 +82,11 @@ func (h *hook) timeout() time.Duration {
 	return time.Duration(ptr.Deref(h.TimeoutSeconds, 10)) * time.Second
 }
 
-// hooks are the compiled webhooks of all configurations of type T. Each
-// configuration is compiled once for each of its states.
+// hooks are the compiled webhooks of all configurations of type T.
 type hooks[T client.Typed] struct {
-	objects client.Reader
-	of      func(T) ([]*hook, error)
-
-	mu       sync.Mutex // guards all below
-	compiled map[types.UID]compiled
-}
-
-type compiled struct {
-	version string
-	hooks   []*hook
-	err     error
+	objects  client.Reader
+	of       func(T) ([]*hook, error)
+	compiled match.Compiled[T, []*hook]
 }
 
 // all returns the webhooks in the order in which they are called: that of the
@@ -109,28 +96,13 @@ func (h *hooks[T]) all(ctx context.Context) ([]*hook, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(configurations) == 0 {
-		h.compiled = nil
-		return nil, nil
-	}
-	slices.SortFunc(configurations, func(a, b T) int { return cmp.Compare(a.GetName(), b.GetName()) })
-	next := make(map[types.UID]compiled, len(configurations))
 	var all []*hook
-	for _, c := range configurations {
-		made, ok := h.compiled[c.GetUID()]
-		if !ok || made.version != c.GetResourceVersion() {
-			made = compiled{version: c.GetResourceVersion()}
-			made.hooks, made.err = h.of(c)
+	for _, c := range h.compiled.Of(configurations, h.of) {
+		if c.Err != nil {
+			return nil, apierrors.NewInternalError(c.Err)
 		}
-		if made.err != nil {
-			return nil, apierrors.NewInternalError(made.err)
-		}
-		next[c.GetUID()] = made
-		all = append(all, made.hooks...)
+		all = append(all, c.Value...)
 	}
-	h.compiled = next
 	return all, nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"sampan/cluster/admission"
 	"sampan/cluster/admission/match"
+	"sampan/cluster/kind/admissionregistration"
 	"sampan/cluster/object"
 )
 
@@ -33,12 +34,8 @@ func NewMutating(cfg Config) (*Mutating, error) {
 	m := &Mutating{Config: cfg}
 	m.hooks.objects = cfg.Objects
 	m.hooks.of = func(c *admissionregistrationv1.MutatingWebhookConfiguration) (all []*hook, err error) {
-		for _, w := range c.Webhooks {
-			h, err := newHook(c.Name, admissionregistrationv1.ValidatingWebhook{
-				Name: w.Name, ClientConfig: w.ClientConfig, Rules: w.Rules, FailurePolicy: w.FailurePolicy, MatchPolicy: w.MatchPolicy,
-				NamespaceSelector: w.NamespaceSelector, ObjectSelector: w.ObjectSelector, SideEffects: w.SideEffects,
-				TimeoutSeconds: w.TimeoutSeconds, AdmissionReviewVersions: w.AdmissionReviewVersions, MatchConditions: w.MatchConditions,
-			}, ptr.Deref(w.ReinvocationPolicy, "") == admissionregistrationv1.IfNeededReinvocationPolicy)
+		for i, w := range admissionregistration.AsValidating(c.Webhooks) {
+			h, err := newHook(c.Name, w, ptr.Deref(c.Webhooks[i].ReinvocationPolicy, "") == admissionregistrationv1.IfNeededReinvocationPolicy)
 			if err != nil {
 				return nil, err
 			}
@@ -47,22 +44,6 @@ func NewMutating(cfg Config) (*Mutating, error) {
 		return all, nil
 	}
 	return m, nil
-}
-
-// round is what is kept of the first round for the second: those that want to
-// be asked again, and the object as the webhooks left it.
-type round struct {
-	waiting map[*hook]bool // asked, and to be asked again if the object changes
-	again   map[*hook]bool // to be asked in the second round
-	left    runtime.Object
-}
-
-// changed has all that wait asked again.
-func (r *round) changed() {
-	for h := range r.waiting {
-		r.again[h] = true
-	}
-	clear(r.waiting)
 }
 
 // Mutate implements admission.Mutator. If a webhook changes the object, all
@@ -74,37 +55,22 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attempt) error {
 		return err
 	}
 	s := match.NewSubject(a)
-	known, _ := a.Note(m).(*round)
-	if known == nil {
-		known = &round{waiting: map[*hook]bool{}, again: map[*hook]bool{}}
-		a.Keep(m, known)
-	} else if a.Object != nil && known.left != nil && !equality.Semantic.DeepEqual(known.left, runtime.Object(a.Object)) {
-		known.changed()
-	}
-	second := a.Second()
+	round := match.BeginRound[*hook](a, m)
 	for _, h := range hooks {
 		as, ok, err := m.concerns(ctx, h, s)
 		if err != nil {
 			return err
 		}
-		if !ok || second && !known.again[h] {
+		if !ok || !round.Due(h) {
 			continue
 		}
 		changed, err := m.change(ctx, h, s, as)
 		if err := m.outcome(h, err); err != nil {
 			return err
 		}
-		if changed {
-			known.changed()
-			a.Repeat()
-		}
-		if h.again {
-			known.waiting[h] = true
-		}
+		round.Asked(h, changed, h.again)
 	}
-	if a.Object != nil {
-		known.left = a.Object.DeepCopyObject()
-	}
+	round.End()
 	return nil
 }
 

@@ -26,8 +26,8 @@ import (
 // Mutating changes what is written as the MutatingAdmissionPolicies say.
 type Mutating struct {
 	Config
-	policies compiled[*admissionregistrationv1.MutatingAdmissionPolicy, *mutatingPolicy]
-	bindings compiled[*admissionregistrationv1.MutatingAdmissionPolicyBinding, *mutatingBinding]
+	policies match.Compiled[*admissionregistrationv1.MutatingAdmissionPolicy, *mutatingPolicy]
+	bindings match.Compiled[*admissionregistrationv1.MutatingAdmissionPolicyBinding, *binding]
 }
 
 // NewMutating returns the plugin.
@@ -46,11 +46,6 @@ type mutatingPolicy struct {
 	again    bool // reinvocationPolicy is IfNeeded
 	compiler *cel.CompositedCompiler
 	patchers []patch.Patcher
-}
-
-type mutatingBinding struct {
-	binding
-	policy string
 }
 
 func compileMutating(p *admissionregistrationv1.MutatingAdmissionPolicy) (*mutatingPolicy, error) {
@@ -83,12 +78,9 @@ func compileMutating(p *admissionregistrationv1.MutatingAdmissionPolicy) (*mutat
 	return c, nil
 }
 
-func compileMutatingBinding(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) (*mutatingBinding, error) {
+func compileMutatingBinding(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) (*binding, error) {
 	selected, err := selection(b.Spec.MatchResources)
-	if err != nil {
-		return nil, err
-	}
-	return &mutatingBinding{binding: binding{name: b.Name, params: b.Spec.ParamRef, match: selected}, policy: b.Spec.PolicyName}, nil
+	return &binding{name: b.Name, policy: b.Spec.PolicyName, params: b.Spec.ParamRef, match: selected}, err
 }
 
 // invocation is a policy with a binding and a parameter, and a name to tell it
@@ -128,21 +120,13 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attempt) error {
 		return err
 	}
 	s := match.NewSubject(a)
-	byPolicy := map[string][]version[*mutatingBinding]{}
-	for i, b := range m.bindings.of(bindings, compileMutatingBinding) {
-		name := bindings[i].Spec.PolicyName
-		byPolicy[name] = append(byPolicy[name], b)
-	}
+	byPolicy := forPolicies(m.bindings.Of(bindings, compileMutatingBinding))
 	var faults []fault
 	var all []invocation
-	for i, p := range m.policies.of(policies, compileMutating) {
+	for i, p := range m.policies.Of(policies, compileMutating) {
 		note := func(binding string, err error) {
 			if f := policies[i].Spec.FailurePolicy; f == nil || *f != admissionregistrationv1.Ignore {
-				what := "policy"
-				if binding != "" {
-					what = "binding"
-				}
-				faults = append(faults, fault{policy: policies[i].Name, binding: binding, err: fmt.Errorf("failed to configure %s: %w", what, err)})
+				faults = append(faults, fault{policy: policies[i].Name, binding: binding, err: misconfigured(binding, err)})
 			}
 		}
 		all = append(all, m.invocations(ctx, s, p, byPolicy[policies[i].Name], note)...)
@@ -181,15 +165,15 @@ func refused(s *match.Subject, faults []fault) error {
 }
 
 // invocations returns the invocations of one policy.
-func (m *Mutating) invocations(ctx context.Context, s *match.Subject, p version[*mutatingPolicy], bindings []version[*mutatingBinding], note func(binding string, err error)) (all []invocation) {
+func (m *Mutating) invocations(ctx context.Context, s *match.Subject, p match.Made[*mutatingPolicy], bindings []match.Made[*binding], note func(binding string, err error)) (all []invocation) {
 	if len(bindings) == 0 {
 		return nil
 	}
-	if p.err != nil {
-		note("", p.err)
+	if p.Err != nil {
+		note("", p.Err)
 		return nil
 	}
-	as, ok, err := m.applies(ctx, &p.value.spec, s)
+	as, ok, err := p.Value.match.Match(ctx, m.Objects, s)
 	if err != nil {
 		note("", err)
 		return nil
@@ -198,47 +182,28 @@ func (m *Mutating) invocations(ctx context.Context, s *match.Subject, p version[
 		return nil
 	}
 	for _, b := range bindings {
-		if b.err != nil {
-			note("", b.err)
+		if b.Err != nil {
+			note("", b.Err)
 			continue
 		}
-		ok, err := m.bound(ctx, &b.value.binding, s)
+		ok, err := m.bound(ctx, b.Value, s)
 		var params []runtime.Object
 		if err == nil && ok {
-			params, err = m.params(ctx, p.value.spec.params, b.value.binding.params, s.Request.Namespace)
+			params, err = m.params(ctx, p.Value.spec.params, b.Value.params, s.Request.Namespace)
 		}
 		if err != nil {
-			note(b.value.name, err)
+			note(b.Value.name, err)
 		}
 		for _, param := range params {
-			all = append(all, invocation{p.value, b.value.name, as, param})
+			all = append(all, invocation{p.Value, b.Value.name, as, param})
 		}
 	}
 	return all
 }
 
-// round is what is kept of the first round for the second.
-type round struct {
-	waiting, again map[invocationKey]bool
-	left           runtime.Object
-}
-
-func (r *round) changed() {
-	for k := range r.waiting {
-		r.again[k] = true
-	}
-	clear(r.waiting)
-}
-
 // run lets each invocation change the object, one after the other.
 func (m *Mutating) run(ctx context.Context, a *admission.Attempt, s *match.Subject, invocations []invocation) (faults []fault, err error) {
-	known, _ := a.Note(m).(*round)
-	if known == nil {
-		known = &round{waiting: map[invocationKey]bool{}, again: map[invocationKey]bool{}}
-		a.Keep(m, known)
-	} else if known.left != nil && !equality.Semantic.DeepEqual(known.left, runtime.Object(a.Object)) {
-		known.changed()
-	}
+	round := match.BeginRound[invocationKey](a, m)
 	ns, err := m.namespace(ctx, s)
 	if err != nil {
 		return nil, err
@@ -250,7 +215,7 @@ func (m *Mutating) run(ctx context.Context, a *admission.Attempt, s *match.Subje
 		if err != nil && !p.ignored() {
 			faults = append(faults, fault{p.name, i.binding, metav1.StatusReasonInvalid, err})
 		}
-		if err != nil || !ok || a.Second() && !known.again[i.key()] {
+		if err != nil || !ok || !round.Due(i.key()) {
 			continue
 		}
 		before := a.Object.DeepCopyObject()
@@ -264,15 +229,9 @@ func (m *Mutating) run(ctx context.Context, a *admission.Attempt, s *match.Subje
 				faults = append(faults, fault{p.name, i.binding, metav1.StatusReasonInvalid, err})
 			}
 		}
-		if !equality.Semantic.DeepEqual(before, runtime.Object(a.Object)) {
-			known.changed()
-			a.Repeat()
-		}
-		if p.again {
-			known.waiting[i.key()] = true
-		}
+		round.Asked(i.key(), !equality.Semantic.DeepEqual(before, runtime.Object(a.Object)), p.again)
 	}
-	known.left = a.Object.DeepCopyObject()
+	round.End()
 	return faults, nil
 }
 

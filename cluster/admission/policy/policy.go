@@ -8,18 +8,14 @@
 package policy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"sync"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/admission/plugin/cel"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/utils/ptr"
@@ -58,11 +54,31 @@ func (s *spec) ignored() bool {
 	return ptr.Deref(s.failure, admissionregistrationv1.Fail) == admissionregistrationv1.Ignore
 }
 
-// binding is what both kinds of bindings have in common.
+// binding puts a policy in force.
 type binding struct {
-	name   string
-	params *admissionregistrationv1.ParamRef
-	match  *match.Selection // nil: as the policy
+	name, policy string
+	params       *admissionregistrationv1.ParamRef
+	match        *match.Selection                           // nil: as the policy
+	actions      []admissionregistrationv1.ValidationAction // of validating ones
+}
+
+// forPolicies are bindings by the names of their policies.
+func forPolicies(bindings []match.Made[*binding]) map[string][]match.Made[*binding] {
+	all := map[string][]match.Made[*binding]{}
+	for _, b := range bindings {
+		all[b.Value.policy] = append(all[b.Value.policy], b)
+	}
+	return all
+}
+
+// misconfigured is what keeps a policy from being evaluated, by itself or in
+// one binding.
+func misconfigured(binding string, err error) error {
+	what := "policy"
+	if binding != "" {
+		what = "binding"
+	}
+	return fmt.Errorf("failed to configure %s: %w", what, err)
 }
 
 // selection compiles match resources; nil selects all that the rules of the
@@ -81,39 +97,6 @@ func selection(m *admissionregistrationv1.MatchResources) (*match.Selection, err
 	return match.NewSelection(rules(m.ResourceRules), rules(m.ExcludeResourceRules), m.NamespaceSelector, m.ObjectSelector, m.MatchPolicy)
 }
 
-// compiled keeps what was made of objects, for as long as they stay as they
-// are.
-type compiled[T client.Typed, V any] struct {
-	mu  sync.Mutex // guards all below
-	all map[types.UID]version[V]
-}
-
-type version[V any] struct {
-	of    string
-	value V
-	err   error
-}
-
-// of returns what make makes of each object, in the order of their names.
-// What is not among the objects is forgotten.
-func (c *compiled[T, V]) of(objects []T, make func(T) (V, error)) []version[V] {
-	slices.SortFunc(objects, func(a, b T) int { return cmp.Compare(a.GetName(), b.GetName()) })
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	next, list := map[types.UID]version[V]{}, []version[V]{}
-	for _, o := range objects {
-		v, ok := c.all[o.GetUID()]
-		if !ok || v.of != o.GetResourceVersion() {
-			v = version[V]{of: o.GetResourceVersion()}
-			v.value, v.err = make(o)
-		}
-		next[o.GetUID()] = v
-		list = append(list, v)
-	}
-	c.all = next
-	return list
-}
-
 // namespace is the one that s is in, nil if it is in none. A Namespace is in
 // none, whatever its name.
 func (c *Config) namespace(ctx context.Context, s *match.Subject) (*corev1.Namespace, error) {
@@ -125,11 +108,6 @@ func (c *Config) namespace(ctx context.Context, s *match.Subject) (*corev1.Names
 		return nil, err
 	}
 	return match.NamespaceFor(ns), nil
-}
-
-// applies says whether a policy is about s, and as what.
-func (c *Config) applies(ctx context.Context, p *spec, s *match.Subject) (match.As, bool, error) {
-	return p.match.Match(ctx, c.Objects, s)
 }
 
 // bound says whether a binding is about s.

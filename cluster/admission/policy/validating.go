@@ -27,8 +27,8 @@ import (
 // Validating refuses what does not meet the ValidatingAdmissionPolicies.
 type Validating struct {
 	Config
-	policies compiled[*admissionregistrationv1.ValidatingAdmissionPolicy, *validatingPolicy]
-	bindings compiled[*admissionregistrationv1.ValidatingAdmissionPolicyBinding, *validatingBinding]
+	policies match.Compiled[*admissionregistrationv1.ValidatingAdmissionPolicy, *validatingPolicy]
+	bindings match.Compiled[*admissionregistrationv1.ValidatingAdmissionPolicyBinding, *binding]
 }
 
 // NewValidating returns the plugin.
@@ -44,12 +44,6 @@ type validatingPolicy struct {
 	validations           []admissionregistrationv1.Validation
 	keys                  []string // of annotations
 	holds, says, annotate cel.ConditionEvaluator
-}
-
-type validatingBinding struct {
-	binding
-	policy  string
-	actions []admissionregistrationv1.ValidationAction
 }
 
 // compileValidating compiles a policy's expressions once. What does not compile
@@ -89,13 +83,9 @@ func compileValidating(p *admissionregistrationv1.ValidatingAdmissionPolicy) (*v
 	return c, nil
 }
 
-func compileValidatingBinding(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) (*validatingBinding, error) {
+func compileValidatingBinding(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) (*binding, error) {
 	selected, err := selection(b.Spec.MatchResources)
-	if err != nil {
-		return nil, err
-	}
-	return &validatingBinding{binding: binding{name: b.Name, params: b.Spec.ParamRef, match: selected}, policy: b.Spec.PolicyName,
-		actions: b.Spec.ValidationActions}, nil
+	return &binding{name: b.Name, policy: b.Spec.PolicyName, params: b.Spec.ParamRef, match: selected, actions: b.Spec.ValidationActions}, err
 }
 
 // refusal is why a write may not be, by which policy and binding.
@@ -115,14 +105,10 @@ func (v *Validating) Review(ctx context.Context, a *admission.Attempt) error {
 	if err != nil {
 		return err
 	}
-	byPolicy := map[string][]version[*validatingBinding]{}
-	for i, b := range v.bindings.of(bindings, compileValidatingBinding) {
-		name := bindings[i].Spec.PolicyName
-		byPolicy[name] = append(byPolicy[name], b)
-	}
+	byPolicy := forPolicies(v.bindings.Of(bindings, compileValidatingBinding))
 	s := match.NewSubject(a)
 	e := evaluation{Validating: v, Subject: s}
-	for i, p := range v.policies.of(policies, compileValidating) {
+	for i, p := range v.policies.Of(policies, compileValidating) {
 		if err := e.policy(ctx, policies[i], p, byPolicy[policies[i].Name]); err != nil {
 			return err
 		}
@@ -168,23 +154,19 @@ func (e *evaluation) misconfigured(failure *admissionregistrationv1.FailurePolic
 	if failure != nil && *failure == admissionregistrationv1.Ignore {
 		return
 	}
-	what := "policy"
-	if binding != "" {
-		what = "binding"
-	}
-	e.refusals = append(e.refusals, refusal{policy: policy, binding: binding, text: fmt.Sprintf("failed to configure %s: %s", what, err)})
+	e.refusals = append(e.refusals, refusal{policy: policy, binding: binding, text: misconfigured(binding, err).Error()})
 }
 
-func (e *evaluation) policy(ctx context.Context, declared *admissionregistrationv1.ValidatingAdmissionPolicy, p version[*validatingPolicy], bindings []version[*validatingBinding]) error {
+func (e *evaluation) policy(ctx context.Context, declared *admissionregistrationv1.ValidatingAdmissionPolicy, p match.Made[*validatingPolicy], bindings []match.Made[*binding]) error {
 	if len(bindings) == 0 {
 		return nil
 	}
-	if p.err != nil {
-		e.misconfigured(declared.Spec.FailurePolicy, declared.Name, "", p.err)
+	if p.Err != nil {
+		e.misconfigured(declared.Spec.FailurePolicy, declared.Name, "", p.Err)
 		return nil
 	}
-	policy := p.value
-	as, ok, err := e.applies(ctx, &policy.spec, e.Subject)
+	policy := p.Value
+	as, ok, err := policy.match.Match(ctx, e.Validating.Objects, e.Subject)
 	if err != nil {
 		e.misconfigured(policy.failure, policy.name, "", err)
 		return nil
@@ -193,22 +175,22 @@ func (e *evaluation) policy(ctx context.Context, declared *admissionregistration
 		return nil
 	}
 	for _, b := range bindings {
-		if b.err != nil {
-			e.misconfigured(policy.failure, policy.name, "", b.err)
+		if b.Err != nil {
+			e.misconfigured(policy.failure, policy.name, "", b.Err)
 			continue
 		}
-		if err := e.bindingOf(ctx, policy, b.value, as); err != nil {
+		if err := e.bindingOf(ctx, policy, b.Value, as); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (e *evaluation) bindingOf(ctx context.Context, p *validatingPolicy, b *validatingBinding, as match.As) error {
-	ok, err := e.bound(ctx, &b.binding, e.Subject)
+func (e *evaluation) bindingOf(ctx context.Context, p *validatingPolicy, b *binding, as match.As) error {
+	ok, err := e.bound(ctx, b, e.Subject)
 	var params []runtime.Object
 	if err == nil && ok {
-		params, err = e.params(ctx, p.spec.params, b.binding.params, e.Request.Namespace)
+		params, err = e.params(ctx, p.spec.params, b.params, e.Request.Namespace)
 	}
 	if err != nil {
 		e.misconfigured(p.failure, p.name, b.name, err)
@@ -237,7 +219,7 @@ type verdict struct {
 }
 
 // note does with the verdicts as the binding says.
-func (e *evaluation) note(p *validatingPolicy, b *validatingBinding, verdicts []verdict) {
+func (e *evaluation) note(p *validatingPolicy, b *binding, verdicts []verdict) {
 	for _, v := range verdicts {
 		deny := refusal{policy: p.name, binding: b.name, reason: v.reason, text: v.text}
 		if v.forced {

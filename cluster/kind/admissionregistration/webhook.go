@@ -25,7 +25,7 @@ func MutatingWebhookConfiguration() *kind.Kind {
 		Cluster:     true,
 		Conditional: true,
 		Default: func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
-			for i, v := range asValidating(c.Webhooks) {
+			for i, v := range AsValidating(c.Webhooks) {
 				defaultWebhook(&v)
 				w := &c.Webhooks[i]
 				w.FailurePolicy, w.MatchPolicy, w.TimeoutSeconds = v.FailurePolicy, v.MatchPolicy, v.TimeoutSeconds
@@ -36,9 +36,9 @@ func MutatingWebhookConfiguration() *kind.Kind {
 		Validate: func(c, old *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
 			var was []admissionregistrationv1.ValidatingWebhook
 			if old != nil {
-				was = asValidating(old.Webhooks)
+				was = AsValidating(old.Webhooks)
 			}
-			errs := validateWebhooks(asValidating(c.Webhooks), was)
+			errs := validateWebhooks(AsValidating(c.Webhooks), was)
 			for i, w := range c.Webhooks {
 				errs = append(errs, kind.OneOfIfSet(ptr.Deref(w.ReinvocationPolicy, ""), field.NewPath("webhooks").Index(i).Child("reinvocationPolicy"),
 					admissionregistrationv1.IfNeededReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)...)
@@ -102,8 +102,9 @@ func webhookColumns[T any, P pointer[T]](count func(*T) int) []kind.Column[T] {
 	}
 }
 
-// asValidating are mutating webhooks without what only they have.
-func asValidating(hooks []admissionregistrationv1.MutatingWebhook) []admissionregistrationv1.ValidatingWebhook {
+// AsValidating are mutating webhooks without what only they have, so that one
+// piece of code serves both kinds.
+func AsValidating(hooks []admissionregistrationv1.MutatingWebhook) []admissionregistrationv1.ValidatingWebhook {
 	all := make([]admissionregistrationv1.ValidatingWebhook, len(hooks))
 	for i, w := range hooks {
 		all[i] = admissionregistrationv1.ValidatingWebhook{

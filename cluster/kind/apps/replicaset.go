@@ -85,29 +85,9 @@ func validateReplicaSet(rs, old *appsv1.ReplicaSet) (errs field.ErrorList) {
 	return append(errs, selectorAndTemplate(rs.Spec.Selector, &rs.Spec.Template, &old.Spec.Template, spec)...)
 }
 
-func replicaSetStatus(s *appsv1.ReplicaSetStatus, path *field.Path) (errs field.ErrorList) {
-	errs = append(errs, kind.NotNegative(int64(s.Replicas), path.Child("replicas"))...)
-	errs = append(errs, kind.NotNegative(int64(s.FullyLabeledReplicas), path.Child("fullyLabeledReplicas"))...)
-	errs = append(errs, kind.NotNegative(int64(s.ReadyReplicas), path.Child("readyReplicas"))...)
-	errs = append(errs, kind.NotNegative(int64(s.AvailableReplicas), path.Child("availableReplicas"))...)
-	errs = append(errs, kind.NotNegative(s.ObservedGeneration, path.Child("observedGeneration"))...)
-	if t := s.TerminatingReplicas; t != nil {
-		errs = append(errs, kind.NotNegative(int64(*t), path.Child("terminatingReplicas"))...)
-	}
-	const most = "cannot be greater than status.replicas"
-	if s.FullyLabeledReplicas > s.Replicas {
-		errs = append(errs, field.Invalid(path.Child("fullyLabeledReplicas"), s.FullyLabeledReplicas, most))
-	}
-	if s.ReadyReplicas > s.Replicas {
-		errs = append(errs, field.Invalid(path.Child("readyReplicas"), s.ReadyReplicas, most))
-	}
-	if s.AvailableReplicas > s.Replicas {
-		errs = append(errs, field.Invalid(path.Child("availableReplicas"), s.AvailableReplicas, most))
-	}
-	if s.AvailableReplicas > s.ReadyReplicas {
-		errs = append(errs, field.Invalid(path.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
-	}
-	return errs
+func replicaSetStatus(s *appsv1.ReplicaSetStatus, path *field.Path) field.ErrorList {
+	return kind.ReplicaCounts{Replicas: s.Replicas, FullyLabeled: s.FullyLabeledReplicas, Ready: s.ReadyReplicas, Available: s.AvailableReplicas,
+		ObservedGeneration: s.ObservedGeneration, Terminating: s.TerminatingReplicas}.Validate(path)
 }
 
 // selectorString is the form of a selector in a Scale's status.

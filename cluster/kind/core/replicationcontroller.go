@@ -155,24 +155,7 @@ func replicationControllerWarnings(rc, old *corev1.ReplicationController) (all [
 	return append(all, podspec.TemplateWarnings(rc.Spec.Template, field.NewPath("spec", "template"))...)
 }
 
-func replicationControllerStatus(s *corev1.ReplicationControllerStatus, path *field.Path) (errs field.ErrorList) {
-	errs = append(errs, kind.NotNegative(int64(s.Replicas), path.Child("replicas"))...)
-	errs = append(errs, kind.NotNegative(int64(s.FullyLabeledReplicas), path.Child("fullyLabeledReplicas"))...)
-	errs = append(errs, kind.NotNegative(int64(s.ReadyReplicas), path.Child("readyReplicas"))...)
-	errs = append(errs, kind.NotNegative(int64(s.AvailableReplicas), path.Child("availableReplicas"))...)
-	errs = append(errs, kind.NotNegative(s.ObservedGeneration, path.Child("observedGeneration"))...)
-	const most = "cannot be greater than status.replicas"
-	if s.FullyLabeledReplicas > s.Replicas {
-		errs = append(errs, field.Invalid(path.Child("fullyLabeledReplicas"), s.FullyLabeledReplicas, most))
-	}
-	if s.ReadyReplicas > s.Replicas {
-		errs = append(errs, field.Invalid(path.Child("readyReplicas"), s.ReadyReplicas, most))
-	}
-	if s.AvailableReplicas > s.Replicas {
-		errs = append(errs, field.Invalid(path.Child("availableReplicas"), s.AvailableReplicas, most))
-	}
-	if s.AvailableReplicas > s.ReadyReplicas {
-		errs = append(errs, field.Invalid(path.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
-	}
-	return errs
+func replicationControllerStatus(s *corev1.ReplicationControllerStatus, path *field.Path) field.ErrorList {
+	return kind.ReplicaCounts{Replicas: s.Replicas, FullyLabeled: s.FullyLabeledReplicas, Ready: s.ReadyReplicas, Available: s.AvailableReplicas,
+		ObservedGeneration: s.ObservedGeneration}.Validate(path)
 }
