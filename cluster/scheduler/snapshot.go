@@ -203,12 +203,16 @@ func (s *Snapshot) SetPod(p *Pod, node string) {
 }
 
 // Renew takes the latest state of a pod that counts as it did; false if it is
-// not known on its node.
+// not known on its node. What is known of it is replaced, not changed: writes
+// under way beside the scheduler read it.
 func (s *Snapshot) Renew(p *corev1.Pod) bool {
 	if s.where[p.UID] != p.Spec.NodeName {
 		return false
 	}
-	s.byName[p.Spec.NodeName].pods[p.UID].Pod = p
+	pods := s.byName[p.Spec.NodeName].pods
+	renewed := *pods[p.UID]
+	renewed.Pod = p
+	pods[p.UID] = &renewed
 	return true
 }
 
