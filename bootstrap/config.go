@@ -41,6 +41,11 @@ type Config struct {
 
 	RegistryMirrors []string // REGISTRY=URL: asked for the images of a registry before it
 
+	// APIOnly starts what upstream's kube-apiserver is, and nothing else: no
+	// node, no engine, no pod network, no DNS, and of the controllers only those
+	// that upstream has in that program. It need not be root.
+	APIOnly bool
+
 	EtcdEndpoints []string // an etcd cluster to use instead of the embedded one
 	CheckShared   bool     // find writes to shared objects; costs time, for tests
 

@@ -18,7 +18,6 @@ import (
 	"sampan/cluster/controller/clusterrole"
 	"sampan/cluster/controller/cronjob"
 	"sampan/cluster/controller/daemonset"
-	"sampan/cluster/controller/definition"
 	"sampan/cluster/controller/deployment"
 	"sampan/cluster/controller/disruption"
 	"sampan/cluster/controller/endpoints"
@@ -65,7 +64,6 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"endpointslice", endpointslice.New(endpointslice.Config{Client: as("endpointslice-controller"), Log: r.log}).Run},
 		{"endpoints", endpoints.New(endpoints.Config{Client: as("endpoint-controller"),
 			Mirror: as("endpointslicemirroring-controller"), Log: r.log}).Run},
-		{"definition", definition.New(definition.Config{Client: as("customresourcedefinition-controller"), Log: r.log}).Run},
 		{"garbage", garbage.New(garbage.Config{Client: as("generic-garbage-collector"), Log: r.log}).Run},
 		{"nodeipam", nodeipam.New(nodeipam.Config{Client: as("node-controller"), Range: r.cfg.Pods,
 			Fixed: map[string]netip.Prefix{r.cfg.NodeName: r.cfg.nodePods()}, Log: r.log}).Run},

@@ -35,9 +35,15 @@ func (r *running) firstObjects(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := ensure(ctx, c, r.serviceRange(), nil); err != nil {
+		return err
+	}
 	api := r.apiService()
 	if err := ensure(ctx, c, api, nil); err != nil {
 		return err
+	}
+	if r.cfg.APIOnly { // nothing that runs in a pod reaches this one
+		return nil
 	}
 	if err := ensure(ctx, c, r.apiEndpoints(), func(have, want *corev1.Endpoints) bool {
 		same := apiequality.Semantic.DeepEqual(have.Subsets, want.Subsets)
@@ -51,9 +57,6 @@ func (r *running) firstObjects(ctx context.Context) error {
 		have.Endpoints, have.Ports = want.Endpoints, want.Ports
 		return same
 	}); err != nil {
-		return err
-	}
-	if err := ensure(ctx, c, r.serviceRange(), nil); err != nil {
 		return err
 	}
 	return ensure(ctx, c, r.dnsService(), nil)

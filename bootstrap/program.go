@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"sampan/cluster/auth"
 	"sampan/cluster/auth/policy"
 	"sampan/cluster/client"
+	"sampan/cluster/controller/definition"
 	"sampan/cluster/crd"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/admissionregistration"
@@ -93,7 +95,7 @@ type running struct {
 // running then; the next Run takes them over.
 func (p *Program) Run(ctx context.Context) error {
 	started := time.Now()
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && !p.cfg.APIOnly {
 		return &fault.Error{Class: fault.Forbidden, Op: "start sampan", On: "as user " + strconv.Itoa(os.Geteuid()),
 			Err: errors.New("namespaces, mounts and cgroups need root"), Fix: "run it with sudo"}
 	}
@@ -123,16 +125,22 @@ func (p *Program) Run(ctx context.Context) error {
 		return err
 	}
 	defer listener.Close()
-	kubelet, err := listen(p.cfg.Listen, p.cfg.KubeletPort, "--kubelet-port")
-	if err != nil {
-		return err
+	var kubelet net.Listener
+	if !p.cfg.APIOnly {
+		if kubelet, err = listen(p.cfg.Listen, p.cfg.KubeletPort, "--kubelet-port"); err != nil {
+			return err
+		}
+		defer kubelet.Close()
 	}
-	defer kubelet.Close()
 
 	// The store waits for an election; the rest is made ready meanwhile.
 	opened := make(chan error, 1)
 	go func() { opened <- r.openStore(ctx) }()
-	err = r.openMachine(ctx)
+	if p.cfg.APIOnly {
+		err = r.openKeys()
+	} else {
+		err = r.openMachine(ctx)
+	}
 	err = errors.Join(err, <-opened)
 	if r.store != nil {
 		defer r.store.Close()
@@ -177,12 +185,24 @@ func (r *running) openMachine(ctx context.Context) (err error) {
 	if err := r.openNetwork(ctx, r.cfg.nodePods()); err != nil {
 		return err
 	}
-	r.pki, err = LoadPKI(PKIConfig{Dir: filepath.Join(r.cfg.State, "pki"), Names: []string{r.cfg.NodeName}, IPs: []net.IP{
-		r.network.NodeIP().AsSlice(), r.cfg.serviceAddress(apiServiceNumber).AsSlice()}})
-	if err != nil {
+	if err := r.openKeys(); err != nil {
 		return err
 	}
 	return r.openEngine(ctx)
+}
+
+func (r *running) openKeys() (err error) {
+	r.pki, err = LoadPKI(PKIConfig{Dir: filepath.Join(r.cfg.State, "pki"), Names: []string{r.cfg.NodeName}, IPs: []net.IP{
+		r.address().AsSlice(), r.cfg.serviceAddress(apiServiceNumber).AsSlice()}})
+	return err
+}
+
+// address is the node's; without a node the API is for this machine.
+func (r *running) address() netip.Addr {
+	if r.cfg.APIOnly {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return r.network.NodeIP()
 }
 
 // openCluster puts the API together on the open store.
@@ -228,6 +248,9 @@ func (r *running) openCluster() (err error) {
 	if err != nil {
 		return err
 	}
+	if r.cfg.APIOnly {
+		return nil
+	}
 	return r.openAgent(nodeClient{r.verbs.As(auth.Node(r.cfg.NodeName)), r.reader}, r.cfg.nodePods(), presence{})
 }
 
@@ -253,7 +276,7 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 		return fmt.Errorf("make the objects that every cluster has: %w", err)
 	}
 	all.Go(func() { supervise(inner, r.log, r.parts(kubelet)) })
-	r.record.Server, r.record.Address = url, r.network.NodeIP().String()
+	r.record.Server, r.record.Address = url, r.address().String()
 	if err := r.record.write(); err != nil {
 		return err
 	}
@@ -281,16 +304,26 @@ func (r *running) parts(kubelet net.Listener) []part {
 	as := func(name string) client.Client {
 		return r.verbs.WithCache(auth.ServiceAccount("kube-system", name), auth.Component("kube-controller-manager"))
 	}
+	if r.cfg.APIOnly {
+		return r.ownParts(as)
+	}
 	nodeTLS := tls.NewListener(kubelet, api.TLS(r.pki.Serving, r.pki.CA))
 	handler := r.agent.Handler()
 	coredns := auth.ServiceAccount("kube-system", "coredns")
-	return slices.Concat(r.controllers(as), []part{
-		{"custom", r.custom.Run},
-		{"roles", r.writeRoles},
-		{"flow-control", r.writeFlows},
+	return slices.Concat(r.ownParts(as), r.controllers(as), []part{
 		{"node-api", func(ctx context.Context) error {
 			return serve(ctx, nodeTLS, guarded(handler, r.cfg.NodeName, r.who, r.may))
 		}},
 		{"node-api-local", func(ctx context.Context) error { return serve(ctx, r.pipe, handler) }},
 	}, r.machine.parts(r.verbs.WithCache(auth.Component("kube-proxy"), auth.Component("kube-proxy")), r.verbs.WithCache(coredns, coredns)))
+}
+
+// ownParts are those of an API server, which upstream has in that program too.
+func (r *running) ownParts(as func(name string) client.Client) []part {
+	return []part{
+		{"custom", r.custom.Run},
+		{"roles", r.writeRoles},
+		{"flow-control", r.writeFlows},
+		{"definition", definition.New(definition.Config{Client: as("customresourcedefinition-controller"), Log: r.log}).Run},
+	}
 }

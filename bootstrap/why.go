@@ -99,7 +99,7 @@ func namespaceOf(k *kind.Kind, namespace string) string {
 }
 
 func (r *running) whyPod(ctx context.Context, p *corev1.Pod) ([]string, error) {
-	if p.Spec.NodeName != "" {
+	if p.Spec.NodeName != "" && r.agent != nil {
 		return r.agent.Explain(ctx, p.UID), nil
 	}
 	nodes, err := client.List[*corev1.Node](ctx, r.reader, client.Query{})

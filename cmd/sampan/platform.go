@@ -32,6 +32,7 @@ func platformFlags(cmd *cobra.Command, cfg *bootstrap.Config) {
 	f.StringVar(&cfg.ClusterDomain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
 	f.StringVar(&cfg.ResolvConf, "resolv-conf", "/etc/resolv.conf", "the machine's resolver settings, for names outside the cluster")
 	f.StringArrayVar(&cfg.RegistryMirrors, "registry-mirror", nil, "REGISTRY=URL: a registry to ask before REGISTRY for the images of pods; may be repeated")
+	f.BoolVar(&cfg.APIOnly, "api-only", false, "serve the API alone: no node, and no controllers but those of an API server (for tests of clients)")
 	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-servers", nil, "an etcd cluster to use instead of the embedded one")
 	f.Var((*prefixValue)(&cfg.Pods), "pod-range", "addresses of all pods (default 10.244.0.0/16)")
 	f.Var((*prefixValue)(&cfg.Services), "service-range", "addresses of services (default 10.96.0.0/16)")
