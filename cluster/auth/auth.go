@@ -47,6 +47,10 @@ type Attributes struct {
 
 	// Fields is what a list, watch or deletecollection is narrowed down to.
 	Fields fields.Requirements
+
+	// Annotate takes the decision and its reason for the audit log; see
+	// request.Request. Rules don't look at it.
+	Annotate func(key, value string, detail bool)
 }
 
 // Rule allows requests. It never refuses: what no rule allows is forbidden.
@@ -94,7 +98,7 @@ func (z *Authorizer) Authorize(ctx context.Context, r request.Request) error {
 		r.Namespace = r.Name // a namespace is in itself, so that a role in it can give it (upstream: RequestInfo)
 	}
 	a := Attributes{
-		User: r.User, Verb: r.Verb,
+		User: r.User, Verb: r.Verb, Annotate: r.Annotate,
 		Group: r.GVK.Group, Version: r.GVK.Version, Resource: r.Kind.Plural, Subresource: r.Subresource,
 		Namespace: r.Namespace, Name: r.Name,
 	}
@@ -115,6 +119,14 @@ func (z *Authorizer) May(ctx context.Context, u request.User, verb, resource, na
 // Check is Authorize for what is not a request for a stored object.
 func (z *Authorizer) Check(ctx context.Context, a Attributes) error {
 	ok, why := z.Allowed(ctx, a)
+	if a.Annotate != nil {
+		decision := "allow"
+		if !ok {
+			decision = "forbid"
+		}
+		a.Annotate("authorization.k8s.io/decision", decision, false)
+		a.Annotate("authorization.k8s.io/reason", why, false)
+	}
 	if ok {
 		return nil
 	}

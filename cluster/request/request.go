@@ -29,6 +29,19 @@ type Request struct {
 
 	// Warn adds a text for the Warning header. It may be nil.
 	Warn func(text string)
+
+	// Annotate adds to what the audit log says about the request; of several
+	// values of one key the first counts. A detail is kept only where the log
+	// has bodies as well. Nil: nobody listens, which spares making the text.
+	Annotate func(key, value string, detail bool)
+}
+
+// Note annotates the request in the audit log, if there is one. Keys are as
+// upstream's: "pod-security.kubernetes.io/enforce-policy".
+func (r *Request) Note(key, value string) {
+	if r.Annotate != nil {
+		r.Annotate(key, value, false)
+	}
 }
 
 // User is an authenticated identity. A controller of this process has one as
