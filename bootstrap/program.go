@@ -28,6 +28,7 @@ import (
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/admissionregistration"
 	"sampan/cluster/kind/apiextensions"
+	"sampan/cluster/kind/apiregistration"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/autoscaling"
 	"sampan/cluster/kind/batch"
@@ -71,7 +72,7 @@ func New(cfg Config) (*Program, error) {
 
 // Kinds is the table of all kinds that the program serves.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), certificates.Kinds(), storage.Kinds(), apiextensions.Kinds(), networking.Kinds(), nodekind.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds(), flowcontrol.Kinds(), autoscaling.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), certificates.Kinds(), storage.Kinds(), apiextensions.Kinds(), apiregistration.Kinds(), networking.Kinds(), nodekind.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds(), flowcontrol.Kinds(), autoscaling.Kinds())
 }
 
 // running is what Run has put together.

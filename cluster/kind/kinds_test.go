@@ -18,6 +18,7 @@ import (
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/admissionregistration"
 	"sampan/cluster/kind/apiextensions"
+	"sampan/cluster/kind/apiregistration"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/autoscaling"
 	"sampan/cluster/kind/batch"
@@ -37,7 +38,7 @@ import (
 )
 
 func all() []*kind.Kind {
-	return kind.NewTable(apiextensions.Kinds(), core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), certificates.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds(), flowcontrol.Kinds(), autoscaling.Kinds()).All()
+	return kind.NewTable(apiextensions.Kinds(), apiregistration.Kinds(), core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policy.Kinds(), certificates.Kinds(), storage.Kinds(), networking.Kinds(), node.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds(), flowcontrol.Kinds(), autoscaling.Kinds()).All()
 }
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -300,6 +301,7 @@ func TestNamesAreUpstreams(t *testing.T) {
 		"mutatingadmissionpolicybindings.admissionregistration.k8s.io":   "mutatingadmissionpolicybindings ",
 		"mutatingwebhookconfigurations.admissionregistration.k8s.io":     "mutatingwebhookconfigurations ",
 		"validatingwebhookconfigurations.admissionregistration.k8s.io":   "validatingwebhookconfigurations ",
+		"apiservices.apiregistration.k8s.io":                             "apiregistration.k8s.io/apiservices ",
 		"runtimeclasses.node.k8s.io":                                     "runtimeclasses ",
 		"servicecidrs.networking.k8s.io":                                 "servicecidrs ",
 		"ipaddresses.networking.k8s.io":                                  "ipaddresses ip",

@@ -63,7 +63,8 @@ func model(gvk schema.GroupVersionKind) string {
 
 // elsewhere are the packages of groups whose types are not in k8s.io/api.
 var elsewhere = map[string]string{
-	"apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.",
+	"apiextensions.k8s.io":   "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.",
+	"apiregistration.k8s.io": "io.k8s.kube-aggregator.pkg.apis.apiregistration.",
 }
 
 // errNoEntry says that the blob has nothing of a package.

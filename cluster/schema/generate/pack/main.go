@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/kube-openapi/pkg/builder3/util"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/schemaconv"
@@ -118,7 +119,7 @@ func shapes(models map[string]*spec.Schema) (map[string]map[string]any, error) {
 }
 
 // others are the groups that client-go's scheme does not have.
-var others = []func(*runtime.Scheme) error{apiextensionsv1.AddToScheme}
+var others = []func(*runtime.Scheme) error{apiextensionsv1.AddToScheme, apiregistrationv1.AddToScheme}
 
 // kinds is the group, version and kind of every named top-level type.
 func kinds() (map[string][]any, error) {
@@ -134,7 +135,7 @@ func kinds() (map[string][]any, error) {
 			continue
 		}
 		name := named.OpenAPIModelName()
-		if !strings.HasPrefix(name, "io.k8s.api.") && !strings.HasPrefix(name, "io.k8s.apiextensions-apiserver.") {
+		if !strings.HasPrefix(name, "io.k8s.api.") && !strings.HasPrefix(name, "io.k8s.apiextensions-apiserver.") && !strings.HasPrefix(name, "io.k8s.kube-aggregator.") {
 			// metav1's options are registered in every group; only their own counts.
 			if name != "io.k8s.apimachinery.pkg.apis.meta.v1.Status" || gvk.Group != "" || gvk.Version != "v1" {
 				continue
