@@ -14,6 +14,7 @@ import (
 	"sampan/cluster/admission/policy"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
+	"sampan/cluster/controller/bootstrapsigner"
 	"sampan/cluster/controller/certificates"
 	"sampan/cluster/controller/clusterrole"
 	"sampan/cluster/controller/cronjob"
@@ -33,6 +34,7 @@ import (
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/controller/replication"
 	"sampan/cluster/controller/statefulset"
+	"sampan/cluster/controller/tokencleaner"
 	"sampan/cluster/controller/ttlafterfinished"
 	"sampan/cluster/controller/volumebinder"
 	"sampan/cluster/kind"
@@ -57,6 +59,8 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 			Authority: certificates.Authority{Certificate: r.pki.CA, Key: r.pki.caKey}, May: r.mayAsk}).Run},
 		{"podcertificaterequest-cleaner", certificates.NewCleaner(as("podcertificaterequestcleaner"), r.log).Run},
 		{"clustertrustbundle-publisher", certificates.NewPublisher(as("kube-apiserver-serving-clustertrustbundle-publisher"), r.log, string(r.pki.CAPEM)).Run},
+		{"bootstrapsigner", bootstrapsigner.New(bootstrapsigner.Config{Client: as("bootstrap-signer"), Log: r.log}).Run},
+		{"tokencleaner", tokencleaner.New(tokencleaner.Config{Client: as("token-cleaner"), Log: r.log}).Run},
 		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},
 		{"ttl-after-finished", ttlafterfinished.New(ttlafterfinished.Config{Client: as("ttl-after-finished-controller"), Log: r.log}).Run},
 		{"disruption", disruption.New(disruption.Config{Client: as("disruption-controller"), Log: r.log}).Run},
