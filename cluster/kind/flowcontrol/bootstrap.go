@@ -27,6 +27,10 @@ func Levels() []*flowv1.PriorityLevelConfiguration {
 	return all
 }
 
+// Mandatory says whether the level, and the schema, of that name must be as
+// they are.
+func Mandatory(name string) bool { return mandatoryLevel(name) != nil }
+
 func level(name string, shares, lends int32, r flowv1.LimitResponse) *flowv1.PriorityLevelConfiguration {
 	return &flowv1.PriorityLevelConfiguration{ObjectMeta: meta(name), Spec: flowv1.PriorityLevelConfigurationSpec{Type: flowv1.PriorityLevelEnablementLimited,
 		Limited: &flowv1.LimitedPriorityLevelConfiguration{NominalConcurrencyShares: &shares, LendablePercent: &lends, LimitResponse: r}}}
