@@ -53,7 +53,7 @@ func (s *Store) load(ctx, run context.Context) (clientv3.WatchChan, error) {
 	for s.Revision() < now {
 		select {
 		case resp := <-events:
-			if err := s.follow(resp); err != nil {
+			if err := s.follow(ctx, resp); err != nil {
 				return nil, err
 			}
 		case <-remind.C:
@@ -81,9 +81,8 @@ func (s *Store) loadAt(ctx context.Context, revision int64) error {
 	sets := *s.sets.Load()
 	err := s.scan(ctx, root, revision, func(kv *mvccpb.KeyValue) {
 		if set, ns, name, ok := find(sets, string(kv.Key)); ok {
-			if e := s.entry(set.kind, ns, name, kv); e != nil {
-				set.putLocked(e) // nobody else has the store yet
-			}
+			e, unread := s.entry(ctx, set.kind, ns, name, kv)
+			set.loadLocked(e, unread) // nobody else has the store yet
 		}
 	})
 	if err != nil {
@@ -115,19 +114,38 @@ func (s *Store) scan(ctx context.Context, prefix string, revision int64, each fu
 	}
 }
 
+// loadLocked takes up what was read; both may be nil.
+func (s *set) loadLocked(e *entry, unread *Unreadable) {
+	if e != nil {
+		s.putLocked(e)
+	}
+	if unread != nil {
+		s.unreadLocked(unread)
+	}
+}
+
 // entry decodes what is stored, or takes it from its writer. nil if it cannot
-// be decoded: one damaged object must not stop the others.
-func (s *Store) entry(k *kind.Kind, namespace, name string, kv *mvccpb.KeyValue) *entry {
+// be decoded: one damaged object must not stop the others. Why it cannot be
+// opened is returned, since that may change.
+func (s *Store) entry(ctx context.Context, k *kind.Kind, namespace, name string, kv *mvccpb.KeyValue) (*entry, *Unreadable) {
 	e := &entry{namespace: namespace, name: name, revision: kv.ModRevision, size: len(kv.Value)}
 	if h := s.take(kv); h != nil {
 		e.obj, e.hash = h.obj, h.hash
 	} else {
-		obj, err := s.decode(k, kv)
+		obj, hash, err := s.decode(ctx, k, kv)
+		var unread *Unreadable
+		if errors.As(err, &unread) {
+			if s.unreadSaid != k { // once for all that are read together
+				s.unreadSaid = k
+				s.log.Error("objects cannot be decrypted", "key", string(kv.Key), "err", unread.Err, "fix", unreadableFix)
+			}
+			return nil, unread
+		}
 		if err != nil {
 			s.log.Error("object skipped: it cannot be decoded", "key", string(kv.Key), "err", err)
-			return nil
+			return nil, nil
 		}
-		e.obj, e.hash = obj, hashOf(kv.Value)
+		e.obj, e.hash = obj, hash
 	}
 	if have := e.obj.GetName(); have == name {
 		e.name = have // one string for both
@@ -136,12 +154,16 @@ func (s *Store) entry(k *kind.Kind, namespace, name string, kv *mvccpb.KeyValue)
 		e.namespace = have
 	}
 	s.check.enter(k, e)
-	return e
+	return e, nil
 }
 
 // feed brings the cache up to every change until ctx ends. It is the only one
 // that changes the cache.
 func (s *Store) feed(ctx context.Context, events clientv3.WatchChan) {
+	var changed <-chan struct{}
+	if s.transform != nil {
+		changed = s.transform.Changed()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -155,12 +177,14 @@ func (s *Store) feed(ctx context.Context, events clientv3.WatchChan) {
 				events = nil
 				continue
 			}
-			if err := s.follow(resp); err != nil && ctx.Err() == nil {
+			if err := s.follow(ctx, resp); err != nil && ctx.Err() == nil {
 				s.log.Error("the cache cannot follow etcd any more", "err", err)
 				s.fail(err)
 			}
 		case a := <-s.adds:
 			a.done <- s.add(ctx, a.kind)
+		case <-changed:
+			s.reopen(ctx)
 		}
 	}
 }
@@ -187,11 +211,12 @@ type change struct {
 	set             *set
 	namespace, name string
 	revision        int64
-	entry           *entry // nil: deleted, or not to be decoded
+	entry           *entry      // nil: deleted, or not to be decoded
+	unread          *Unreadable // not nil: there, and not to be read
 }
 
 // follow puts one answer of the watch into the cache.
-func (s *Store) follow(resp clientv3.WatchResponse) error {
+func (s *Store) follow(ctx context.Context, resp clientv3.WatchResponse) error {
 	if err := resp.Err(); err != nil {
 		return unavailable("watch", root, err)
 	}
@@ -209,7 +234,7 @@ func (s *Store) follow(resp clientv3.WatchResponse) error {
 		}
 		c := change{set: set, namespace: ns, name: name, revision: ev.Kv.ModRevision}
 		if ev.Type == mvccpb.Event_PUT {
-			c.entry = s.entry(set.kind, ns, name, ev.Kv)
+			c.entry, c.unread = s.entry(ctx, set.kind, ns, name, ev.Kv)
 		}
 		changes = append(changes, c)
 	}
@@ -235,6 +260,9 @@ func (s *Store) apply(changes []change, upTo int64) {
 
 func (s *Store) applyLocked(c change, now time.Time) {
 	var old *entry
+	if len(c.set.unread) > 0 {
+		delete(c.set.unread, Key{c.set.kind, c.namespace, c.name}.path())
+	}
 	if c.entry != nil {
 		old = c.set.putLocked(c.entry)
 	} else {
@@ -242,6 +270,11 @@ func (s *Store) applyLocked(c change, now time.Time) {
 	}
 	if s.check != nil {
 		s.check.leave(c.set.kind, old)
+	}
+	if c.unread != nil {
+		c.set.unreadLocked(c.unread)
+		c.set.cutLocked(c.revision)
+		return
 	}
 	e := &Event{Revision: c.revision, at: now}
 	switch {
@@ -328,9 +361,8 @@ func (s *Store) add(ctx context.Context, k *kind.Kind) error {
 	one := map[string]*set{k.Prefix: objects}
 	err := s.scan(ctx, root+k.Prefix+"/", revision, func(kv *mvccpb.KeyValue) {
 		if _, ns, name, ok := find(one, string(kv.Key)); ok {
-			if e := s.entry(k, ns, name, kv); e != nil {
-				objects.putLocked(e)
-			}
+			e, unread := s.entry(ctx, k, ns, name, kv)
+			objects.loadLocked(e, unread)
 		}
 	})
 	if err != nil {
@@ -360,7 +392,7 @@ func (s *Store) replace(have, again *set) {
 			return true
 		})
 	}
-	have.tree = again.tree
+	have.tree, have.unread = again.tree, again.unread
 	have.reindexLocked(again.kind)
 	have.goneLocked(&Ended{Kind: again.kind.String()})
 }

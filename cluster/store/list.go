@@ -63,6 +63,9 @@ func (s *Store) listLocked(set *set, opts ListOptions) (*List, error) {
 	if s.failed != nil {
 		return nil, s.failed
 	}
+	if err := set.wholeLocked(opts.Namespace); err != nil {
+		return nil, err
+	}
 	l := &List{Revision: s.revision, kind: set.kind, view: set.snapshotLocked(), opts: opts}
 	if err := l.check(); err != nil {
 		return nil, err
@@ -162,7 +165,11 @@ func (s *Store) listEtcd(ctx context.Context, set *set, revision int64, opts Lis
 	}
 	l := &List{Revision: revision, kind: k, opts: opts, count: int(resp.Count)}
 	for _, kv := range resp.Kvs {
-		obj, err := s.decode(k, kv)
+		obj, _, err := s.decode(ctx, k, kv)
+		var unreadable *Unreadable
+		if errors.As(err, &unreadable) {
+			return nil, UnreadableObjects{unreadable}
+		}
 		if err != nil {
 			s.log.Error("object skipped: it cannot be decoded", "key", string(kv.Key), "err", err)
 			l.count--

@@ -39,6 +39,14 @@ func (l *eventLog) add(e *Event, w Window) {
 	l.trim(w, e.at)
 }
 
+// cut drops all events, so that every position and every revision before is
+// one that the log does not reach back to.
+func (l *eventLog) cut(revision int64) {
+	l.base += int64(len(l.events)) + 1
+	l.events, l.bytes, l.dropped = nil, 0, 0
+	l.since = max(l.since, revision)
+}
+
 // trim drops the events that w does not allow to be kept, and says whether
 // others will have to go when they have become older.
 func (l *eventLog) trim(w Window, now time.Time) (again bool) {

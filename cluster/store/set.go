@@ -34,7 +34,8 @@ type set struct {
 	tree    *btree.BTreeG[*entry]
 	indexes map[string]*btree.BTreeG[posting]
 	events  eventLog
-	changes atomic.Uint64 // how often the set has changed; read without a lock
+	changes atomic.Uint64          // how often the set has changed; read without a lock
+	unread  map[string]*Unreadable // by etcd key: objects that are there and cannot be read; nil: none
 
 	cursors map[*Cursor]struct{}             // those that see all events
 	byValue map[indexed]map[*Cursor]struct{} // those that see events of one index value

@@ -40,6 +40,8 @@ type Config struct {
 	Codec Codec
 	Log   *slog.Logger // default: none
 
+	Transformer Transformer // encrypts what is stored; nil: it is stored as the Codec has it
+
 	CompactEvery time.Duration // how much history etcd keeps, at least; default 5 min
 	Quota        int64         // bytes the embedded etcd may use before it refuses writes; default 8 GiB
 
@@ -69,12 +71,15 @@ type Codec interface {
 
 // Store is the cluster's state. All methods are safe for concurrent use.
 type Store struct {
-	codec  Codec
-	log    *slog.Logger
-	window Window
-	check  *sharedCheck // nil: off
-	etcd   *etcd
-	leases leases
+	codec     Codec
+	transform Transformer // nil: none
+	log       *slog.Logger
+	window    Window
+	check     *sharedCheck // nil: off
+	etcd      *etcd
+	leases    leases
+
+	unreadSaid *kind.Kind // of which the feeder has last said that objects cannot be read
 
 	sets atomic.Pointer[map[string]*set] // by Kind.Prefix; replaced, never written to
 	adds chan addition                   // kinds for the feeder to take up
@@ -129,7 +134,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	run, stop := context.WithCancel(context.Background())
 	s := &Store{
-		codec: c.Codec, log: c.Log, window: c.Window.withDefaults(), etcd: server,
+		codec: c.Codec, transform: c.Transformer, log: c.Log, window: c.Window.withDefaults(), etcd: server,
 		adds: make(chan addition), done: make(chan struct{}), handed: map[string][]*handover{}, stop: stop,
 		leases: leases{etcd: server},
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -74,11 +75,15 @@ func (t *txn) put(k Key, obj kind.Object, revision int64) (*handover, error) {
 	if err != nil {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "encode", On: k.String(), Err: err}
 	}
+	stored, err := s.seal(t.ctx, k, data)
+	if err != nil {
+		return nil, &fault.Error{Op: "encrypt", On: k.String(), Err: err}
+	}
 	lease, err := s.leases.of(t.ctx, k.Kind)
 	if err != nil {
 		return nil, unavailable("grant lease for", k.String(), err)
 	}
-	h := &handover{kind: k.Kind, path: k.path(), obj: obj, data: data, hash: hashOf(data)}
+	h := &handover{kind: k.Kind, path: k.path(), obj: obj, data: stored, hash: hashOf(data)}
 	t.handed = append(t.handed, h)
 	s.handedMu.Lock()
 	s.handed[h.path] = append(s.handed[h.path], h)
@@ -89,7 +94,7 @@ func (t *txn) put(k Key, obj kind.Object, revision int64) (*handover, error) {
 	if lease != clientv3.NoLease {
 		opts = append(opts, clientv3.WithLease(lease))
 	}
-	t.then = append(t.then, clientv3.OpPut(h.path, string(data), opts...))
+	t.then = append(t.then, clientv3.OpPut(h.path, string(stored), opts...))
 	return h, nil
 }
 
@@ -194,11 +199,11 @@ func (s *Store) take(kv *mvccpb.KeyValue) *handover {
 
 // found returns the state that the main operation met, or *OpFailed if it was
 // not the main operation that failed.
-func (o outcome) found(k Key, expected int64, extra []Op) (state, error) {
+func (o outcome) found(ctx context.Context, k Key, expected int64, extra []Op) (state, error) {
 	if len(o.kvs) == 0 {
 		return state{}, unavailable("write", k.String(), errNoReads)
 	}
-	met, err := o.store.stateOf(k, o.kvs[0])
+	met, err := o.store.stateOf(ctx, k, o.kvs[0])
 	if err != nil || met.revision != expected {
 		return met, err
 	}
@@ -214,32 +219,40 @@ func (o outcome) found(k Key, expected int64, extra []Op) (state, error) {
 	return met, nil // changed and changed back between compare and read cannot be: one transaction
 }
 
-func (s *Store) stateOf(k Key, kvs []*mvccpb.KeyValue) (state, error) {
+func (s *Store) stateOf(ctx context.Context, k Key, kvs []*mvccpb.KeyValue) (state, error) {
 	if len(kvs) == 0 {
 		return state{}, nil
 	}
-	obj, err := s.decode(k.Kind, kvs[0])
+	obj, hash, err := s.decode(ctx, k.Kind, kvs[0])
+	var unreadable *Unreadable
+	if errors.As(err, &unreadable) {
+		return state{}, unreadable
+	}
 	if err != nil {
 		return state{}, &fault.Error{Op: "decode", On: string(kvs[0].Key), Err: err,
 			Fix: "what is stored is damaged or of another program: delete the key with etcdctl"}
 	}
-	return state{obj, kvs[0].ModRevision, hashOf(kvs[0].Value)}, nil
+	return state{obj, kvs[0].ModRevision, hash}, nil
 }
 
-// decode returns what is stored under a key, with its resourceVersion. A
-// decoder that panics over damaged bytes must not end the feeder.
-func (s *Store) decode(k *kind.Kind, kv *mvccpb.KeyValue) (obj kind.Object, err error) {
+// decode returns what is stored under a key, with its resourceVersion, and the
+// hash of its encoded form. A decoder that panics over damaged bytes must not
+// end the feeder.
+func (s *Store) decode(ctx context.Context, k *kind.Kind, kv *mvccpb.KeyValue) (obj kind.Object, hash uint64, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			obj, err = nil, fmt.Errorf("decoder panicked: %v", r)
 		}
 	}()
-	obj, err = s.codec.Decode(k, kv.Value)
+	data, _, err := s.open(ctx, k, kv)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
+	}
+	if obj, err = s.codec.Decode(k, data); err != nil {
+		return nil, 0, err
 	}
 	setRevision(obj, kv.ModRevision)
-	return obj, nil
+	return obj, hashOf(data), nil
 }
 
 func setRevision(obj kind.Object, revision int64) {

@@ -100,10 +100,21 @@ func (s *Store) write(ctx context.Context, k Key, m mode, change Change) (kind.O
 				t.abort()
 				return nil, err
 			}
-			if unchanged = current.obj != nil && h.hash == current.hash; unchanged {
+			unchanged = current.obj != nil && h.hash == current.hash
+		}
+		if unchanged {
+			stale, err := s.stale(ctx, k, current)
+			if err == nil && stale && next == current.obj {
+				_, err = t.put(k, next.DeepCopyObject().(kind.Object), current.revision)
+			}
+			if err != nil || !stale {
 				t.abort()
 				t = t.again()
 			}
+			if err != nil {
+				return nil, err
+			}
+			unchanged = !stale
 		}
 		if unchanged {
 			if len(extra) == 0 && (s.etcd.alone() || current.obj == nil) {
@@ -121,7 +132,10 @@ func (s *Store) write(ctx context.Context, k Key, m mode, change Change) (kind.O
 			}
 			return t.written(0, done.revision), nil
 		}
-		if current, err = done.found(k, current.revision, extra); err != nil {
+		if m == mustNotExist && len(done.kvs) > 0 && len(done.kvs[0]) > 0 {
+			return nil, exists(k)
+		}
+		if current, err = done.found(ctx, k, current.revision, extra); err != nil {
 			return nil, err
 		}
 	}
@@ -149,7 +163,7 @@ func (s *Store) remove(ctx context.Context, k Key, check func(kind.Object) error
 		if done.revision != 0 {
 			return withRevision(k.Kind, current.obj, done.revision), nil
 		}
-		if current, err = done.found(k, current.revision, extra); err != nil {
+		if current, err = done.found(ctx, k, current.revision, extra); err != nil {
 			return nil, err
 		}
 	}
@@ -165,6 +179,7 @@ func (s *Store) current(ctx context.Context, k Key, m mode) (state, error) {
 	}
 	s.mu.RLock()
 	e, ok := set.getLocked(k.Namespace, k.Name)
+	unread := set.unread[k.path()]
 	failed := s.failed
 	s.mu.RUnlock()
 	switch {
@@ -172,6 +187,8 @@ func (s *Store) current(ctx context.Context, k Key, m mode) (state, error) {
 		return state{}, failed
 	case ok:
 		return state{e.obj, e.revision, e.hash}, nil
+	case unread != nil:
+		return state{}, unread
 	case s.etcd.alone():
 		return state{}, nil
 	}
@@ -179,5 +196,5 @@ func (s *Store) current(ctx context.Context, k Key, m mode) (state, error) {
 	if err != nil {
 		return state{}, unavailable("get", k.String(), err)
 	}
-	return s.stateOf(k, resp.Kvs)
+	return s.stateOf(ctx, k, resp.Kvs)
 }

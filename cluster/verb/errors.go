@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,11 +30,17 @@ func failure(r request.Request, err error) error {
 	var status apierrors.APIStatus
 	var expired *store.Expired
 	var op *store.OpFailed
+	var unread *store.Unreadable
+	var unreads store.UnreadableObjects
 	switch {
 	case err == nil || errors.As(err, &status):
 		return err
 	case errors.As(err, &expired):
 		return apierrors.NewResourceExpired(expired.Error())
+	case errors.As(err, &unread):
+		return apierrors.NewInternalError(unread)
+	case errors.As(err, &unreads):
+		return unreadable(r, unreads)
 	case errors.As(err, &op):
 		return apierrors.NewConflict(resource(r), r.Name, err)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -52,6 +59,27 @@ func failure(r request.Request, err error) error {
 		return apierrors.NewBadRequest(err.Error())
 	}
 	return err
+}
+
+// missing is the answer for an object that the store does not have: there may
+// be one that it cannot read.
+func missing(s *store.Store, r request.Request) error {
+	if err := s.Unreadable(key(r, r.Name)); err != nil {
+		return failure(r, err)
+	}
+	return apierrors.NewNotFound(resource(r), r.Name)
+}
+
+// unreadable is upstream's answer to a list of which objects cannot be read.
+// (KEP-3926.)
+func unreadable(r request.Request, all store.UnreadableObjects) error {
+	details := &metav1.StatusDetails{Group: r.GVK.Group, Kind: r.Kind.Plural, Name: "list"}
+	for _, u := range all {
+		details.Causes = append(details.Causes, metav1.StatusCause{
+			Type: metav1.CauseTypeUnexpectedServerResponse, Field: u.Path(), Message: u.Error()})
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError,
+		Reason: metav1.StatusReasonStoreReadError, Message: all.Error(), Details: details}}
 }
 
 func invalid(r request.Request, name string, errs field.ErrorList) error {

@@ -31,7 +31,7 @@ func (a *API) Get(ctx context.Context, r request.Request, o metav1.GetOptions) (
 	}
 	obj, ok := a.Store.Get(key(r, r.Name))
 	if !ok {
-		return nil, apierrors.NewNotFound(resource(r), r.Name)
+		return nil, missing(a.Store, r)
 	}
 	obj, err := inside(r, obj)
 	if err != nil {

@@ -154,7 +154,8 @@ func (l reader) Get(ctx context.Context, k *kind.Kind, namespace, name string) (
 	if obj, ok := l.store.Get(key(r, name)); ok {
 		return obj, nil
 	}
-	return nil, apierrors.NewNotFound(resource(r), name)
+	r.Name = name
+	return nil, missing(l.store, r)
 }
 
 // List implements client.Reader.
