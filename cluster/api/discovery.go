@@ -100,10 +100,12 @@ func compareGroups(a, b string) int {
 			return 1
 		case g == "events.k8s.io":
 			return 2
+		case g == "extensions": // whose kinds have all gone to other groups
+			return 4
 		case strings.HasSuffix(g, ".k8s.io") || !strings.Contains(g, "."):
 			return 3
 		}
-		return 4
+		return 5
 	}
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
 }
@@ -116,6 +118,10 @@ func discover(k *kind.Kind, gvk schema.GroupVersionKind) apidiscoveryv2.APIResou
 	response := metav1.GroupVersionKind(gvk)
 	d := apidiscoveryv2.APIResourceDiscovery{Resource: k.Plural, ResponseKind: &response, Scope: scope,
 		SingularResource: k.Singular, Verbs: verbsOfObjects, ShortNames: k.Short, Categories: k.Categories}
+	if v := k.Version(gvk); v != nil && v.Old && gvk.Group != k.GVK.Group {
+		// Else "kubectl get all" would show objects twice.
+		d.ShortNames, d.Categories = nil, nil
+	}
 	sub := func(name string, gvk schema.GroupVersionKind, verbs ...string) {
 		response := metav1.GroupVersionKind(gvk)
 		d.Subresources = append(d.Subresources, apidiscoveryv2.APISubresourceDiscovery{

@@ -48,8 +48,8 @@ func (c *call) resource() {
 		c.through(t, r, query)
 		return
 	}
-	if k.Custom != nil && k.Custom.Deprecated != "" {
-		c.warn(k.Custom.Deprecated)
+	if text := k.Deprecation(r.GVK); text != "" {
+		c.warn(text)
 	}
 	do, known := c.handler(k, r)
 	if !known {

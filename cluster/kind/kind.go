@@ -143,9 +143,25 @@ type Version struct {
 	Columns []Column[any]                    // nil: the hub's
 	Fields  map[string]func(hub Object) string
 
+	// Default fills what an object of this version leaves out, before it is
+	// converted. Of.Default fills the rest. May be nil.
+	Default func(obj Object)
+
 	// Validate reports faults of a request by this version beside those that
 	// the kind reports. Both objects are of the hub. May be nil.
 	Validate func(hub, old Object) field.ErrorList
+
+	// Forgive returns those of the faults that the kind reports of obj, a hub,
+	// that are faults in this version too. May be nil.
+	Forgive func(errs field.ErrorList, obj Object) field.ErrorList
+
+	// Deprecated is a text for the Warning header of every request by this
+	// version. Empty: the Go type says whether there is one.
+	Deprecated string
+
+	// Old is true for a version that upstream serves no more (package
+	// oldversion).
+	Old bool
 }
 
 // Part is a subresource that changes a part of its object with a body of the

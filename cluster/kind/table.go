@@ -130,13 +130,41 @@ func (t *Table) ByType(typ reflect.Type) *Kind {
 // ValidateAs reports the faults of an object that a request brought as gvk: the
 // kind's, and those only that version looks for. obj and old are of the hub.
 func (k *Kind) ValidateAs(gvk schema.GroupVersionKind, obj, old Object) field.ErrorList {
-	errs := k.Validate(obj, old)
-	for _, v := range k.Versions {
-		if v.GVK == gvk && v.Validate != nil {
-			errs = append(errs, v.Validate(obj, old)...)
-		}
+	errs := k.Forgiven(gvk, k.Validate(obj, old), obj)
+	if v := k.Version(gvk); v != nil && v.Validate != nil {
+		errs = append(errs, v.Validate(obj, old)...)
 	}
 	return errs
+}
+
+// Forgiven are those of errs, faults of obj, that are faults in the version gvk
+// too.
+func (k *Kind) Forgiven(gvk schema.GroupVersionKind, errs field.ErrorList, obj Object) field.ErrorList {
+	if v := k.Version(gvk); v != nil && v.Forgive != nil && len(errs) > 0 {
+		return v.Forgive(errs, obj)
+	}
+	return errs
+}
+
+// Version returns the further version of k named gvk, or nil for the hub.
+func (k *Kind) Version(gvk schema.GroupVersionKind) *Version {
+	for i := range k.Versions {
+		if k.Versions[i].GVK == gvk {
+			return &k.Versions[i]
+		}
+	}
+	return nil
+}
+
+// Current are the group versions that upstream serves too, the hub first.
+func (k *Kind) Current() []schema.GroupVersionKind {
+	all := []schema.GroupVersionKind{k.GVK}
+	for _, v := range k.Versions {
+		if !v.Old {
+			all = append(all, v.GVK)
+		}
+	}
+	return all
 }
 
 // GVKs are all group versions that serve the kind, the hub first.

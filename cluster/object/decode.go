@@ -35,7 +35,7 @@ func (c *Codec) Decode(k *kind.Kind, want schema.GroupVersionKind, data []byte, 
 	if err != nil {
 		return Decoded{}, err
 	}
-	hub, err := Hub(k, obj, want)
+	hub, err := hubOf(k, obj, want)
 	if err != nil {
 		return Decoded{}, apierrors.NewBadRequest(err.Error())
 	}

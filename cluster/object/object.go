@@ -48,16 +48,6 @@ type Decoded struct {
 	Warnings []string                // with Warn: unknown and duplicate fields
 }
 
-// version returns the further version of k named gvk, or nil for the hub.
-func version(k *kind.Kind, gvk schema.GroupVersionKind) *kind.Version {
-	for i := range k.Versions {
-		if k.Versions[i].GVK == gvk {
-			return &k.Versions[i]
-		}
-	}
-	return nil
-}
-
 // As returns hub in the version gvk: hub itself if that is its version, else a
 // new object. hub is shared and not written to. An empty gvk is the hub.
 func As(k *kind.Kind, hub kind.Object, gvk schema.GroupVersionKind) (kind.Object, error) {
@@ -68,7 +58,7 @@ func As(k *kind.Kind, hub kind.Object, gvk schema.GroupVersionKind) (kind.Object
 		}
 		return all[0], nil
 	}
-	v := version(k, gvk)
+	v := k.Version(gvk)
 	if v == nil {
 		return hub, nil
 	}
@@ -117,7 +107,7 @@ func Hub(k *kind.Kind, obj kind.Object, gvk schema.GroupVersionKind) (kind.Objec
 	if k.Custom != nil {
 		return obj, nil // it says itself which version it is
 	}
-	if v := version(k, gvk); v != nil {
+	if v := k.Version(gvk); v != nil {
 		hub, err := v.ToHub(obj)
 		if err != nil {
 			return nil, err
@@ -128,9 +118,18 @@ func Hub(k *kind.Kind, obj kind.Object, gvk schema.GroupVersionKind) (kind.Objec
 	return obj, nil
 }
 
+// hubOf is Hub for what a client sent, or is stored: what was left out is filled
+// first, as its version would.
+func hubOf(k *kind.Kind, obj kind.Object, gvk schema.GroupVersionKind) (kind.Object, error) {
+	if v := k.Version(gvk); v != nil && v.Default != nil {
+		v.Default(obj)
+	}
+	return Hub(k, obj, gvk)
+}
+
 // blank returns a new object of version gvk.
 func blank(k *kind.Kind, gvk schema.GroupVersionKind) kind.Object {
-	if v := version(k, gvk); v != nil {
+	if v := k.Version(gvk); v != nil {
 		return v.New()
 	}
 	return k.New()

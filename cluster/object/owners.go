@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -163,7 +164,7 @@ type bridge struct{ k *kind.Kind }
 
 func (b bridge) ConvertToVersion(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
 	want, ok := target.KindForGroupVersionKinds(versions(b.k))
-	if !ok {
+	if !ok || !slices.Contains(versions(b.k), want) { // a version of the same group that is not served
 		return nil, runtime.NewNotRegisteredErrForTarget("the table of kinds", b.k.Type, target)
 	}
 	from := in.GetObjectKind().GroupVersionKind()
@@ -203,14 +204,21 @@ func (b bridge) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string
 	return label, value, nil
 }
 
-// Default fills in defaults. They are those of the hub; a merged object of
-// another version is defaulted after its conversion, by the verb.
+// Default fills in defaults of the object's version. Those of the hub, which a
+// merged object of another version lacks, come after its conversion, by the verb.
 func (b bridge) Default(in runtime.Object) {
 	if obj, ok := in.(kind.Object); ok && b.k.Custom != nil {
 		b.k.Default(obj)
 		return
 	}
-	if obj, ok := in.(kind.Object); ok && in.GetObjectKind().GroupVersionKind() == b.k.GVK {
+	obj, ok := in.(kind.Object)
+	if !ok {
+		return
+	}
+	gvk := in.GetObjectKind().GroupVersionKind()
+	if v := b.k.Version(gvk); v != nil && v.Default != nil {
+		v.Default(obj)
+	} else if gvk == b.k.GVK {
 		b.k.Default(obj)
 	}
 }

@@ -41,7 +41,7 @@ func (c *Codec) Patch(k *kind.Kind, gvk schema.GroupVersionKind, live kind.Objec
 	if err != nil {
 		return nil, nil, err
 	}
-	hub, err := Hub(k, next, gvk)
+	hub, err := hubOf(k, next, gvk)
 	return hub, warnings, err
 }
 

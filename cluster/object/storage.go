@@ -41,7 +41,7 @@ func (Storage) Decode(k *kind.Kind, data []byte) (kind.Object, error) {
 	if bytes.HasPrefix(data, magic) {
 		media = Protobuf
 	}
-	if stored, ok := claimed(data, media); ok && version(k, stored) != nil {
+	if stored, ok := claimed(data, media); ok && k.Version(stored) != nil {
 		gvk = stored
 	} else if i := slices.IndexFunc(k.Stored, func(v kind.Version) bool { return v.GVK == stored }); ok && i >= 0 {
 		return decodeStored(k, &k.Stored[i], data, media)
@@ -59,7 +59,7 @@ func (Storage) Decode(k *kind.Kind, data []byte) (kind.Object, error) {
 	if err != nil {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "decode stored", On: k.String(), Err: err}
 	}
-	hub, err := Hub(k, obj, gvk)
+	hub, err := hubOf(k, obj, gvk)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +93,9 @@ func decodeStored(k *kind.Kind, v *kind.Version, data []byte, media string) (kin
 	}
 	var hub kind.Object
 	if err == nil {
+		if v.Default != nil {
+			v.Default(obj)
+		}
 		hub, err = v.ToHub(obj)
 	}
 	if err != nil {

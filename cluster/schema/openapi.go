@@ -49,7 +49,7 @@ func (s *Schemas) groups() map[schema.GroupVersion][]one {
 	for _, k := range s.kinds.All() {
 		for _, f := range k.Faces() {
 			gv := f.GVK.GroupVersion()
-			all[gv] = append(all[gv], one{f.Kind, f.Kind, f.GVK})
+			all[gv] = append(all[gv], one{f.Kind, f.Kind, f.GVK, gv.Group})
 		}
 	}
 	return all
@@ -79,6 +79,8 @@ type one struct {
 	*kind.Kind
 	kind *kind.Kind
 	gvk  schema.GroupVersionKind
+
+	group string // of the document
 }
 
 // model is the name of its schema.

@@ -77,7 +77,7 @@ func (k one) list() object { return ref(k.listModel()) }
 
 // operation describes one verb on one path.
 func (k one) operation(verb, action, suffix string, query []any, body, answer object) object {
-	group, _, _ := strings.Cut(k.kind.GVK.Group, ".")
+	group, _, _ := strings.Cut(k.group, ".")
 	if group == "" {
 		group = "core"
 	}

@@ -36,8 +36,9 @@ var blob []byte
 type Schemas struct {
 	kinds *kind.Table
 
-	mu   sync.Mutex // guards all below
-	pods *types     // of all kinds that have pods inside; nil until one is asked for
+	mu   sync.Mutex                         // guards all below
+	pods *types                             // of all kinds that have pods inside; nil until one is asked for
+	old  map[schema.GroupVersionKind]*types // of old versions that were asked for; nil: it has no schema
 
 	older weak.Pointer[older] // the generated part of OpenAPIV2, if it is still there
 }
@@ -51,6 +52,9 @@ func New(kinds *kind.Table) *Schemas { return &Schemas{kinds: kinds} }
 // model is the name of gvk's schema, upstream's: "io.k8s.api.apps.v1.Deployment".
 // All groups' packages are called like the first label of the group.
 func model(gvk schema.GroupVersionKind) string {
+	if like, ok := same[gvk.GroupVersion()]; ok {
+		gvk.Version = like
+	}
 	if of, ok := elsewhere[gvk.Group]; ok {
 		return of + gvk.Version + "." + gvk.Kind
 	}
@@ -65,6 +69,12 @@ func model(gvk schema.GroupVersionKind) string {
 var elsewhere = map[string]string{
 	"apiextensions.k8s.io":   "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.",
 	"apiregistration.k8s.io": "io.k8s.kube-aggregator.pkg.apis.apiregistration.",
+}
+
+// same are versions without Go types: they are those of another version.
+var same = map[schema.GroupVersion]string{
+	{Group: "autoscaling", Version: "v2beta2"}:        "v2",
+	{Group: "scheduling.k8s.io", Version: "v1alpha1"}: "v1beta1",
 }
 
 // errNoEntry says that the blob has nothing of a package.

@@ -24,16 +24,16 @@ const podSpec = "io.k8s.api.core.v1.PodSpec"
 func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.TypeConverter, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pods.has(gvk) {
-		return s.pods, nil
-	}
-	t := &types{gvks: []schema.GroupVersionKind{gvk}}
 	k := s.kinds.ByGVK(gvk)
 	if k != nil && k.Custom != nil {
 		return customTypes(k)
 	}
+	t := &types{gvks: []schema.GroupVersionKind{gvk}, old: s.oldTypes}
 	if k != nil {
-		t.gvks = k.GVKs() // owners may have written in another version
+		t.gvks = k.Current() // owners may have written in another version
+	}
+	if s.pods.has(t.gvks[0]) {
+		return s.pods, nil
 	}
 	for _, g := range t.gvks {
 		err := t.add(model(g))
@@ -48,7 +48,7 @@ func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.Type
 		return t.ready(), nil
 	}
 	for _, k := range s.kinds.All() {
-		for _, other := range k.GVKs() {
+		for _, other := range k.Current() {
 			// What was read of packages stays at hand in t: most kinds add nothing.
 			one := &types{packages: t.packages}
 			if !t.has(other) && one.add(model(other)) == nil && one.seen[podSpec] {
@@ -63,12 +63,46 @@ func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.Type
 	return s.pods, nil
 }
 
+// oldTypes are the types of an old version, which nobody reads who does not use
+// it; nil if gvk is none.
+func (s *Schemas) oldTypes(gvk schema.GroupVersionKind) (*types, error) {
+	k := s.kinds.ByGVK(gvk)
+	if k == nil {
+		return nil, nil
+	}
+	if v := k.Version(gvk); v == nil || !v.Old {
+		return nil, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, ok := s.old[gvk]; ok {
+		return t, nil
+	}
+	t := &types{gvks: []schema.GroupVersionKind{gvk}}
+	switch err := t.add(model(gvk)); {
+	case fault.ClassOf(err) == fault.NotFound:
+		t = nil
+	case err != nil:
+		return nil, err
+	default:
+		t.ready()
+	}
+	if s.old == nil {
+		s.old = map[schema.GroupVersionKind]*types{}
+	}
+	s.old[gvk] = t
+	return t, nil
+}
+
 // types implements managedfields.TypeConverter for a few kinds. It is
 // complete, and safe for concurrent use, after ready.
 type types struct {
 	gvks   []schema.GroupVersionKind
 	custom bool // the names of their types are those of custom resources
 	parser typed.Parser
+
+	// old has the types of the kinds' old versions. Nil: there are none.
+	old func(schema.GroupVersionKind) (*types, error)
 
 	// While types are added:
 	packages map[string]map[string]*shape.Atom
@@ -132,6 +166,15 @@ func (t *types) ready() *types {
 // ObjectToTyped implements managedfields.TypeConverter.
 func (t *types) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
+	if !t.has(gvk) && t.old != nil {
+		old, err := t.old(gvk)
+		if err != nil {
+			return nil, err
+		}
+		if old != nil {
+			return old.ObjectToTyped(obj, opts...)
+		}
+	}
 	if !t.has(gvk) {
 		return nil, runtime.NewNotRegisteredErrForKind("the generated schemas", gvk)
 	}

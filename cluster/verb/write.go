@@ -194,7 +194,7 @@ func (a *API) settle(ctx context.Context, r request.Request, c change, attempt *
 	if part, ok := k.Parts[c.part]; ok {
 		part.Prepare(next, old)
 		counted(k, next, old)
-		errs = append(validChange(next, old, r), part.Validate(next, old)...)
+		errs = append(validChange(next, old, r), k.Forgiven(r.GVK, part.Validate(next, old), next)...)
 	} else if c.body != nil {
 		counted(k, next, old)
 		errs = validChange(next, old, r)

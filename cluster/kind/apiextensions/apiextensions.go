@@ -12,7 +12,6 @@ import (
 
 	internal "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
 	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,11 +38,7 @@ func CustomResourceDefinition() *kind.Kind {
 		Prefix:     "apiextensions.k8s.io/customresourcedefinitions",
 		Default:    defaultDefinition,
 		// Upstream stores definitions as v1beta1, which takes less room.
-		Stored: []kind.Version{{
-			GVK:   v1beta1.SchemeGroupVersion.WithKind("CustomResourceDefinition"),
-			New:   func() kind.Object { return &v1beta1.CustomResourceDefinition{} },
-			ToHub: fromBeta,
-		}},
+		Stored:   []kind.Version{Beta()},
 		Prepare:  prepareDefinition,
 		Validate: validateDefinition,
 		// The name depends on the spec: validateDefinition looks at it.
@@ -105,18 +100,6 @@ func leaving(d *apiextensionsv1.CustomResourceDefinition) {
 		}
 	}
 	d.Status.Conditions = append(d.Status.Conditions, pending)
-}
-
-// fromBeta makes v1 of a stored v1beta1.
-func fromBeta(obj kind.Object) (kind.Object, error) {
-	beta := obj.(*v1beta1.CustomResourceDefinition)
-	v1beta1.SetObjectDefaults_CustomResourceDefinition(beta)
-	var between internal.CustomResourceDefinition
-	if err := v1beta1.Convert_v1beta1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(beta, &between, nil); err != nil {
-		return nil, err
-	}
-	d := &apiextensionsv1.CustomResourceDefinition{}
-	return d, apiextensionsv1.Convert_apiextensions_CustomResourceDefinition_To_v1_CustomResourceDefinition(&between, d, nil)
 }
 
 // hub is a definition in the form that upstream's rules are written for.

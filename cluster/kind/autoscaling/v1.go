@@ -69,11 +69,7 @@ func fromHub(obj kind.Object) (kind.Object, error) {
 		}
 		current = append(current, statusTo1(m))
 	}
-	var conditions []autoscalingv1.HorizontalPodAutoscalerCondition
-	for _, c := range hub.Status.Conditions {
-		conditions = append(conditions, autoscalingv1.HorizontalPodAutoscalerCondition{Type: autoscalingv1.HorizontalPodAutoscalerConditionType(c.Type),
-			Status: c.Status, LastTransitionTime: c.LastTransitionTime, Reason: c.Reason, Message: c.Message})
-	}
+	conditions := conditionsTo1(hub.Status.Conditions)
 	for _, a := range []struct {
 		key   string
 		set   bool
@@ -147,11 +143,24 @@ func toHub(obj kind.Object) (kind.Object, error) {
 	}
 	var conditions []autoscalingv1.HorizontalPodAutoscalerCondition
 	if read(annConditions, &conditions) {
-		for _, c := range conditions {
-			hub.Status.Conditions = append(hub.Status.Conditions, autoscalingv2.HorizontalPodAutoscalerCondition{Type: autoscalingv2.HorizontalPodAutoscalerConditionType(c.Type),
-				Status: c.Status, LastTransitionTime: c.LastTransitionTime, Reason: c.Reason, Message: c.Message})
-		}
+		hub.Status.Conditions = conditionsFrom1(conditions)
 	}
 	hub.Annotations = withoutOurs(hub.Annotations)
 	return hub, nil
+}
+
+func conditionsTo1(from []autoscalingv2.HorizontalPodAutoscalerCondition) (all []autoscalingv1.HorizontalPodAutoscalerCondition) {
+	for _, c := range from {
+		all = append(all, autoscalingv1.HorizontalPodAutoscalerCondition{Type: autoscalingv1.HorizontalPodAutoscalerConditionType(c.Type),
+			Status: c.Status, LastTransitionTime: c.LastTransitionTime, Reason: c.Reason, Message: c.Message})
+	}
+	return all
+}
+
+func conditionsFrom1(from []autoscalingv1.HorizontalPodAutoscalerCondition) (all []autoscalingv2.HorizontalPodAutoscalerCondition) {
+	for _, c := range from {
+		all = append(all, autoscalingv2.HorizontalPodAutoscalerCondition{Type: autoscalingv2.HorizontalPodAutoscalerConditionType(c.Type),
+			Status: c.Status, LastTransitionTime: c.LastTransitionTime, Reason: c.Reason, Message: c.Message})
+	}
+	return all
 }

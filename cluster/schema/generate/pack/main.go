@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apiextensionsv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -119,7 +120,7 @@ func shapes(models map[string]*spec.Schema) (map[string]map[string]any, error) {
 }
 
 // others are the groups that client-go's scheme does not have.
-var others = []func(*runtime.Scheme) error{apiextensionsv1.AddToScheme, apiregistrationv1.AddToScheme}
+var others = []func(*runtime.Scheme) error{apiextensionsv1.AddToScheme, apiextensionsv1beta1.AddToScheme, apiregistrationv1.AddToScheme}
 
 // kinds is the group, version and kind of every named top-level type.
 func kinds() (map[string][]any, error) {
@@ -143,10 +144,19 @@ func kinds() (map[string][]any, error) {
 		}
 		all[name] = append(all[name], entry(gvk))
 	}
+	for name, gvk := range nameless {
+		all[name] = append(all[name], entry(gvk))
+	}
 	for _, list := range all {
 		slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	}
 	return all, nil
+}
+
+// nameless are kinds whose Go types are those of another version.
+var nameless = map[string]schema.GroupVersionKind{
+	"io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler": {Group: "autoscaling", Version: "v2beta2", Kind: "HorizontalPodAutoscaler"},
+	"io.k8s.api.scheduling.v1beta1.PriorityClass":       {Group: "scheduling.k8s.io", Version: "v1alpha1", Kind: "PriorityClass"},
 }
 
 func entry(gvk schema.GroupVersionKind) map[string]any {
