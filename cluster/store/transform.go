@@ -141,6 +141,45 @@ func (s *Store) Unreadable(k Key) error {
 	return nil
 }
 
+// Discard deletes an object that cannot be read, and no other: nothing is known
+// of what it holds or who waits for its end. (KEP-3926.) With dryRun it only
+// says whether it would.
+func (s *Store) Discard(ctx context.Context, k Key, dryRun bool) error {
+	for {
+		resp, err := s.etcd.client.Get(ctx, k.path())
+		if err != nil {
+			return unavailable("get", k.String(), err)
+		}
+		if len(resp.Kvs) == 0 {
+			return notFound("delete", k)
+		}
+		if _, _, err := s.decode(ctx, k.Kind, resp.Kvs[0]); err == nil {
+			return &Readable{Key: k}
+		}
+		if dryRun {
+			return nil
+		}
+		t := txn{store: s, ctx: ctx}
+		t.remove(k, resp.Kvs[0].ModRevision)
+		done, err := t.commit(nil)
+		if err != nil {
+			return unavailable("delete", k.String(), err)
+		}
+		if done.revision != 0 {
+			return nil
+		}
+	}
+}
+
+// Readable is the error of discarding an object that can be read. Its text is
+// upstream's.
+type Readable struct{ Key Key }
+
+func (r *Readable) Error() string {
+	return fmt.Sprintf("StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: "+
+		"unsafe deletion is not allowed because the object is decodable from storage", r.Key.path())
+}
+
 // wholeLocked returns an error if objects cannot be read that a list of the
 // namespace would have, or of all if that is empty.
 func (s *set) wholeLocked(namespace string) error {

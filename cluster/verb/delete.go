@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"sampan/cluster/admission"
 	"sampan/cluster/kind"
@@ -36,6 +38,9 @@ func (a *API) Delete(ctx context.Context, r request.Request, o *metav1.DeleteOpt
 		return nil, false, invalidOptions("DeleteOptions", errs...)
 	}
 	r.DryRun = r.DryRun || len(o.DryRun) > 0
+	if ptr.Deref(o.IgnoreStoreReadErrorWithClusterBreakingPotential, false) {
+		return a.discard(ctx, r)
+	}
 	return a.delete(ctx, r, o)
 }
 
@@ -247,6 +252,10 @@ func (a *API) DeleteCollection(ctx context.Context, r request.Request, o *metav1
 	}
 	if errs := metav1validation.ValidateDeleteOptions(o); len(errs) > 0 {
 		return nil, invalidOptions("DeleteOptions", errs...)
+	}
+	if ptr.Deref(o.IgnoreStoreReadErrorWithClusterBreakingPotential, false) {
+		return nil, invalidOptions("DeleteOptions", field.Invalid(field.NewPath("ignoreStoreReadErrorWithClusterBreakingPotential"), true,
+			"is not allowed with DELETECOLLECTION, try again after removing the option"))
 	}
 	r.DryRun = r.DryRun || len(o.DryRun) > 0
 	list, err := a.list(ctx, r, l)
