@@ -3,15 +3,11 @@ package bootstrap
 import (
 	"context"
 	"net/netip"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"sampan/cluster/admission"
-	"sampan/cluster/admission/dynamic"
-	"sampan/cluster/admission/policy"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/controller/bootstrapsigner"
@@ -40,7 +36,6 @@ import (
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
 	"sampan/cluster/scheduler"
-	"sampan/cluster/schema"
 	"sampan/cluster/verb"
 )
 
@@ -96,59 +91,11 @@ func (r *running) mayAsk(ctx context.Context, asked *certificatesv1.CertificateS
 	return ok
 }
 
-// admission is the table of what looks at a write before it is stored, in
-// upstream's order.
-func (r *running) admission(schemas *schema.Schemas) ([]any, error) {
-	services, err := admission.NewServices(r.reader, []netip.Prefix{r.cfg.Services}, admission.PortRange{First: 30000, Last: 32767})
-	if err != nil {
-		return nil, err
-	}
-	asked := dynamic.Config{Objects: r.reader, Calls: r.webhooks, May: expressionRights{r.may}, Log: r.log}
-	mutating, err := dynamic.NewMutating(asked)
-	if err != nil {
-		return nil, err
-	}
-	validating, err := dynamic.NewValidating(asked)
-	if err != nil {
-		return nil, err
-	}
-	held := policy.Config{Objects: r.reader, May: expressionRights{r.may}, Types: schemas.TypeConverter, Log: r.log}
-	changing, err := policy.NewMutating(held)
-	if err != nil {
-		return nil, err
-	}
-	holding, err := policy.NewValidating(held)
-	if err != nil {
-		return nil, err
-	}
-	return []any{
-		admission.Namespaces{Reader: r.reader},
-		admission.LimitRanges{Reader: r.reader},
-		admission.ServiceAccounts{Reader: r.reader},
-		admission.NodeRestriction{Reader: r.reader},
-		admission.Priorities{Reader: r.reader},
-		admission.Tolerations{},
-		admission.DefaultClasses{Reader: r.reader},
-		admission.InUse{},
-		admission.ChangeTimes{},
-		admission.ClaimResize{Reader: r.reader},
-		admission.RuntimeClasses{Reader: r.reader},
-		changing,
-		mutating,
-		services,
-		admission.Certificates{May: r.may, Now: time.Now},
-		admission.Escalation{May: r.may, Rules: r.rbac},
-		holding,
-		validating,
-		admission.NewQuotas(r.reader), // last: what others refuse or change is settled by then
-	}, nil
-}
-
 // actions is the table of subresources with code of their own.
 func actions(tokens *auth.Tokens) map[string]verb.Action {
 	return map[string]verb.Action{
 		"serviceaccounts/token": func(ctx context.Context, r request.Request, _ kind.Object, body runtime.Object) (runtime.Object, error) {
-			return tokens.Request(ctx, r.Namespace, r.Name, body.(*authenticationv1.TokenRequest))
+			return tokens.Request(ctx, r.Namespace, r.Name, body.(*authenticationv1.TokenRequest), r.Warn)
 		},
 	}
 }

@@ -3,9 +3,9 @@ package bootstrap
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -39,6 +39,7 @@ import (
 	"sampan/cluster/kind/flowcontrol"
 	"sampan/cluster/kind/networking"
 	nodekind "sampan/cluster/kind/node"
+	"sampan/cluster/kind/oldversion"
 	policykind "sampan/cluster/kind/policy"
 	"sampan/cluster/kind/rbac"
 	resourcekind "sampan/cluster/kind/resource"
@@ -70,9 +71,23 @@ func New(cfg Config) (*Program, error) {
 	return &Program{cfg: cfg, log: cfg.Log, named: named}, nil
 }
 
-// Kinds is the table of all kinds that the program serves.
-func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), certificates.Kinds(), storage.Kinds(), apiextensions.Kinds(), apiregistration.Kinds(), networking.Kinds(), nodekind.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds(), flowcontrol.Kinds(), autoscaling.Kinds())
+// Kinds is the table of all kinds that the program serves, and of those alone
+// that upstream serves too if strict is true.
+func Kinds(strict bool) *kind.Table {
+	all := slices.Concat(core.Kinds(), apps.Kinds(), coordination.Kinds(), discovery.Kinds(), rbac.Kinds(), scheduling.Kinds(), batch.Kinds(), policykind.Kinds(), certificates.Kinds(), storage.Kinds(), apiextensions.Kinds(), apiregistration.Kinds(), networking.Kinds(), nodekind.Kinds(), admissionregistration.Kinds(), resourcekind.Kinds(), storagemigration.Kinds(), flowcontrol.Kinds(), autoscaling.Kinds())
+	if strict {
+		oldversion.Read(all)
+	} else {
+		oldversion.Serve(all)
+	}
+	return kind.NewTable(all)
+}
+
+func oldReviews(strict bool) []oldversion.Review {
+	if strict {
+		return nil
+	}
+	return oldversion.Reviews()
 }
 
 // running is what Run has put together.
@@ -90,6 +105,7 @@ type running struct {
 
 	webhooks *webhook.Caller // for admission and conversion alike
 	custom   *crd.Registry
+	counted  []func(io.Writer) // what appends to /metrics
 }
 
 // Run starts the platform and keeps it until ctx ends. Containers go on
@@ -110,7 +126,7 @@ func (p *Program) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m := machine{Program: as, kinds: Kinds(), record: as.record(started)}
+	m := machine{Program: as, kinds: Kinds(p.cfg.StrictVersions), record: as.record(started)}
 	if file != nil {
 		j := &joined{machine: m, file: *file}
 		return j.run(ctx, started)
@@ -221,7 +237,8 @@ func (r *running) openCluster() (err error) {
 	if err != nil {
 		return err
 	}
-	r.who = &auth.Authenticator{ClientCA: []*x509.Certificate{r.pki.CA}, Tokens: tokens}
+	r.who = &auth.Authenticator{ClientCA: auth.NewTrust(r.pki.CA),
+		Tokens: auth.TokenChain{tokens, auth.ForAudiences{Audiences: tokens.Audiences(), Of: auth.BootstrapTokens{Objects: r.reader}}}}
 	r.rbac = auth.NewRBAC(auth.RBACConfig{Objects: r.reader, Changes: r.store.Changes(rbac.Kinds()...), Policy: policy.Bootstrap()})
 	r.may = auth.NewAuthorizer(auth.NewNodeRule(r.reader), r.rbac)
 	plugins, err := r.admission(schemas)
@@ -240,7 +257,7 @@ func (r *running) openCluster() (err error) {
 	r.api, err = api.New(api.Config{
 		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may,
 		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: tokens, Log: r.log,
-		Debug: map[string]http.HandlerFunc{whyPath: r.why},
+		Debug: map[string]http.HandlerFunc{whyPath: r.why}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
 		Checks: []api.Check{{Name: "etcd", Live: true, Run: func(ctx context.Context) error {
 			_, err := r.store.Sync(ctx)
 			return err

@@ -17,12 +17,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/oldversion"
 	"sampan/cluster/object"
 	"sampan/cluster/request"
 	"sampan/cluster/schema"
@@ -30,9 +32,11 @@ import (
 	"sampan/internal/fault"
 )
 
-// Authenticator says who sent a request. An error means bad credentials.
+// Authenticator says who sent a request, and whose a token is. An error of
+// Authenticate means bad credentials.
 type Authenticator interface {
 	Authenticate(r *http.Request) (request.User, error)
+	ReviewToken(ctx context.Context, r *authenticationv1.TokenReview) error
 }
 
 // Dialer reaches the kubelet port of a node. HTTP/1.1 is spoken over what it
@@ -61,7 +65,10 @@ type Config struct {
 	// after authorization. Nil: those answer 503.
 	Objects client.Reader
 	Dialer  Dialer       // nil: logs, exec and their siblings answer 503
-	Tokens  *auth.Tokens // nil: no TokenReview, no OpenID documents
+	Tokens  *auth.Tokens // nil: no OpenID documents
+
+	// OldReviews are answered beside the current versions of their kinds.
+	OldReviews []oldversion.Review
 
 	Version version.Info // zero: GitVersion "v1.37.2+sampan"
 	Checks  []Check
@@ -119,6 +126,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}, active: requests{none: make(chan struct{}, 1)}}
 	s.virtual = s.virtualKinds()
+	s.virtual = append(s.virtual, oldReviews(s.virtual, cfg.OldReviews)...)
 	return s, nil
 }
 

@@ -24,16 +24,22 @@ type virtualKind struct {
 	namespaced bool
 	new        func() runtime.Object
 	answer     func(ctx context.Context, c *call, obj runtime.Object) error
+	deprecated string // for the Warning header; empty: none
 }
 
 func (s *Server) virtualKinds() []virtualKind {
 	authn, authz := authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion
-	all := []virtualKind{
+	return []virtualKind{
 		{gvk: authn.WithKind("SelfSubjectReview"), plural: "selfsubjectreviews",
 			new: func() runtime.Object { return &authenticationv1.SelfSubjectReview{} },
 			answer: func(_ context.Context, c *call, obj runtime.Object) error {
 				auth.ReviewSelf(c.user, obj.(*authenticationv1.SelfSubjectReview))
 				return nil
+			}},
+		{gvk: authn.WithKind("TokenReview"), plural: "tokenreviews",
+			new: func() runtime.Object { return &authenticationv1.TokenReview{} },
+			answer: func(ctx context.Context, _ *call, obj runtime.Object) error {
+				return s.cfg.Authenticator.ReviewToken(ctx, obj.(*authenticationv1.TokenReview))
 			}},
 		{gvk: authz.WithKind("SelfSubjectAccessReview"), plural: "selfsubjectaccessreviews",
 			new: func() runtime.Object { return &authorizationv1.SelfSubjectAccessReview{} },
@@ -56,14 +62,6 @@ func (s *Server) virtualKinds() []virtualKind {
 				return s.cfg.Authorizer.ReviewSelfRules(ctx, c.user, obj.(*authorizationv1.SelfSubjectRulesReview))
 			}},
 	}
-	if s.cfg.Tokens != nil {
-		all = append(all, virtualKind{gvk: authn.WithKind("TokenReview"), plural: "tokenreviews",
-			new: func() runtime.Object { return &authenticationv1.TokenReview{} },
-			answer: func(ctx context.Context, _ *call, obj runtime.Object) error {
-				return s.cfg.Tokens.ReviewToken(ctx, obj.(*authenticationv1.TokenReview))
-			}})
-	}
-	return all
 }
 
 func (s *Server) virtualAt(r route) *virtualKind {
@@ -96,6 +94,9 @@ func (c *call) review(v *virtualKind) {
 	if c.r.Method != http.MethodPost {
 		c.methodNotAllowed()
 		return
+	}
+	if v.deprecated != "" {
+		c.warn(v.deprecated)
 	}
 	out, a, err := c.reviewed(v)
 	if err != nil {

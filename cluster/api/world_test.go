@@ -74,7 +74,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 	schemas := schema.New(table)
 	w.verbs = verbtest.New(t, table, verb.Config{Store: db, Authorizer: authorizer, Schemas: schemas,
 		Actions: map[string]verb.Action{"serviceaccounts/token": func(ctx context.Context, r request.Request, _ kind.Object, body runtime.Object) (runtime.Object, error) {
-			return w.tokens.Request(ctx, r.Namespace, r.Name, body.(*authenticationv1.TokenRequest))
+			return w.tokens.Request(ctx, r.Namespace, r.Name, body.(*authenticationv1.TokenRequest), nil)
 		}}})
 	w.all = w.verbs.As(auth.Master())
 	var err error
@@ -82,7 +82,7 @@ func newWorld(t testing.TB, change ...func(*api.Config)) *world {
 		t.Fatal(err)
 	}
 	cfg := api.Config{Verbs: w.verbs, Kinds: table, Schemas: schemas, Authorizer: authorizer, Objects: w.all, Tokens: w.tokens,
-		Authenticator: &auth.Authenticator{ClientCA: []*x509.Certificate{w.ca}, Tokens: w.tokens},
+		Authenticator: &auth.Authenticator{ClientCA: auth.NewTrust(w.ca), Tokens: w.tokens},
 		Log:           slog.New(slog.NewTextHandler(w.log, nil))}
 	for _, f := range change {
 		f(&cfg)

@@ -1,6 +1,8 @@
 // Package auth answers two questions about a request: who is it, and may
-// they. Who: client certificates, service account tokens, or nobody
-// (system:anonymous). May they: a list of rules, the first that allows wins.
+// they. Who: a proxy's word, client certificates, bearer tokens (of service
+// accounts, of machines that join, of issuers and webhooks that an
+// administrator named), or nobody (system:anonymous). May they: a list of
+// rules, the first that has an opinion wins.
 //
 // auth knows no HTTP routes and no verbs' order; it reads objects through
 // client.Reader and writes none.
@@ -14,7 +16,9 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
 	"sampan/cluster/request"
 )
@@ -45,23 +49,42 @@ type Attributes struct {
 	Name        string
 	Path        string // of a URL that is no resource: "/healthz"
 
-	// Fields is what a list, watch or deletecollection is narrowed down to.
+	// Fields and Labels are what a list, watch or deletecollection is narrowed
+	// down to.
 	Fields fields.Requirements
+	Labels labels.Requirements
 
 	// Annotate takes the decision and its reason for the audit log; see
 	// request.Request. Rules don't look at it.
 	Annotate func(key, value string, detail bool)
 }
 
-// Rule allows requests. It never refuses: what no rule allows is forbidden.
+// Decision is what a rule says of a request.
+type Decision int
+
+const (
+	NoOpinion Decision = iota // another rule may allow it
+	Allow
+	Deny // none may
+)
+
+// Rule decides about requests. What no rule allows is forbidden.
 type Rule interface {
-	// Allows reports whether the rule covers a, and why, or why not if that is
-	// worth telling.
-	Allows(ctx context.Context, a Attributes) (allowed bool, reason string)
+	// Decide says what the rule makes of a, and why, as far as that is worth
+	// telling. An error is about the rule: it could not find out all it wanted.
+	Decide(ctx context.Context, a Attributes) (d Decision, reason string, err error)
 	// Rules lists what the rule allows the user in a namespace, for
 	// SelfSubjectRulesReview. incomplete says that there is more which cannot
 	// be listed, err why.
 	Rules(ctx context.Context, user request.User, namespace string) (rules []rbacv1.PolicyRule, incomplete bool, err error)
+}
+
+// allowing is the decision of a rule that never refuses.
+func allowing(ok bool, why string) (Decision, string, error) {
+	if ok {
+		return Allow, why, nil
+	}
+	return NoOpinion, why, nil
 }
 
 // Authorizer decides by Rules in order. The zero value allows nothing.
@@ -75,20 +98,38 @@ func NewAuthorizer(further ...Rule) *Authorizer {
 	return &Authorizer{Rules: append([]Rule{masters{}}, further...)}
 }
 
-// Allowed reports whether any rule allows a, and that rule's reason; else the
-// reasons of all, a line each.
-func (z *Authorizer) Allowed(ctx context.Context, a Attributes) (bool, string) {
+// Decide returns what the first rule with an opinion says of a, and its reason;
+// if none has one, the reasons and errors of all.
+func (z *Authorizer) Decide(ctx context.Context, a Attributes) (Decision, string, error) {
+	return decide(ctx, z.Rules, a)
+}
+
+func decide(ctx context.Context, rules []Rule, a Attributes) (Decision, string, error) {
 	var not []string
-	for _, r := range z.Rules {
-		ok, why := r.Allows(ctx, a)
-		if ok {
-			return true, why
+	var failed []error
+	for _, r := range rules {
+		d, why, err := r.Decide(ctx, a)
+		if d != NoOpinion {
+			return d, why, err
 		}
 		if why != "" {
 			not = append(not, why)
 		}
+		if err != nil {
+			failed = append(failed, err)
+		}
 	}
-	return false, strings.Join(not, "\n")
+	return NoOpinion, strings.Join(not, "\n"), utilerrors.NewAggregate(failed)
+}
+
+// Allowed reports whether a is allowed, and the reason of the rule that decided;
+// else the reasons of all, a line each.
+func (z *Authorizer) Allowed(ctx context.Context, a Attributes) (bool, string) {
+	d, why, err := z.Decide(ctx, a)
+	if d != Allow && err != nil && why == "" {
+		why = err.Error()
+	}
+	return d == Allow, why
 }
 
 // Authorize returns nil if r.User may do r, else a Forbidden StatusError with

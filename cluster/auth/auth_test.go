@@ -83,8 +83,8 @@ func TestWhatTheBootstrapPolicyGives(t *testing.T) {
 
 type allowNamed string
 
-func (n allowNamed) Allows(_ context.Context, a Attributes) (bool, string) {
-	return a.User.Name == string(n), "named"
+func (n allowNamed) Decide(_ context.Context, a Attributes) (Decision, string, error) {
+	return allowing(a.User.Name == string(n), "named")
 }
 func (allowNamed) Rules(context.Context, request.User, string) ([]rbacv1.PolicyRule, bool, error) {
 	return nil, false, nil

@@ -1,122 +1,151 @@
 package auth
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
+	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
 	"sampan/cluster/request"
 )
 
-// Authenticator says who sent a request. It is safe for concurrent use.
+// Authenticator says who sent a request: the first of those below that knows
+// does. The exported fields are set before the first request. It is safe for
+// concurrent use.
 type Authenticator struct {
+	// FrontProxy is asked first: who comes through a proxy. Nil: nobody does.
+	FrontProxy *FrontProxy
 	// ClientCA signs client certificates.
-	ClientCA []*x509.Certificate
+	ClientCA *Trust
 	// Tokens checks bearer tokens; nil: every token is refused.
-	Tokens *Tokens
+	Tokens TokenAuthenticator
+
+	// NoAnonymous refuses requests without credentials. AnonymousPaths, if there
+	// are any, refuses them at all other paths.
+	NoAnonymous    bool
+	AnonymousPaths []string
+
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
-
-	once sync.Once
-	pool *x509.CertPool
-
-	mu    sync.Mutex // guards all below
-	known map[[sha256.Size]byte]certificateUser
 }
 
-// certificateUser remembers a verified certificate: a client sends the same
-// one with each request, and a signature check costs more than a small read.
-type certificateUser struct {
-	user       request.User
-	from, till time.Time
+// TokenAuthenticator says whose a bearer token is. It is safe for concurrent
+// use.
+type TokenAuthenticator interface {
+	// AuthenticateToken returns nil, without an error, if the token is none of
+	// its own; an error if it is one and not good. The Identity is shared: it
+	// must not be written to. The audiences wanted are those of this API server
+	// if there are none.
+	AuthenticateToken(ctx context.Context, token string, wanted []string) (*Identity, error)
 }
 
-// knownLimit bounds what is remembered; beyond it all is forgotten at once.
-const knownLimit = 1024
+// Identity is what a token proves.
+type Identity struct {
+	User      request.User
+	Audiences []string // of those wanted, the ones that it is good for
+}
 
 // errCredentials is all that a client learns about bad credentials.
 var errCredentials = errors.New("invalid credentials")
 
+// errToken is for a token that nobody knows. (Upstream:
+// apiserver/pkg/authentication/request/bearertoken.)
+var errToken = errors.New("invalid bearer token")
+
 // Authenticate returns the user of r. Without credentials that is
-// system:anonymous; with bad ones it is an error, to be answered with 401.
+// system:anonymous, where it may come; with bad ones it is an error, to be
+// answered with 401. A token, and what a proxy says, is taken out of the header:
+// nobody further in is to see it.
 func (a *Authenticator) Authenticate(r *http.Request) (request.User, error) {
-	token, given := bearer(r)
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		user, err := a.certificate(r.TLS.PeerCertificates)
-		if err == nil || !given {
-			return user, err // a certificate for somebody else does not spoil a good token
+	var failed []error
+	now := a.now()
+	if a.FrontProxy != nil {
+		u, ok, err := a.FrontProxy.user(r, now)
+		if ok {
+			return withAuthenticated(u), nil
+		}
+		if err != nil {
+			failed = append(failed, err)
 		}
 	}
-	if !given {
-		return request.User{Name: Anonymous, Groups: []string{Unauthenticated}}, nil
+	if a.ClientCA != nil && r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		u, err := a.ClientCA.user(r.TLS.PeerCertificates, now)
+		if err == nil && u.Name != "" {
+			return withAuthenticated(u), nil
+		}
+		if err != nil {
+			failed = append(failed, err)
+		}
 	}
+	if token, given := bearer(r); given {
+		id, err := a.token(r.Context(), token, nil)
+		if err == nil {
+			r.Header.Del("Authorization")
+			return id.User, nil
+		}
+		failed = append(failed, err)
+	}
+	if len(failed) > 0 { // bad credentials are not the same as none
+		return request.User{}, utilerrors.NewAggregate(failed)
+	}
+	if a.NoAnonymous || len(a.AnonymousPaths) > 0 && !slices.Contains(a.AnonymousPaths, r.URL.Path) {
+		return request.User{}, errCredentials
+	}
+	return request.User{Name: Anonymous, Groups: []string{Unauthenticated}}, nil
+}
+
+// token returns the identity that a token proves, in the groups of all who are
+// known.
+func (a *Authenticator) token(ctx context.Context, token string, wanted []string) (*Identity, error) {
 	if a.Tokens == nil {
-		return request.User{}, errCredentials
+		return nil, errToken
 	}
-	user, _, err := a.Tokens.Verify(r.Context(), token, nil)
-	return user, err
-}
-
-// certificate maps a subject to a user: CN is the name, O the groups.
-func (a *Authenticator) certificate(chain []*x509.Certificate) (request.User, error) {
-	a.once.Do(func() {
-		a.pool = x509.NewCertPool()
-		for _, c := range a.ClientCA {
-			a.pool.AddCert(c)
-		}
-	})
-	now := time.Now()
-	if a.Now != nil {
-		now = a.Now()
-	}
-	id := sha256.Sum256(chain[0].Raw)
-	a.mu.Lock()
-	u, ok := a.known[id]
-	a.mu.Unlock()
-	if ok && now.After(u.from) && now.Before(u.till) {
-		return u.user, nil
-	}
-	between := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		between.AddCert(c)
-	}
-	chains, err := chain[0].Verify(x509.VerifyOptions{Roots: a.pool, Intermediates: between, CurrentTime: now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	id, err := a.Tokens.AuthenticateToken(ctx, token, wanted)
 	if err != nil {
-		return request.User{}, err
+		return nil, err
 	}
-	name := chain[0].Subject.CommonName
-	if name == "" {
-		return request.User{}, errCredentials
+	if id == nil {
+		return nil, errToken
 	}
-	u = certificateUser{from: chain[0].NotBefore, till: chain[0].NotAfter,
-		user: request.User{Name: name, Groups: withAuthenticated(chain[0].Subject.Organization)}}
-	for _, c := range chains[0] {
-		if c.NotAfter.Before(u.till) {
-			u.till = c.NotAfter
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.known == nil || len(a.known) >= knownLimit {
-		a.known = map[[sha256.Size]byte]certificateUser{}
-	}
-	a.known[id] = u
-	return u.user, nil
+	return &Identity{User: withAuthenticated(id.User), Audiences: id.Audiences}, nil
 }
 
-func withAuthenticated(groups []string) []string {
-	all := make([]string, 0, len(groups)+1)
-	for _, g := range groups {
-		if g != Authenticated && g != Unauthenticated {
-			all = append(all, g)
-		}
+// ReviewToken answers whose token it is, by all that check tokens of requests.
+func (a *Authenticator) ReviewToken(ctx context.Context, r *authenticationv1.TokenReview) error {
+	if r.Spec.Token == "" {
+		return apierrors.NewBadRequest("token is required for TokenReview in authentication")
 	}
-	return append(all, Authenticated)
+	id, err := a.token(ctx, r.Spec.Token, r.Spec.Audiences)
+	r.Status = authenticationv1.TokenReviewStatus{}
+	if err != nil {
+		r.Status.Error = err.Error()
+		return nil
+	}
+	r.Status.Authenticated, r.Status.User, r.Status.Audiences = true, userInfo(id.User), id.Audiences
+	return nil
+}
+
+func (a *Authenticator) now() time.Time {
+	if a.Now != nil {
+		return a.Now()
+	}
+	return time.Now()
+}
+
+// withAuthenticated puts a user into the group of all who are known, unless it
+// is in one of both already. (Upstream: apiserver/pkg/authentication/group.)
+func withAuthenticated(u request.User) request.User {
+	if u.Name == Anonymous || slices.Contains(u.Groups, Authenticated) || slices.Contains(u.Groups, Unauthenticated) {
+		return u
+	}
+	u.Groups = append(slices.Clip(u.Groups), Authenticated)
+	return u
 }
 
 // websocketTokenPrefix marks a token given as a WebSocket subprotocol, which

@@ -44,8 +44,8 @@ func TestAuthenticate(t *testing.T) {
 	authority := x509.Certificate{Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	ca, other := make(authority, nil, key), make(authority, nil, otherKey)
 	client := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	ann := pkix.Name{CommonName: "ann", Organization: []string{"ops", Unauthenticated}}
-	a := &Authenticator{ClientCA: []*x509.Certificate{ca}, Tokens: w.Tokens}
+	ann := pkix.Name{CommonName: "ann", Organization: []string{"ops"}}
+	a := &Authenticator{ClientCA: NewTrust(ca), Tokens: w.Tokens}
 
 	const anybody, nobody = "", "nobody"
 	for _, tc := range []struct {
@@ -56,13 +56,13 @@ func TestAuthenticate(t *testing.T) {
 		groups []string
 	}{
 		{it: "takes a request without credentials for anonymous", user: anybody, groups: []string{Unauthenticated}},
-		{it: "takes CN for the name and O for the groups, but for those it gives itself",
+		{it: "takes CN for the name and O for the groups",
 			cert: make(x509.Certificate{Subject: ann, ExtKeyUsage: client}, ca, key), user: "ann", groups: []string{"ops", Authenticated}},
 		{it: "refuses a certificate of another authority", cert: make(x509.Certificate{Subject: ann, ExtKeyUsage: client}, other, otherKey), user: nobody},
 		{it: "refuses a certificate that has ended", cert: make(x509.Certificate{Subject: ann, ExtKeyUsage: client,
 			NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(-time.Hour)}, ca, key), user: nobody},
 		{it: "refuses a server's certificate", cert: make(x509.Certificate{Subject: ann, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, ca, key), user: nobody},
-		{it: "refuses a certificate without a name", cert: make(x509.Certificate{ExtKeyUsage: client}, ca, key), user: nobody},
+		{it: "takes a certificate without a name for none", cert: make(x509.Certificate{ExtKeyUsage: client}, ca, key), user: anybody, groups: []string{Unauthenticated}},
 		{it: "takes a token", header: http.Header{"Authorization": {"Bearer " + token}}, user: "system:serviceaccount:shop:web",
 			groups: []string{ServiceAccounts, ServiceAccounts + ":shop", Authenticated}},
 		{it: "takes a token from a browser's WebSocket", user: "system:serviceaccount:shop:web",
@@ -126,7 +126,7 @@ func TestRememberedCertificateEnds(t *testing.T) {
 		}
 		*c = *parsed
 	}
-	a := &Authenticator{ClientCA: []*x509.Certificate{ca}, Now: func() time.Time { return now }}
+	a := &Authenticator{ClientCA: NewTrust(ca), Now: func() time.Time { return now }}
 	r := httptest.NewRequest("GET", "/", nil)
 	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
 	if _, err := a.Authenticate(r); err != nil {

@@ -53,8 +53,12 @@ func (n *NodeRule) Rules(_ context.Context, u request.User, _ string) ([]rbacv1.
 	return nil, false, nil
 }
 
-// Allows implements Rule.
-func (n *NodeRule) Allows(ctx context.Context, a Attributes) (bool, string) {
+// Decide implements Rule.
+func (n *NodeRule) Decide(ctx context.Context, a Attributes) (Decision, string, error) {
+	return allowing(n.allows(ctx, a))
+}
+
+func (n *NodeRule) allows(ctx context.Context, a Attributes) (bool, string) {
 	node, ok := NodeName(a.User)
 	if !ok {
 		return false, ""

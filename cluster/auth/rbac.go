@@ -117,8 +117,12 @@ type userGrants struct {
 // beyond it all are forgotten at once.
 const usersLimit = 1024
 
-// Allows implements Rule.
-func (b *RBAC) Allows(ctx context.Context, a Attributes) (bool, string) {
+// Decide implements Rule.
+func (b *RBAC) Decide(ctx context.Context, a Attributes) (Decision, string, error) {
+	return allowing(b.allows(ctx, a))
+}
+
+func (b *RBAC) allows(ctx context.Context, a Attributes) (bool, string) {
 	var failed []error
 	for _, in := range scopes(a.Namespace) {
 		bound, err := b.bound(ctx, a.User, in)

@@ -134,11 +134,11 @@ func TestDecisionsAreRememberedUntilSomethingChanges(t *testing.T) {
 	var version uint64
 	b := NewRBAC(RBACConfig{Objects: fake, Changes: func() uint64 { return version }, Policy: policy.Bootstrap()})
 	may := func() bool {
-		ok, _ := b.Allows(t.Context(), Attributes{User: user("ann"), Verb: "get", Resource: "pods", Namespace: "n"})
+		ok, _ := b.allows(t.Context(), Attributes{User: user("ann"), Verb: "get", Resource: "pods", Namespace: "n"})
 		return ok
 	}
 	discovers := func() bool {
-		ok, _ := b.Allows(t.Context(), Attributes{User: user("ann"), Verb: "get", Path: "/api"})
+		ok, _ := b.allows(t.Context(), Attributes{User: user("ann"), Verb: "get", Path: "/api"})
 		return ok
 	}
 	if may() || !discovers() {
@@ -176,7 +176,7 @@ func TestManyUsersAreNotRememberedForEver(t *testing.T) {
 	fake := clienttest.New(t, kind.NewTable(core.Kinds(), rbac.Kinds()))
 	b := NewRBAC(RBACConfig{Objects: fake, Changes: func() uint64 { return 1 }, Policy: policy.Bootstrap()})
 	for i := range 3 * usersLimit {
-		b.Allows(t.Context(), Attributes{User: user(strings.Repeat("x", i)), Verb: "get", Path: "/api"})
+		b.allows(t.Context(), Attributes{User: user(strings.Repeat("x", i)), Verb: "get", Path: "/api"})
 	}
 	if n := len(b.current.Load().users); n > usersLimit {
 		t.Errorf("%d users are remembered, at most %d", n, usersLimit)

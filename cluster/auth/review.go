@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/selection"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -24,24 +25,6 @@ import (
 // ReviewSelf answers who is asking (`kubectl auth whoami`).
 func ReviewSelf(u request.User, r *authenticationv1.SelfSubjectReview) {
 	r.Status.UserInfo = userInfo(u)
-}
-
-// ReviewToken answers whose token it is.
-func (t *Tokens) ReviewToken(ctx context.Context, r *authenticationv1.TokenReview) error {
-	if r.Spec.Token == "" {
-		return apierrors.NewBadRequest("token is required for TokenReview in authentication")
-	}
-	u, audiences, err := t.Verify(ctx, r.Spec.Token, r.Spec.Audiences)
-	r.Status = authenticationv1.TokenReviewStatus{}
-	if err != nil {
-		r.Status.Error = err.Error()
-		return nil
-	}
-	r.Status.Authenticated, r.Status.User = true, userInfo(u)
-	if len(r.Spec.Audiences) > 0 {
-		r.Status.Audiences = audiences
-	}
-	return nil
 }
 
 // ReviewSelfAccess answers whether u may (`kubectl auth can-i`).
@@ -114,8 +97,12 @@ func (z *Authorizer) ReviewSelfRules(ctx context.Context, u request.User, r *aut
 }
 
 func (z *Authorizer) status(ctx context.Context, a Attributes) authorizationv1.SubjectAccessReviewStatus {
-	ok, why := z.Allowed(ctx, a)
-	return authorizationv1.SubjectAccessReviewStatus{Allowed: ok, Reason: why}
+	d, why, err := z.Decide(ctx, a)
+	s := authorizationv1.SubjectAccessReviewStatus{Allowed: d == Allow, Denied: d == Deny, Reason: why}
+	if err != nil {
+		s.EvaluationError = err.Error()
+	}
+	return s
 }
 
 func attributes(u request.User, r *authorizationv1.ResourceAttributes, n *authorizationv1.NonResourceAttributes) Attributes {
@@ -123,7 +110,7 @@ func attributes(u request.User, r *authorizationv1.ResourceAttributes, n *author
 		return Attributes{User: u, Verb: n.Verb, Path: n.Path}
 	}
 	return Attributes{User: u, Verb: r.Verb, Group: r.Group, Version: r.Version, Resource: r.Resource,
-		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name, Fields: required(r.FieldSelector)}
+		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name, Fields: required(r.FieldSelector), Labels: requiredLabels(r.LabelSelector)}
 }
 
 // required reads the selector of a review. What does not read, or cannot be
@@ -152,6 +139,32 @@ func required(s *authorizationv1.FieldSelectorAttributes) (all fields.Requiremen
 		}
 	}
 	return all
+}
+
+func requiredLabels(s *authorizationv1.LabelSelectorAttributes) (all labels.Requirements) {
+	if s == nil {
+		return nil
+	}
+	if s.RawSelector != "" {
+		l, err := labels.Parse(s.RawSelector)
+		if err != nil {
+			return nil
+		}
+		all, _ = l.Requirements()
+		return all
+	}
+	for _, q := range s.Requirements {
+		op, ok := labelOperators[q.Operator]
+		if r, err := labels.NewRequirement(q.Key, op, q.Values); ok && err == nil {
+			all = append(all, *r)
+		}
+	}
+	return all
+}
+
+var labelOperators = map[metav1.LabelSelectorOperator]selection.Operator{
+	metav1.LabelSelectorOpIn: selection.In, metav1.LabelSelectorOpNotIn: selection.NotIn,
+	metav1.LabelSelectorOpExists: selection.Exists, metav1.LabelSelectorOpDoesNotExist: selection.DoesNotExist,
 }
 
 func subject(s authorizationv1.SubjectAccessReviewSpec) request.User {

@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -33,9 +32,10 @@ const (
 var tokenRequestGK = schema.GroupKind{Group: "authentication.k8s.io", Kind: "TokenRequest"}
 
 // Request answers a TokenRequest for the service account: the action "token"
-// of ServiceAccounts. req is not changed. (Upstream:
+// of ServiceAccounts. req is not changed. What is not given as asked is said to
+// warn, which may be nil. (Upstream:
 // pkg/registry/core/serviceaccount/storage/token.go.)
-func (t *Tokens) Request(ctx context.Context, namespace, name string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
+func (t *Tokens) Request(ctx context.Context, namespace, name string, req *authenticationv1.TokenRequest, warn func(string)) (*authenticationv1.TokenRequest, error) {
 	meta := field.NewPath("metadata")
 	if req.Name != "" && req.Name != name {
 		return nil, apierrors.NewInvalid(tokenRequestGK, name, field.ErrorList{
@@ -49,9 +49,13 @@ func (t *Tokens) Request(ctx context.Context, namespace, name string, req *authe
 	if err != nil {
 		return nil, err
 	}
+	if req.UID != "" && req.UID != sa.UID {
+		return nil, apierrors.NewConflict(schema.GroupResource{Group: tokenRequestGK.Group, Resource: tokenRequestGK.Kind}, name,
+			fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", req.UID, sa.UID))
+	}
 	now := t.cfg.Now()
 	out := req.DeepCopy()
-	out.Name, out.Namespace = sa.Name, sa.Namespace
+	out.Name, out.Namespace, out.UID = sa.Name, sa.Namespace, sa.UID
 	out.CreationTimestamp = metav1.NewTime(now.Truncate(time.Second))
 	out.Status = authenticationv1.TokenRequestStatus{}
 	if len(out.Spec.Audiences) == 0 {
@@ -67,9 +71,15 @@ func (t *Tokens) Request(ctx context.Context, namespace, name string, req *authe
 	if err != nil {
 		return nil, err
 	}
+	if most := int64(t.cfg.MaxExpiration / time.Second); most > 0 && *out.Spec.ExpirationSeconds > most {
+		if warn != nil {
+			warn(fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", *out.Spec.ExpirationSeconds, most))
+		}
+		out.Spec.ExpirationSeconds = &most
+	}
 	lasts := time.Duration(*out.Spec.ExpirationSeconds) * time.Second
 	out.Status.ExpirationTimestamp = metav1.NewTime(now.Add(lasts).Truncate(time.Second))
-	if bound.Pod != nil && *out.Spec.ExpirationSeconds == extendableExpiration && t.forThisServer(out.Spec.Audiences) {
+	if !t.cfg.ExactExpiration && bound.Pod != nil && *out.Spec.ExpirationSeconds == extendableExpiration && t.forThisServer(out.Spec.Audiences) {
 		bound.WarnAfter = now.Add(lasts).Unix()
 		lasts = extendedExpiration
 	}
@@ -139,6 +149,7 @@ func (t *Tokens) bind(ctx context.Context, namespace, name string, to *authentic
 	return k, nil
 }
 
+// forThisServer: a token that is for others too is not made to last longer.
 func (t *Tokens) forThisServer(audiences []string) bool {
-	return slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(t.cfg.Audiences, a) })
+	return len(Common(audiences, t.cfg.Audiences)) == len(audiences)
 }

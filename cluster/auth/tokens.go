@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -38,10 +39,21 @@ const leeway = 60 * time.Second
 // TokenConfig says how service account tokens are signed and checked.
 type TokenConfig struct {
 	Issuer     string             // default: DefaultIssuer
-	Audiences  []string           // of this API server; default: the issuer
-	SigningKey crypto.Signer      // *ecdsa.PrivateKey on P-256, or *rsa.PrivateKey
+	OldIssuers []string           // of tokens issued before; accepted
+	Audiences  []string           // of this API server; default: the issuers
+	SigningKey crypto.Signer      // *ecdsa.PrivateKey, or *rsa.PrivateKey
 	OldKeys    []crypto.PublicKey // of tokens signed before; accepted
 	JWKSURI    string             // in the OpenID configuration; default: <issuer>/openid/v1/jwks
+
+	// MaxExpiration is how long a token lasts at most; zero: as long as asked.
+	// ExactExpiration has the default token of a pod last as long as it says, and
+	// not a year for clients that never read the file again.
+	MaxExpiration   time.Duration
+	ExactExpiration bool
+
+	// Used is told that the token in a Secret was used on a day that its label
+	// does not say: see LastUsedLabel. It may be nil.
+	Used func(ctx context.Context, s *corev1.Secret, day string)
 
 	// Objects is where service accounts and what tokens are bound to are
 	// looked up; it reads without being asked who it is.
@@ -63,7 +75,7 @@ type Tokens struct {
 
 // claims are what a token says. Times are seconds since 1970.
 type claims struct {
-	Audience  []string   `json:"aud"`
+	Audience  audience   `json:"aud"`
 	Expiry    int64      `json:"exp"`
 	IssuedAt  int64      `json:"iat"`
 	Issuer    string     `json:"iss"`
@@ -71,6 +83,20 @@ type claims struct {
 	Private   kubernetes `json:"kubernetes.io"`
 	NotBefore int64      `json:"nbf"`
 	Subject   string     `json:"sub"`
+
+	legacy *legacyClaims // of a token out of a Secret; nil: of all others
+}
+
+// audience is a list, or a single one as a string. (RFC 7519, 4.1.3.)
+type audience []string
+
+func (a *audience) UnmarshalJSON(data []byte) error {
+	var one string
+	if json.Unmarshal(data, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(data, (*[]string)(a))
 }
 
 type kubernetes struct {
@@ -93,7 +119,7 @@ func NewTokens(cfg TokenConfig) (*Tokens, error) {
 		cfg.Issuer = DefaultIssuer
 	}
 	if len(cfg.Audiences) == 0 {
-		cfg.Audiences = []string{cfg.Issuer}
+		cfg.Audiences = append([]string{cfg.Issuer}, cfg.OldIssuers...)
 	}
 	if cfg.JWKSURI == "" {
 		cfg.JWKSURI = strings.TrimSuffix(cfg.Issuer, "/") + "/openid/v1/jwks"
@@ -124,16 +150,26 @@ func NewTokens(cfg TokenConfig) (*Tokens, error) {
 
 // webKey names a key as upstream does: the hash of its PKIX encoding.
 func webKey(pub crypto.PublicKey) (jose.JSONWebKey, error) {
-	alg := jose.ES256
+	wrong := func(on string) (jose.JSONWebKey, error) {
+		return jose.JSONWebKey{}, &fault.Error{Class: fault.Invalid, Op: "read token key", On: on, Fix: "use RSA, or ECDSA on P-256, P-384 or P-521"}
+	}
+	var alg jose.SignatureAlgorithm
 	switch k := pub.(type) {
 	case *rsa.PublicKey:
 		alg = jose.RS256
 	case *ecdsa.PublicKey:
-		if k.Curve.Params().BitSize != 256 {
-			return jose.JSONWebKey{}, &fault.Error{Class: fault.Invalid, Op: "read token key", On: k.Curve.Params().Name, Fix: "use P-256 or RSA"}
+		switch k.Curve {
+		case elliptic.P256():
+			alg = jose.ES256
+		case elliptic.P384():
+			alg = jose.ES384
+		case elliptic.P521():
+			alg = jose.ES512
+		default:
+			return wrong(k.Curve.Params().Name)
 		}
 	default:
-		return jose.JSONWebKey{}, &fault.Error{Class: fault.Invalid, Op: "read token key", On: fmt.Sprintf("%T", pub), Fix: "use P-256 or RSA"}
+		return wrong(fmt.Sprintf("%T", pub))
 	}
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
@@ -143,7 +179,7 @@ func webKey(pub crypto.PublicKey) (jose.JSONWebKey, error) {
 	return jose.JSONWebKey{Key: pub, KeyID: base64.RawURLEncoding.EncodeToString(sum[:]), Algorithm: string(alg), Use: "sig"}, nil
 }
 
-func (t *Tokens) sign(c *claims) (string, error) {
+func (t *Tokens) sign(c any) (string, error) {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return "", err
@@ -155,6 +191,40 @@ func (t *Tokens) sign(c *claims) (string, error) {
 	return sig.CompactSerialize()
 }
 
+// AuthenticateToken implements TokenAuthenticator.
+func (t *Tokens) AuthenticateToken(ctx context.Context, token string, wanted []string) (*Identity, error) {
+	issuer := UncheckedIssuer(token)
+	if issuer != legacyIssuer && issuer != t.cfg.Issuer && !slices.Contains(t.cfg.OldIssuers, issuer) {
+		return nil, nil
+	}
+	u, good, err := t.Verify(ctx, token, wanted)
+	if err != nil {
+		return nil, err
+	}
+	return &Identity{User: u, Audiences: good}, nil
+}
+
+// UncheckedIssuer is who made a JSON Web Token, by its own word; empty if it
+// does not read as one. It says who is to check it and proves nothing.
+func UncheckedIssuer(token string) string {
+	_, rest, _ := strings.Cut(token, ".")
+	payload, sig, ok := strings.Cut(rest, ".")
+	if !ok || strings.Contains(sig, ".") {
+		return ""
+	}
+	data, err := base64.RawURLEncoding.DecodeString(payload)
+	if err != nil {
+		return ""
+	}
+	var said struct {
+		Issuer string `json:"iss"`
+	}
+	if json.Unmarshal(data, &said) != nil {
+		return ""
+	}
+	return said.Issuer
+}
+
 // Verify returns the user whom the token names and for which of the wanted
 // audiences it is good. Nil wanted means this API server.
 func (t *Tokens) Verify(ctx context.Context, token string, wanted []string) (request.User, []string, error) {
@@ -162,19 +232,26 @@ func (t *Tokens) Verify(ctx context.Context, token string, wanted []string) (req
 	if err != nil {
 		return request.User{}, nil, err
 	}
+	had := c.Audience
+	if len(had) == 0 { // one out of a Secret says nothing of audiences
+		had = t.cfg.Audiences
+	}
 	if len(wanted) == 0 {
 		wanted = t.cfg.Audiences
 	}
-	var good []string
-	for _, aud := range wanted {
-		if slices.Contains(c.Audience, aud) {
-			good = append(good, aud)
-		}
-	}
+	good := Common(wanted, had)
 	if len(good) == 0 {
-		return request.User{}, nil, fmt.Errorf("token audiences %q is invalid for the target audiences %q", c.Audience, wanted)
+		return request.User{}, nil, fmt.Errorf("token audiences %q is invalid for the target audiences %q", []string(had), wanted)
 	}
 	now := t.cfg.Now()
+	if c.legacy != nil {
+		if err := t.stored(ctx, token, c.legacy, now); err != nil {
+			return request.User{}, nil, err
+		}
+		u := ServiceAccount(c.legacy.Namespace, c.legacy.Account)
+		u.UID = c.legacy.UID
+		return u, good, nil
+	}
 	if now.Unix() >= c.Expiry {
 		return request.User{}, nil, fmt.Errorf("service account token has expired")
 	}
@@ -197,31 +274,25 @@ func (t *Tokens) parse(token string) (*claims, error) {
 	if c != nil {
 		return c, nil
 	}
-	sig, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256})
+	payload, err := t.payload(token)
 	if err != nil {
-		return nil, errCredentials
-	}
-	var payload []byte
-	for _, k := range t.keys.Keys {
-		if sig.Signatures[0].Header.Algorithm != k.Algorithm {
-			continue
-		}
-		if payload, err = sig.Verify(k.Key); err == nil {
-			break
-		}
-	}
-	if payload == nil {
-		return nil, errCredentials
+		return nil, err
 	}
 	c = &claims{}
 	if err := json.Unmarshal(payload, c); err != nil {
 		return nil, errCredentials
 	}
-	if c.Issuer != t.cfg.Issuer {
-		return nil, errCredentials
-	}
-	ns, name, ok := SplitServiceAccount(c.Subject)
-	if !ok || ns != c.Private.Namespace || name != c.Private.ServiceAccount.Name {
+	switch {
+	case c.Issuer == legacyIssuer:
+		if c.legacy, err = parseLegacy(c.Subject, payload); err != nil {
+			return nil, err
+		}
+	case c.Issuer == t.cfg.Issuer || slices.Contains(t.cfg.OldIssuers, c.Issuer):
+		ns, name, ok := SplitServiceAccount(c.Subject)
+		if !ok || ns != c.Private.Namespace || name != c.Private.ServiceAccount.Name {
+			return nil, errCredentials
+		}
+	default:
 		return nil, errCredentials
 	}
 	t.mu.Lock()
@@ -231,6 +302,23 @@ func (t *Tokens) parse(token string) (*claims, error) {
 	}
 	t.known[id] = c
 	return c, nil
+}
+
+// payload is what a token of a key of ours says.
+func (t *Tokens) payload(token string) ([]byte, error) {
+	sig, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.ES512, jose.RS256})
+	if err != nil {
+		return nil, errCredentials
+	}
+	for _, k := range t.keys.Keys {
+		if sig.Signatures[0].Header.Algorithm != k.Algorithm {
+			continue
+		}
+		if payload, err := sig.Verify(k.Key); err == nil {
+			return payload, nil
+		}
+	}
+	return nil, errCredentials
 }
 
 // bound checks that the service account, and what else the token is bound to,
@@ -282,7 +370,7 @@ func (c *claims) user() request.User {
 		}
 	}
 	if c.ID != "" {
-		put("credential-id", "JTI="+c.ID)
+		u.Extra[credentialID] = []string{"JTI=" + c.ID}
 	}
 	if p := c.Private.Pod; p != nil {
 		put("pod-name", p.Name)
@@ -294,6 +382,9 @@ func (c *claims) user() request.User {
 	}
 	return u
 }
+
+// Audiences are those of this API server.
+func (t *Tokens) Audiences() []string { return t.cfg.Audiences }
 
 // KeySet is the document of /openid/v1/jwks. (RFC 7517.)
 func (t *Tokens) KeySet() ([]byte, error) { return json.Marshal(t.keys) }

@@ -79,7 +79,7 @@ func ec(t *testing.T) *ecdsa.PrivateKey {
 
 func (w *world) request(t *testing.T, req *authenticationv1.TokenRequest) *authenticationv1.TokenRequest {
 	t.Helper()
-	out, err := w.Request(t.Context(), "shop", "web", req)
+	out, err := w.Request(t.Context(), "shop", "web", req, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestTokenRequestIsRefused(t *testing.T) {
 		{"under another name", "web", &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, "must match the service account name if specified"},
 	} {
 		t.Run(tc.it, func(t *testing.T) {
-			_, err := w.Request(context.Background(), "shop", tc.account, tc.req)
+			_, err := w.Request(context.Background(), "shop", tc.account, tc.req, nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("err = %v\nwant %s", err, tc.want)
 			}
