@@ -47,7 +47,11 @@ type Config struct {
 	APIOnly bool
 
 	EtcdEndpoints []string // an etcd cluster to use instead of the embedded one
-	CheckShared   bool     // find writes to shared objects; costs time, for tests
+	// StrictVersions serves the versions of the API that upstream serves, and not
+	// those beside that old manifests carry.
+	StrictVersions bool
+
+	CheckShared bool // find writes to shared objects; costs time, for tests
 
 	Self    string // path of the program, for starting it again; default: what runs
 	Version string // of the program

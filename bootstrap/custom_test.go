@@ -41,7 +41,7 @@ type custom struct {
 
 func newCustom(t *testing.T) *custom {
 	t.Helper()
-	kinds := Kinds()
+	kinds := Kinds(false)
 	db, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Kinds: kinds, Codec: object.Storage{}, CheckShared: true})
 	if err != nil {
 		t.Fatal(err)

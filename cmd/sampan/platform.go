@@ -36,6 +36,7 @@ func platformFlags(cmd *cobra.Command, cfg *bootstrap.Config) {
 	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-servers", nil, "an etcd cluster to use instead of the embedded one")
 	f.Var((*prefixValue)(&cfg.Pods), "pod-range", "addresses of all pods (default 10.244.0.0/16)")
 	f.Var((*prefixValue)(&cfg.Services), "service-range", "addresses of services (default 10.96.0.0/16)")
+	f.BoolVar(&cfg.StrictVersions, "strict-versions", false, "serve no API versions that upstream serves no more (extensions/v1beta1 and its like)")
 	f.BoolVar(&cfg.CheckShared, "check-shared", false, "find writes to shared objects (slow; for tests)")
 	_ = f.MarkHidden("check-shared")
 }
