@@ -51,6 +51,11 @@ type Config struct {
 	// those beside that old manifests carry.
 	StrictVersions bool
 
+	// Admission plugins by upstream's names, beside and without those that are
+	// on by default; and an AdmissionConfiguration with what they are told.
+	EnableAdmission, DisableAdmission []string
+	AdmissionFile                     string
+
 	CheckShared bool // find writes to shared objects; costs time, for tests
 
 	Self    string // path of the program, for starting it again; default: what runs

@@ -20,13 +20,25 @@ import (
 )
 
 // Certificates has what the kinds of certificates.k8s.io cannot know: who asks
-// for a certificate, and who may approve, sign and attest. Upstream has it in
-// CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
-// ClusterTrustBundleAttest, and in the registry.
+// for a certificate, and when. Upstream has it in the registry.
 type Certificates struct {
 	May Signers
 	Now func() time.Time
 }
+
+// CertificateApproval lets those approve a request for a certificate who may.
+type CertificateApproval struct{ May Signers }
+
+// CertificateSigning lets those sign who may.
+type CertificateSigning struct{ May Signers }
+
+// CertificateSubjectRestriction refuses requests to be everything, from the
+// signer whose certificates the API server believes.
+type CertificateSubjectRestriction struct{}
+
+// ClusterTrustBundleAttest lets those publish what a signer is known by who
+// may.
+type ClusterTrustBundleAttest struct{ May Signers }
 
 // Signers answers for the verbs "approve", "sign" and "attest" of signers.
 type Signers interface {
@@ -80,65 +92,71 @@ func stampConditions(r, old *certificatesv1.CertificateSigningRequest, now metav
 
 // Review implements Reviewer.
 func (c Certificates) Review(ctx context.Context, a *Attempt) error {
-	switch obj := a.Object.(type) {
-	case *certificatesv1.CertificateSigningRequest:
-		return c.request(ctx, a, obj)
-	case *certificatesv1.ClusterTrustBundle:
-		return c.bundle(ctx, a, obj)
-	case *certificatesv1.PodCertificateRequest:
-		return c.podRequest(ctx, a, obj)
+	if r, ok := a.Object.(*certificatesv1.PodCertificateRequest); ok {
+		return c.podRequest(ctx, a, r)
 	}
 	return nil
 }
 
-func forbid(a *Attempt, err error) error {
-	return apierrors.NewForbidden(a.Request.Kind.GroupResource(), a.Object.GetName(), err)
+// signing returns the request for a certificate of which a subresource is
+// written, as it is and as it was.
+func signing(a *Attempt, subresource string) (r, old *certificatesv1.CertificateSigningRequest, ok bool) {
+	r, ok = a.Object.(*certificatesv1.CertificateSigningRequest)
+	if !ok || a.Operation != Update || a.Request.Subresource != subresource {
+		return nil, nil, false
+	}
+	old, ok = a.Old.(*certificatesv1.CertificateSigningRequest)
+	return r, old, ok
 }
 
-func (c Certificates) request(ctx context.Context, a *Attempt, r *certificatesv1.CertificateSigningRequest) error {
-	old, _ := a.Old.(*certificatesv1.CertificateSigningRequest)
-	switch sub := a.Request.Subresource; {
-	case a.Operation == Create && sub == "":
-		return subject(a, r)
-	case sub == "approval":
-		if !c.May.MaySigner(ctx, a.Request.User, "approve", old.Spec.SignerName) {
-			return forbid(a, fmt.Errorf("user not permitted to approve requests with signerName %q", old.Spec.SignerName))
-		}
-	case sub == "status":
-		same := bytes.Equal(r.Status.Certificate, old.Status.Certificate) && kind.Equal(r.Status.Conditions, old.Status.Conditions)
-		if !same && !c.May.MaySigner(ctx, a.Request.User, "sign", old.Spec.SignerName) {
-			return forbid(a, fmt.Errorf("user not permitted to sign requests with signerName %q", old.Spec.SignerName))
-		}
+// Review implements Reviewer.
+func (c CertificateApproval) Review(ctx context.Context, a *Attempt) error {
+	if _, old, ok := signing(a, "approval"); ok && !c.May.MaySigner(ctx, a.Request.User, "approve", old.Spec.SignerName) {
+		return forbidden(a, fmt.Errorf("user not permitted to approve requests with signerName %q", old.Spec.SignerName))
 	}
 	return nil
 }
 
-// subject refuses requests to be everything, from the signer whose
-// certificates the API server believes.
-func subject(a *Attempt, r *certificatesv1.CertificateSigningRequest) error {
-	if r.Spec.SignerName != certificatesv1.KubeAPIServerClientSignerName {
+// Review implements Reviewer.
+func (c CertificateSigning) Review(ctx context.Context, a *Attempt) error {
+	r, old, ok := signing(a, "status")
+	if !ok || bytes.Equal(r.Status.Certificate, old.Status.Certificate) && kind.Equal(r.Status.Conditions, old.Status.Conditions) {
+		return nil
+	}
+	if !c.May.MaySigner(ctx, a.Request.User, "sign", old.Spec.SignerName) {
+		return forbidden(a, fmt.Errorf("user not permitted to sign requests with signerName %q", old.Spec.SignerName))
+	}
+	return nil
+}
+
+// Review implements Reviewer.
+func (CertificateSubjectRestriction) Review(_ context.Context, a *Attempt) error {
+	r, ok := a.Object.(*certificatesv1.CertificateSigningRequest)
+	if !ok || a.Operation != Create || a.Request.Subresource != "" || r.Spec.SignerName != certificatesv1.KubeAPIServerClientSignerName {
 		return nil
 	}
 	block, _ := pem.Decode(r.Spec.Request)
 	if block == nil {
-		return forbid(a, errors.New("failed to parse CSR: PEM block type must be CERTIFICATE REQUEST"))
+		return forbidden(a, errors.New("failed to parse CSR: PEM block type must be CERTIFICATE REQUEST"))
 	}
 	asked, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
-		return forbid(a, fmt.Errorf("failed to parse CSR: %w", err))
+		return forbidden(a, fmt.Errorf("failed to parse CSR: %w", err))
 	}
 	if slices.Contains(asked.Subject.Organization, masters) {
-		return forbid(a, fmt.Errorf("use of %s signer with system:masters group is not allowed", r.Spec.SignerName))
+		return forbidden(a, fmt.Errorf("use of %s signer with system:masters group is not allowed", r.Spec.SignerName))
 	}
 	return nil
 }
 
-func (c Certificates) bundle(ctx context.Context, a *Attempt, b *certificatesv1.ClusterTrustBundle) error {
-	if b.Spec.SignerName == "" || a.Operation == Update && onlyForCollector(a) {
+// Review implements Reviewer.
+func (c ClusterTrustBundleAttest) Review(ctx context.Context, a *Attempt) error {
+	b, ok := a.Object.(*certificatesv1.ClusterTrustBundle)
+	if !ok || b.Spec.SignerName == "" || a.Operation == Update && onlyForCollector(a) {
 		return nil
 	}
 	if !c.May.MaySigner(ctx, a.Request.User, "attest", b.Spec.SignerName) {
-		return forbid(a, fmt.Errorf("user not permitted to attest for signerName %q", b.Spec.SignerName))
+		return forbidden(a, fmt.Errorf("user not permitted to attest for signerName %q", b.Spec.SignerName))
 	}
 	return nil
 }

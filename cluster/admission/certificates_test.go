@@ -120,14 +120,16 @@ func TestSignersHaveRights(t *testing.T) {
 			op = Update
 		}
 		a := &Attempt{Operation: op, Object: c.now, Old: c.old, Request: request.Request{Kind: c.kind, Subresource: c.sub, User: request.User{Name: "ann"}}}
-		plugin := Certificates{May: signers{"approve x.io/s", "sign x.io/s", "attest x.io/s"}, Now: func() time.Time { return kindtest.Now }}
-		err := plugin.Review(t.Context(), a)
+		plugins := func(may Signers) *Chain {
+			return NewChain(Certificates{May: may, Now: func() time.Time { return kindtest.Now }}, CertificateApproval{may}, CertificateSigning{may},
+				ClusterTrustBundleAttest{may}, CertificateSubjectRestriction{})
+		}
+		err := plugins(signers{"approve x.io/s", "sign x.io/s", "attest x.io/s"}).Review(t.Context(), a)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.it, err, c.want)
 		}
-		if plugin.May = nil; c.it == "to issue for a pod" {
-			plugin.May = signers{}
-			if err := plugin.Review(t.Context(), a); err == nil || !strings.Contains(err.Error(), `User "ann" is not permitted to "sign" for signer "x.io/s"`) {
+		if c.it == "to issue for a pod" {
+			if err := plugins(signers{}).Review(t.Context(), a); err == nil || !strings.Contains(err.Error(), `User "ann" is not permitted to "sign" for signer "x.io/s"`) {
 				t.Errorf("without the right: %v", err)
 			}
 		}

@@ -12,9 +12,11 @@ import (
 	"sampan/cluster/client"
 )
 
-// DefaultClasses gives claims and ingresses that name no class the default
-// one: upstream's DefaultStorageClass and DefaultIngressClass.
-type DefaultClasses struct{ Reader client.Reader }
+// DefaultStorageClass gives claims that name no class the default one.
+type DefaultStorageClass struct{ Reader client.Reader }
+
+// DefaultIngressClass gives ingresses that name no class the default one.
+type DefaultIngressClass struct{ Reader client.Reader }
 
 // The annotations that make a class the default one.
 const (
@@ -24,30 +26,36 @@ const (
 )
 
 // Mutate implements Mutator.
-func (d DefaultClasses) Mutate(ctx context.Context, a *Attempt) error {
-	if a.Operation != Create || a.Request.Subresource != "" {
+func (d DefaultStorageClass) Mutate(ctx context.Context, a *Attempt) error {
+	pvc, ok := a.Object.(*corev1.PersistentVolumeClaim)
+	if !ok || a.Operation != Create || a.Request.Subresource != "" {
 		return nil
 	}
-	switch obj := a.Object.(type) {
-	case *corev1.PersistentVolumeClaim:
-		if _, named := obj.Annotations[corev1.BetaStorageClassAnnotation]; named || obj.Spec.StorageClassName != nil {
-			return nil
-		}
-		name, err := defaultOf[*storagev1.StorageClass](ctx, d.Reader, defaultStorageClass, betaDefaultStorageClass)
-		if err != nil {
-			return forbidden(a, err)
-		}
-		obj.Spec.StorageClassName = name
-	case *networkingv1.Ingress:
-		if _, named := obj.Annotations[ingressClassAnnotation]; named || obj.Spec.IngressClassName != nil {
-			return nil
-		}
-		name, err := defaultOf[*networkingv1.IngressClass](ctx, d.Reader, networkingv1.AnnotationIsDefaultIngressClass)
-		if err != nil {
-			return forbidden(a, err)
-		}
-		obj.Spec.IngressClassName = name
+	if _, named := pvc.Annotations[corev1.BetaStorageClassAnnotation]; named || pvc.Spec.StorageClassName != nil {
+		return nil
 	}
+	name, err := defaultOf[*storagev1.StorageClass](ctx, d.Reader, defaultStorageClass, betaDefaultStorageClass)
+	if err != nil {
+		return forbidden(a, err)
+	}
+	pvc.Spec.StorageClassName = name
+	return nil
+}
+
+// Mutate implements Mutator.
+func (d DefaultIngressClass) Mutate(ctx context.Context, a *Attempt) error {
+	ingress, ok := a.Object.(*networkingv1.Ingress)
+	if !ok || a.Operation != Create || a.Request.Subresource != "" {
+		return nil
+	}
+	if _, named := ingress.Annotations[ingressClassAnnotation]; named || ingress.Spec.IngressClassName != nil {
+		return nil
+	}
+	name, err := defaultOf[*networkingv1.IngressClass](ctx, d.Reader, networkingv1.AnnotationIsDefaultIngressClass)
+	if err != nil {
+		return forbidden(a, err)
+	}
+	ingress.Spec.IngressClassName = name
 	return nil
 }
 

@@ -30,8 +30,9 @@ func TestTheNewestDefaultClassIsTaken(t *testing.T) {
 		return &storagev1.StorageClass{Provisioner: "p", ObjectMeta: metav1.ObjectMeta{Name: name,
 			CreationTimestamp: metav1.NewTime(time.Unix(1e9, 0).Add(-age)), Annotations: map[string]string{annotation: "true"}}}
 	}
-	d := DefaultClasses{Reader: clienttest.New(t, kind.NewTable(core.Kinds(), storage.Kinds(), networking.Kinds()),
-		class("old", time.Hour, defaultStorageClass), class("b", 0, defaultStorageClass), class("a", 0, betaDefaultStorageClass), class("no", 0, "x"))}
+	reader := clienttest.New(t, kind.NewTable(core.Kinds(), storage.Kinds(), networking.Kinds()),
+		class("old", time.Hour, defaultStorageClass), class("b", 0, defaultStorageClass), class("a", 0, betaDefaultStorageClass), class("no", 0, "x"))
+	d := NewChain(DefaultStorageClass{reader}, DefaultIngressClass{reader})
 	given, none := "given", ""
 	for want, pvc := range map[string]*corev1.PersistentVolumeClaim{
 		"a":     {},
