@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // compactor tells etcd to forget history. Its timer runs only while there is
 // something to forget: an idle store writes nothing.
 type compactor struct {
-	every time.Duration
+	every time.Duration // 0: never
 	store *Store
 	ctx   context.Context // ends when the store is closed
 
@@ -29,7 +30,7 @@ type compactor struct {
 func (c *compactor) moved(revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.timer == nil && !c.over {
+	if c.timer == nil && !c.over && c.every > 0 {
 		c.setLocked(revision)
 	}
 }
@@ -47,10 +48,13 @@ func (c *compactor) run() {
 	mark := c.mark
 	c.mu.Unlock()
 
-	_, err := c.store.etcd.client.Compact(c.ctx, mark)
+	_, err := c.store.etcd.client.Compact(c.ctx, mark, clientv3.WithCompactPhysical())
 	compacted := err == nil || errors.Is(err, rpctypes.ErrCompacted)
 	if !compacted && c.ctx.Err() == nil {
 		c.store.log.Warn("etcd's history was not compacted; trying again later", "err", err)
+	}
+	if err == nil {
+		c.store.etcd.defragment()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

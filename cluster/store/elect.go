@@ -38,6 +38,8 @@ func (e *etcd) elect(ctx context.Context) {
 			return
 		case <-s.StopNotify():
 			return
+		case <-e.ended.done:
+			return
 		case <-ctx.Done():
 			return
 		}

@@ -13,7 +13,8 @@ import (
 func TestTheOnlyMemberLeadsWithoutItsClock(t *testing.T) {
 	t.Parallel()
 
-	c := embedded(Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	ended := newEnding("")
+	c := embedded(Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}, ended)
 	c.TickMs, c.ElectionMs = 9_000, 45_000 // by the clock it would take one tick at least
 	for _, state := range []string{"new", "kept", "kept twice"} {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -21,7 +22,7 @@ func TestTheOnlyMemberLeadsWithoutItsClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := &etcd{client: v3client.New(server.Server), server: server, log: slog.New(slog.DiscardHandler)}
+		e := &etcd{ended: ended, client: v3client.New(server.Server), server: server, log: slog.New(slog.DiscardHandler)}
 		if err := e.ready(ctx); err != nil {
 			t.Errorf("on %s state it does not lead: %v", state, err)
 		} else if _, err := e.client.Put(ctx, "/state", state); err != nil {

@@ -24,6 +24,7 @@ type etcd struct {
 	client *clientv3.Client
 	server *embed.Etcd   // nil: elsewhere
 	lock   *durable.Lock // of the directory; nil: elsewhere
+	ended  *ending       // of the server; nil: elsewhere
 	log    *slog.Logger
 }
 
@@ -32,7 +33,7 @@ type etcd struct {
 func openEtcd(c Config) (*etcd, error) {
 	if len(c.Endpoints) > 0 {
 		client, err := clientv3.New(clientv3.Config{
-			Endpoints: c.Endpoints, TLS: c.TLS, Logger: zapTo(c.Log),
+			Endpoints: c.Endpoints, TLS: c.TLS, Logger: zapTo(c.Log, nil),
 			DialKeepAliveTime: 30 * time.Second, DialKeepAliveTimeout: 10 * time.Second,
 		})
 		if err != nil {
@@ -41,23 +42,34 @@ func openEtcd(c Config) (*etcd, error) {
 		return &etcd{client: client, log: c.Log}, nil
 	}
 	if err := errors.Join(os.MkdirAll(c.Dir, 0o700), os.Chmod(c.Dir, 0o700)); err != nil {
-		return nil, &fault.Error{Op: "make state directory", On: c.Dir, Err: err}
+		return nil, broken(c.Dir, err)
 	}
 	// etcd itself would wait for the other process, without a word.
 	lock, ok, err := durable.TryExclusive(filepath.Join(c.Dir, "lock"))
 	if err != nil {
-		return nil, &fault.Error{Op: "lock state directory", On: c.Dir, Err: err}
+		return nil, broken(c.Dir, err)
 	}
 	if !ok {
 		return nil, &fault.Error{Class: fault.Unavailable, Op: "open store", On: c.Dir,
 			Err: errors.New("another process has it open"), Fix: "stop that process, or use another directory"}
 	}
-	server, err := embed.StartEtcd(embedded(c))
+	e := &etcd{lock: lock, log: c.Log, ended: newEnding(c.Dir)}
+	if err = sound(c.Dir); err == nil {
+		err = e.ended.try(func() (err error) {
+			e.server, err = embed.StartEtcd(embedded(c, e.ended))
+			return err
+		})
+	}
 	if err != nil {
 		lock.Unlock()
-		return nil, &fault.Error{Op: "start etcd in", On: c.Dir, Err: err}
+		var f *fault.Error
+		if !errors.As(err, &f) {
+			err = broken(c.Dir, err)
+		}
+		return nil, err
 	}
-	return &etcd{client: v3client.New(server.Server), server: server, lock: lock, log: c.Log}, nil
+	e.client = v3client.New(e.server.Server)
+	return e, nil
 }
 
 // ready waits until there is a leader and all that was committed is applied.
@@ -70,6 +82,8 @@ func (e *etcd) ready(ctx context.Context) error {
 	select {
 	case <-e.server.Server.ReadyNotify():
 		return nil
+	case <-e.ended.done:
+		return e.ended.reason()
 	case err = <-e.server.Err():
 	case <-e.server.Server.StopNotify():
 		err = errors.New("it stopped")
@@ -80,7 +94,7 @@ func (e *etcd) ready(ctx context.Context) error {
 }
 
 // embedded is the configuration of an etcd of one member that nobody dials.
-func embedded(c Config) *embed.Config {
+func embedded(c Config, ended *ending) *embed.Config {
 	e := embed.NewConfig()
 	e.Name = "sampan"
 	e.Dir = c.Dir
@@ -121,7 +135,7 @@ func embedded(c Config) *embed.Config {
 
 	e.AuthToken = "" // no users: who may write is decided above the store
 
-	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(c.Log))
+	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(c.Log, ended))
 	return e
 }
 
@@ -211,10 +225,30 @@ func (e *etcd) close() {
 	if err := e.client.Close(); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, io.EOF) {
 		e.log.Debug("etcd client closed", "err", err)
 	}
-	if e.server != nil {
-		e.server.Close()
-		<-e.server.Server.StopNotify()
-		e.lock.Unlock()
+	if e.server == nil {
+		return
+	}
+	defer e.lock.Unlock()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = e.ended.try(func() error { // it may find itself broken only now
+			e.server.Close()
+			<-e.server.Server.StopNotify()
+			return nil
+		})
+	}()
+	select {
+	case <-closed:
+		if e.ended.reason() == nil {
+			closedWell(e.server.Config().Dir)
+		}
+		return
+	case <-e.ended.done:
+	}
+	select { // what is broken may hold what another part waits for
+	case <-closed:
+	case <-time.After(closeWithin):
 	}
 }
 

@@ -1,14 +1,10 @@
 package store_test
 
 import (
-	"bufio"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -122,83 +118,5 @@ func same(t *testing.T, s *store.Store, model map[string]string) {
 	}
 	if fmt.Sprint(got) != fmt.Sprint(model) {
 		t.Errorf("the cache has %v, want %v", got, model)
-	}
-}
-
-// childDir in the environment makes the test binary a program that writes to
-// the store in that directory until it is killed.
-const childDir = "STORE_TEST_CHILD"
-
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(childDir); dir != "" {
-		writeUntilKilled(dir)
-	}
-	os.Exit(m.Run())
-}
-
-func writeUntilKilled(dir string) {
-	s, err := store.Open(ctx, store.Config{Dir: dir, Kinds: table(), Codec: jsonCodec{}})
-	if err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	var out sync.Mutex
-	var running sync.WaitGroup
-	for range 8 {
-		running.Go(func() {
-			for {
-				name := "n" + strconv.FormatUint(rand.Uint64(), 36)
-				if _, err := s.Create(ctx, cm(name), configMap(name, name)); err != nil {
-					fmt.Println("error", err)
-					os.Exit(1)
-				}
-				out.Lock()
-				fmt.Println("wrote", name)
-				out.Unlock()
-			}
-		})
-	}
-	running.Wait()
-}
-
-func TestEveryAcknowledgedWriteOutlivesAKill(t *testing.T) {
-	t.Parallel()
-
-	dir := t.TempDir()
-	acknowledged := map[string]bool{}
-	for round := range 4 {
-		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), childDir+"="+dir)
-		pipe, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		stop := len(acknowledged) + 1 + rand.IntN(400)
-		for lines := bufio.NewScanner(pipe); lines.Scan(); {
-			name, ok := strings.CutPrefix(lines.Text(), "wrote ")
-			if !ok {
-				t.Errorf("round %d: the child says %q", round, lines.Text())
-			}
-			if acknowledged[name] = true; len(acknowledged) == stop {
-				if err := child.Process.Kill(); err != nil {
-					t.Error(err)
-				}
-			}
-		}
-		if err := child.Wait(); err == nil {
-			t.Error("the child ended by itself")
-		}
-		if t.Failed() {
-			return
-		}
-	}
-	s := open(t, dir)
-	for name := range acknowledged {
-		if got, ok := s.Get(cm(name)); !ok || got.(*corev1.ConfigMap).Data["v"] != name {
-			t.Errorf("%s was acknowledged and is %v", name, got)
-		}
 	}
 }

@@ -42,7 +42,7 @@ type Config struct {
 
 	Transformer Transformer // encrypts what is stored; nil: it is stored as the Codec has it
 
-	CompactEvery time.Duration // how much history etcd keeps, at least; default 5 min
+	CompactEvery time.Duration // how much history etcd keeps, at least; default 5 min, negative: all
 	Quota        int64         // bytes the embedded etcd may use before it refuses writes; default 8 GiB
 
 	Window Window // bounds of the event log of each kind
@@ -119,15 +119,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "open store", On: c.Dir,
 			Err: errors.New("kinds, codec and either a directory or endpoints are needed")}
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.CompactEvery == 0 {
-		c.CompactEvery = 5 * time.Minute
-	}
-	if c.Quota == 0 {
-		c.Quota = 8 << 30
-	}
+	c = c.withDefaults()
 	server, err := openEtcd(c)
 	if err != nil {
 		return nil, err
@@ -139,7 +131,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		leases: leases{etcd: server},
 	}
 	s.close = sync.OnceValue(s.shut)
-	s.compact = compactor{every: c.CompactEvery, store: s, ctx: run}
+	s.compact = compactor{every: max(c.CompactEvery, 0), store: s, ctx: run}
 	if c.CheckShared {
 		s.check = &sharedCheck{codec: c.Codec}
 	}
@@ -156,7 +148,19 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	server.release()
 	s.over.Go(func() { s.feed(run, events) })
+	if server.ended != nil {
+		s.over.Go(func() { s.failWith(run, server.ended) })
+	}
 	return s, nil
+}
+
+// failWith makes the store fail when the embedded etcd has ended.
+func (s *Store) failWith(ctx context.Context, ended *ending) {
+	select {
+	case <-ended.done:
+		s.fail(ended.reason())
+	case <-ctx.Done():
+	}
 }
 
 // Close ends all watches and stops the embedded etcd. Calls under way fail.
@@ -238,6 +242,19 @@ func (s *Store) set(k *kind.Kind) (*set, error) {
 		return found, nil
 	}
 	return nil, &fault.Error{Class: fault.NotFound, Op: "find kind in store", On: k.String()}
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.CompactEvery == 0 {
+		c.CompactEvery = 5 * time.Minute
+	}
+	if c.Quota == 0 {
+		c.Quota = 8 << 30
+	}
+	return c
 }
 
 func (w Window) withDefaults() Window {

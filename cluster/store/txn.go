@@ -108,6 +108,7 @@ func (t *txn) remove(k Key, revision int64) {
 type outcome struct {
 	store    *Store
 	revision int64
+	now      int64 // etcd's revision then
 	kvs      [][]*mvccpb.KeyValue
 }
 
@@ -130,7 +131,7 @@ func (t *txn) commit(extra []Op) (outcome, error) {
 	}
 	if !resp.Succeeded {
 		t.abort()
-		o := outcome{store: s}
+		o := outcome{store: s, now: resp.Header.Revision}
 		for _, r := range resp.Responses {
 			o.kvs = append(o.kvs, r.GetResponseRange().Kvs)
 		}

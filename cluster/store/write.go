@@ -82,6 +82,8 @@ func (s *Store) write(ctx context.Context, k Key, m mode, change Change) (kind.O
 	if err != nil {
 		return nil, err
 	}
+	var met int64
+	defer func() { s.catchUp(ctx, met) }()
 	for t := (txn{store: s, ctx: ctx}); ; t = t.again() {
 		switch {
 		case current.obj == nil && m == mustExist:
@@ -132,6 +134,7 @@ func (s *Store) write(ctx context.Context, k Key, m mode, change Change) (kind.O
 			}
 			return t.written(0, done.revision), nil
 		}
+		met = done.now
 		if m == mustNotExist && len(done.kvs) > 0 && len(done.kvs[0]) > 0 {
 			return nil, exists(k)
 		}
@@ -146,6 +149,8 @@ func (s *Store) remove(ctx context.Context, k Key, check func(kind.Object) error
 	if err != nil {
 		return nil, err
 	}
+	var met int64
+	defer func() { s.catchUp(ctx, met) }()
 	for t := (txn{store: s, ctx: ctx}); ; t = t.again() {
 		if current.obj == nil {
 			return nil, notFound("delete", k)
@@ -163,9 +168,19 @@ func (s *Store) remove(ctx context.Context, k Key, check func(kind.Object) error
 		if done.revision != 0 {
 			return withRevision(k.Kind, current.obj, done.revision), nil
 		}
+		met = done.now
 		if current, err = done.found(ctx, k, current.revision, extra); err != nil {
 			return nil, err
 		}
+	}
+}
+
+// catchUp waits for the cache to reach the revision at which etcd refused a
+// write, if it did: who is told that something exists then finds it. Whoever
+// does not wait has the answer all the same.
+func (s *Store) catchUp(ctx context.Context, met int64) {
+	if met != 0 {
+		_ = s.await(ctx, met, !s.etcd.alone())
 	}
 }
 

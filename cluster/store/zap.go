@@ -13,7 +13,13 @@ import (
 // at debug those of every start: of a new directory etcd warns that it has no
 // schema version yet, then that it cannot change it, and then writes it; and a
 // member that is asked to lead before all is applied says that it cannot yet.
-func zapTo(log *slog.Logger) *zap.Logger { return zap.New(slogCore{log: log}) }
+// What ends etcd goes to ended, which may be nil.
+func zapTo(log *slog.Logger, ended *ending) *zap.Logger {
+	if ended == nil {
+		return zap.New(slogCore{log: log})
+	}
+	return zap.New(slogCore{log: log}, zap.WithFatalHook(ended), zap.WithPanicHook(ended))
+}
 
 // onePort begins a warning about how clients are served, which is also given
 // when nothing listens.

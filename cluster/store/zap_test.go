@@ -22,7 +22,7 @@ func TestEtcdIsHeardWhenItHasSomethingToSay(t *testing.T) {
 		{"that nothing listens is as meant", onePort + " is not recommended", "", func(l *zap.Logger, m string) { l.Warn(m) }},
 	} {
 		var out bytes.Buffer
-		c.by(zapTo(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))), c.says)
+		c.by(zapTo(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), nil), c.says)
 		if c.level == "" && out.Len() > 0 || !strings.Contains(out.String(), c.level) || c.level != "" && !strings.Contains(out.String(), c.says) {
 			t.Errorf("%s: got %q, want it at %q", c.it, out.String(), c.level)
 		}
