@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"sampan/cluster/encrypt"
 	"sampan/engine/image"
 	"sampan/internal/fault"
 )
@@ -47,6 +48,9 @@ type Config struct {
 	APIOnly bool
 
 	EtcdEndpoints []string // an etcd cluster to use instead of the embedded one
+
+	Encryption encrypt.Config // of what is stored; without a File nothing is encrypted
+
 	// StrictVersions serves the versions of the API that upstream serves, and not
 	// those beside that old manifests carry.
 	StrictVersions bool

@@ -25,6 +25,7 @@ import (
 	"sampan/cluster/client"
 	"sampan/cluster/controller/definition"
 	"sampan/cluster/crd"
+	"sampan/cluster/encrypt"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/admissionregistration"
 	"sampan/cluster/kind/apiextensions"
@@ -102,6 +103,8 @@ type running struct {
 	pipe   *pipe
 	api    *api.Server
 	reader client.Reader
+
+	encryption *encrypt.Encryption // of what the store keeps; nil: none
 
 	webhooks *webhook.Caller // for admission and conversion alike
 	custom   *crd.Registry
@@ -189,9 +192,13 @@ func listen(host string, port int, flag string) (net.Listener, error) {
 }
 
 func (r *running) openStore(ctx context.Context) (err error) {
+	sealed, err := r.transformer(ctx)
+	if err != nil {
+		return err
+	}
 	r.store, err = store.Open(ctx, store.Config{
 		Dir: filepath.Join(r.cfg.State, "store"), Endpoints: r.cfg.EtcdEndpoints,
-		Kinds: r.kinds, Codec: object.Storage{}, Log: r.log, CheckShared: r.cfg.CheckShared,
+		Kinds: r.kinds, Codec: object.Storage{}, Transformer: sealed, Log: r.log, CheckShared: r.cfg.CheckShared,
 	})
 	return err
 }
@@ -258,10 +265,7 @@ func (r *running) openCluster() (err error) {
 		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may,
 		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: tokens, Log: r.log,
 		Debug: map[string]http.HandlerFunc{whyPath: r.why}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
-		Checks: []api.Check{{Name: "etcd", Live: true, Run: func(ctx context.Context) error {
-			_, err := r.store.Sync(ctx)
-			return err
-		}}},
+		Checks: r.checks(),
 	})
 	if err != nil {
 		return err
@@ -338,10 +342,10 @@ func (r *running) parts(kubelet net.Listener) []part {
 
 // ownParts are those of an API server, which upstream has in that program too.
 func (r *running) ownParts(as func(name string) client.Client) []part {
-	return []part{
+	return append([]part{
 		{"custom", r.custom.Run},
 		{"roles", r.writeRoles},
 		{"flow-control", r.writeFlows},
 		{"definition", definition.New(definition.Config{Client: as("customresourcedefinition-controller"), Log: r.log}).Run},
-	}
+	}, r.encryptionParts()...)
 }

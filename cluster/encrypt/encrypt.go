@@ -128,7 +128,11 @@ func (e *Encryption) Check(ctx context.Context) error {
 // Run keeps the keys of plugins fresh and follows the file, if that was asked
 // for, until ctx ends. Without either it does nothing.
 func (e *Encryption) Run(ctx context.Context) {
-	defer func() { e.current.Load().close() }()
+	defer func() {
+		if ctx.Err() != nil { // else it is run again
+			e.current.Load().close()
+		}
+	}()
 	for ctx.Err() == nil {
 		t := e.current.Load()
 		turn, stop := context.WithCancel(ctx)
