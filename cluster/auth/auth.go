@@ -157,19 +157,28 @@ func (z *Authorizer) May(ctx context.Context, u request.User, verb, resource, na
 	return ok
 }
 
-// Check is Authorize for what is not a request for a stored object.
+// Check is Authorize for what is not a request for a stored object. A rule that
+// could not find out has not refused: that is an error of the server's.
+// (Upstream: endpoints/filters/authorization.go.)
 func (z *Authorizer) Check(ctx context.Context, a Attributes) error {
-	ok, why := z.Allowed(ctx, a)
+	d, why, err := z.Decide(ctx, a)
+	failed := d != Allow && err != nil
 	if a.Annotate != nil {
-		decision := "allow"
-		if !ok {
-			decision = "forbid"
+		switch {
+		case d == Allow:
+			a.Annotate("authorization.k8s.io/decision", "allow", false)
+		case failed:
+			why = "internal error"
+		default:
+			a.Annotate("authorization.k8s.io/decision", "forbid", false)
 		}
-		a.Annotate("authorization.k8s.io/decision", decision, false)
 		a.Annotate("authorization.k8s.io/reason", why, false)
 	}
-	if ok {
+	switch {
+	case d == Allow:
 		return nil
+	case failed:
+		return apierrors.NewInternalError(err)
 	}
 	return Forbidden(a, why)
 }

@@ -211,3 +211,63 @@ func userInfo(u request.User) authenticationv1.UserInfo {
 // Unauthorized is the answer to bad credentials, which says nothing about why.
 // (Upstream: 401 with this message alone.)
 func Unauthorized() error { return apierrors.NewUnauthorized(string(metav1.StatusReasonUnauthorized)) }
+
+// Review is the question about a as a SubjectAccessReview asks it.
+func (a Attributes) Review() authorizationv1.SubjectAccessReviewSpec {
+	s := authorizationv1.SubjectAccessReviewSpec{User: a.User.Name, UID: a.User.UID, Groups: a.User.Groups}
+	if a.User.Extra != nil {
+		s.Extra = map[string]authorizationv1.ExtraValue{}
+		for k, v := range a.User.Extra {
+			s.Extra[k] = v
+		}
+	}
+	if a.Path != "" {
+		s.NonResourceAttributes = &authorizationv1.NonResourceAttributes{Path: a.Path, Verb: a.Verb}
+		return s
+	}
+	r := &authorizationv1.ResourceAttributes{Namespace: a.Namespace, Verb: a.Verb, Group: a.Group, Version: a.Version,
+		Resource: a.Resource, Subresource: a.Subresource, Name: a.Name}
+	s.ResourceAttributes = r
+	if all := fieldRequirements(a.Fields); len(all) > 0 {
+		r.FieldSelector = &authorizationv1.FieldSelectorAttributes{Requirements: all}
+	}
+	if all := labelRequirements(a.Labels); len(all) > 0 {
+		r.LabelSelector = &authorizationv1.LabelSelectorAttributes{Requirements: all}
+	}
+	return s
+}
+
+// What cannot be said in a review is left out: it is asked about more then,
+// which is the safe side.
+
+func fieldRequirements(of fields.Requirements) (all []metav1.FieldSelectorRequirement) {
+	for _, q := range of {
+		switch q.Operator {
+		case selection.Equals, selection.DoubleEquals, selection.In:
+			all = append(all, metav1.FieldSelectorRequirement{Key: q.Field, Operator: metav1.FieldSelectorOpIn, Values: []string{q.Value}})
+		case selection.NotEquals, selection.NotIn:
+			all = append(all, metav1.FieldSelectorRequirement{Key: q.Field, Operator: metav1.FieldSelectorOpNotIn, Values: []string{q.Value}})
+		}
+	}
+	return all
+}
+
+func labelRequirements(of labels.Requirements) (all []metav1.LabelSelectorRequirement) {
+	for _, q := range of {
+		r := metav1.LabelSelectorRequirement{Key: q.Key(), Values: q.ValuesUnsorted()}
+		switch q.Operator() {
+		case selection.Equals, selection.DoubleEquals, selection.In:
+			r.Operator = metav1.LabelSelectorOpIn
+		case selection.NotEquals, selection.NotIn:
+			r.Operator = metav1.LabelSelectorOpNotIn
+		case selection.Exists:
+			r.Operator = metav1.LabelSelectorOpExists
+		case selection.DoesNotExist:
+			r.Operator = metav1.LabelSelectorOpDoesNotExist
+		default:
+			continue
+		}
+		all = append(all, r)
+	}
+	return all
+}
