@@ -12,8 +12,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +23,7 @@ import (
 
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
+	"sampan/cluster/flow"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/oldversion"
 	"sampan/cluster/object"
@@ -77,15 +78,10 @@ type Config struct {
 	Log     *slog.Logger                // default: slog.Default
 	Now     func() time.Time            // default: time.Now
 
-	// MaxInFlight bounds requests other than watches and streams that are
-	// worked on at once; more are answered with 429. Default: 1000.
-	MaxInFlight int
+	Limits Limits
 	// BookmarkEvery is how often a quiet watch that asked for bookmarks gets
 	// one. Default: a minute.
 	BookmarkEvery time.Duration
-	// WatchTimeout is how long a watch without timeoutSeconds lasts at least;
-	// it ends at random before twice that. Default: 30 minutes.
-	WatchTimeout time.Duration
 }
 
 // Server answers API requests. It is an http.Handler, safe for concurrent use.
@@ -94,10 +90,11 @@ type Server struct {
 	codec     *object.Codec
 	discovery discoveryCache
 	metrics   metrics
-	inFlight  atomic.Int64
+	inFlight  inFlight
 	virtual   []virtualKind
 	long      longRunning
 	active    requests
+	closing   closing
 }
 
 // New checks cfg. It starts nothing.
@@ -112,14 +109,12 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.MaxInFlight == 0 {
-		cfg.MaxInFlight = 1000
-	}
 	if cfg.BookmarkEvery == 0 {
 		cfg.BookmarkEvery = time.Minute
 	}
-	if cfg.WatchTimeout == 0 {
-		cfg.WatchTimeout = 30 * time.Minute
+	var err error
+	if cfg.Limits, err = cfg.Limits.withDefaults(); err != nil {
+		return nil, err
 	}
 	if cfg.Version.GitVersion == "" {
 		cfg.Version = defaultVersion()
@@ -138,25 +133,37 @@ type call struct {
 	user  request.User
 	route route
 
+	asked    string     // what is asked for, as RBAC names it; of a path that is no resource, the method
+	query    url.Values // nil: there is none
+	began    time.Time
+	deadline time.Time // zero: it lasts
+	cancel   context.CancelFunc
+	turn     *flow.Turn    // nil: it has no seats, or none any more
+	counted  *atomic.Int64 // where it counts as worked on
+
 	verb   string // for metrics; set once known
 	code   int    // of the answer, 0 before it
+	size   int    // of its body so far, for metrics
 	warned map[string]bool
 	failed error // what fail answered with, for the log
 }
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{s: s, w: w, r: r, route: parseRoute(r.URL.Path)}
-	began := s.cfg.Now()
+	c := &call{s: s, w: w, r: r, route: parseRoute(r.URL.Path), began: time.Now()}
 	s.active.enter()
 	defer s.active.leave()
+	defer c.end()
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p)
 		}
-		s.metrics.count(c, s.cfg.Now().Sub(began))
+		s.metrics.count(c, time.Since(c.began))
 	}()
 	w.Header()["Cache-Control"] = noCache
+	if !c.begin() {
+		return
+	}
 	user, err := s.cfg.Authenticator.Authenticate(r)
 	if err != nil {
 		c.s.cfg.Log.Debug("authentication failed", "path", r.URL.Path, "err", err)
@@ -166,6 +173,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.user = user
 	if err := c.impersonate(); err != nil {
 		c.fail(err)
+		return
+	}
+	if !c.admit() {
 		return
 	}
 	if c.route.Resource == "" {
@@ -193,52 +203,3 @@ func (c *call) panicked(p any) {
 }
 
 var errPanic = &fault.Error{Op: "answer the request", Fix: "the log of the server has the stack of the panic"}
-
-// longRunning are the requests that last: watches and streams. They end when
-// the server does.
-type longRunning struct {
-	mu     sync.Mutex // guards all below
-	closed bool
-	next   uint64
-	ends   map[uint64]context.CancelFunc
-}
-
-// begin returns a context that ends with the request or the server, and what
-// to call when the request is done.
-func (l *longRunning) begin(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(parent)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		cancel()
-		return ctx, cancel
-	}
-	if l.ends == nil {
-		l.ends = map[uint64]context.CancelFunc{}
-	}
-	l.next++
-	id := l.next
-	l.ends[id] = cancel
-	return ctx, func() {
-		cancel()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.ends, id)
-	}
-}
-
-func (l *longRunning) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.ends)
-}
-
-// close ends all of them, and those still to come at once.
-func (l *longRunning) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	for _, cancel := range l.ends {
-		cancel()
-	}
-}

@@ -4,19 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"time"
+	"os"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"sampan/cluster/object"
 )
 
-// bodyTimeout is how long a client may take to send a body: else a half-sent
-// request would hold its connection for ever.
-const bodyTimeout = maxTimeout
-
-// body reads the request's body, up to upstream's limit.
+// body reads the request's body, up to upstream's limit. It must have come when
+// the request's time is over (see begin).
 func (c *call) body() ([]byte, error) {
 	size := c.r.ContentLength
 	if size > object.MaxRequest {
@@ -24,10 +20,6 @@ func (c *call) body() ([]byte, error) {
 	}
 	if size == 0 {
 		return nil, nil
-	}
-	control := http.NewResponseController(c.w)
-	if err := control.SetReadDeadline(time.Now().Add(bodyTimeout)); err == nil {
-		defer control.SetReadDeadline(time.Time{})
 	}
 	if size > 0 {
 		data := make([]byte, size)
@@ -52,6 +44,9 @@ func tooLarge() error {
 }
 
 func brokenBody(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
+	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return apierrors.NewBadRequest("the body of the request ended before its announced length")
 	}

@@ -5,82 +5,255 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"sampan/cluster/request"
 )
 
 // metrics counts requests. What it counts by are kinds and verbs, so a client
 // cannot make it grow.
 type metrics struct {
-	panics atomic.Int64
+	panics  atomic.Int64
+	dropped atomic.Int64 // with 429
+	slow    atomic.Int64 // watches whose client did not read
+	tls     atomic.Int64 // handshakes that failed
 
-	mu    sync.Mutex // guards all below
-	total map[series]*tally
+	mu      sync.Mutex // guards all below
+	total   map[answered]int64
+	seconds map[series]*histogram
+	sizes   map[series]*histogram // of answers to reads
+	events  map[events]*events
 }
 
-type series struct {
-	verb, group, version, resource, subresource string
-	code                                        int
+// series is what requests are counted by, under upstream's labels.
+type series struct{ verb, dryRun, group, version, resource, subresource, scope string }
+
+type answered struct {
+	series
+	code int
 }
 
-type tally struct {
-	count   int64
-	seconds float64
+// Upstream's buckets.
+var (
+	requestSeconds = []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}
+	answerSizes    = []float64{1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
+	eventSizes     = []float64{1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072}
+)
+
+// histogram counts values by the upper bounds at.
+type histogram struct {
+	at    []float64
+	under []int64
+	count int64
+	sum   float64
+}
+
+func newHistogram(at []float64) *histogram { return &histogram{at: at, under: make([]int64, len(at))} }
+
+func (h *histogram) add(v float64) {
+	h.count++
+	h.sum += v
+	if i, _ := slices.BinarySearch(h.at, v); i < len(h.at) {
+		h.under[i]++
+	}
+}
+
+func (h *histogram) write(b *bytes.Buffer, name, labels string) {
+	sum := int64(0)
+	for i, at := range h.at {
+		sum += h.under[i]
+		fmt.Fprintf(b, "%s_bucket{%s,le=\"%g\"} %d\n", name, labels, at, sum)
+	}
+	fmt.Fprintf(b, "%s_bucket{%s,le=\"+Inf\"} %d\n%s_sum{%s} %g\n%s_count{%s} %d\n", name, labels, h.count, name, labels, h.sum, name, labels, h.count)
+}
+
+// events counts what is sent to the watchers of one resource.
+type events struct {
+	group, version, resource string // empty in what counts
+
+	count *atomic.Int64
+	sum   *atomic.Int64
+	under *[len8]atomic.Int64
+}
+
+const len8 = 8 // of eventSizes
+
+// eventsOf returns the counter of a resource's events.
+func (m *metrics) eventsOf(r request.Request) *events {
+	key := events{group: r.GVK.Group, version: r.GVK.Version, resource: r.Kind.Plural}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.events[key]
+	if e == nil {
+		if m.events == nil {
+			m.events = map[events]*events{}
+		}
+		e = &events{count: &atomic.Int64{}, sum: &atomic.Int64{}, under: &[len8]atomic.Int64{}}
+		m.events[key] = e
+	}
+	return e
+}
+
+func (e *events) add(size int) {
+	e.count.Add(1)
+	e.sum.Add(int64(size))
+	if i, _ := slices.BinarySearch(eventSizes, float64(size)); i < len8 {
+		e.under[i].Add(1)
+	}
+}
+
+// seriesOf gives a request upstream's labels. What nobody serves is counted
+// without its name, which is the client's to choose.
+func (c *call) seriesOf() series {
+	var s series
+	if c.route.Resource != "" && c.verb != "" && c.code != http.StatusNotFound && c.s.cfg.Kinds.ByGVR(c.route.GV.WithResource(c.route.Resource)) != nil {
+		s.group, s.version, s.resource, s.subresource = c.route.GV.Group, c.route.GV.Version, c.route.Resource, c.route.Subresource
+		switch {
+		case c.route.Name != "" || c.asked == "create":
+			s.scope = "resource"
+		case c.route.Namespace != "":
+			s.scope = "namespace"
+		default:
+			s.scope = "cluster"
+		}
+	}
+	if c.query.Has("dryRun") {
+		s.dryRun = "All"
+	}
+	s.verb = "other"
+	switch {
+	case s.resource == "":
+		if m := c.r.Method; slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}, m) {
+			s.verb = m
+		}
+	case slices.Contains(streams, s.subresource):
+		s.verb = "CONNECT"
+	case c.asked == "patch" && strings.HasPrefix(c.r.Header.Get("Content-Type"), string(types.ApplyYAMLPatchType)):
+		s.verb = "APPLY"
+	case c.asked == "create":
+		s.verb = "POST"
+	case c.asked == "update":
+		s.verb = "PUT"
+	case c.asked != "":
+		s.verb = strings.ToUpper(c.asked)
+	}
+	return s
 }
 
 func (m *metrics) count(c *call, took time.Duration) {
-	s := series{verb: c.verb, code: c.code}
-	if c.route.Resource != "" && c.verb != "" && c.s.cfg.Kinds.ByGVR(c.route.GV.WithResource(c.route.Resource)) != nil && c.code != 404 {
-		s.group, s.version, s.resource, s.subresource = c.route.GV.Group, c.route.GV.Version, c.route.Resource, c.route.Subresource
-	}
-	if s.verb == "" || s.resource == "" && !slices.Contains([]string{"get", "head", "create"}, s.verb) {
-		s.verb = "other"
-	}
+	s := c.seriesOf()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.total == nil {
-		m.total = map[series]*tally{}
+		m.total, m.seconds, m.sizes = map[answered]int64{}, map[series]*histogram{}, map[series]*histogram{}
 	}
-	t := m.total[s]
-	if t == nil {
-		t = &tally{}
-		m.total[s] = t
+	m.total[answered{s, c.code}]++
+	add(m.seconds, s, requestSeconds, took.Seconds())
+	if s.verb == "GET" || s.verb == "LIST" {
+		s.dryRun = ""
+		add(m.sizes, s, answerSizes, float64(c.size))
 	}
-	t.count++
-	t.seconds += took.Seconds()
+}
+
+func add(to map[series]*histogram, s series, at []float64, v float64) {
+	h := to[s]
+	if h == nil {
+		h = newHistogram(at)
+		to[s] = h
+	}
+	h.add(v)
+}
+
+func (s series) labels(dryRun, component bool) string {
+	var b strings.Builder
+	if component {
+		b.WriteString(`component="apiserver",`)
+	}
+	if dryRun {
+		fmt.Fprintf(&b, "dry_run=%q,", s.dryRun)
+	}
+	fmt.Fprintf(&b, "group=%q,resource=%q,scope=%q,subresource=%q,verb=%q,version=%q", s.group, s.resource, s.scope, s.subresource, s.verb, s.version)
+	return b.String()
+}
+
+func compareSeries(a, b series) int {
+	return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.resource, b.resource), cmp.Compare(a.subresource, b.subresource),
+		cmp.Compare(a.verb, b.verb), cmp.Compare(a.version, b.version), cmp.Compare(a.scope, b.scope), cmp.Compare(a.dryRun, b.dryRun))
 }
 
 // metrics answers /metrics in the Prometheus text format, under upstream's
 // names.
 func (c *call) metrics() {
 	var b bytes.Buffer
+	head := func(name, typ, help string) { fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, typ) }
+	one := func(name, typ, help string, value int64) {
+		head(name, typ, help)
+		fmt.Fprintf(&b, "%s %d\n", name, value)
+	}
 	m := &c.s.metrics
-	m.mu.Lock()
-	keys := slices.SortedFunc(maps.Keys(m.total), func(a, b series) int {
-		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.resource, b.resource), cmp.Compare(a.subresource, b.subresource),
-			cmp.Compare(a.verb, b.verb), cmp.Compare(a.version, b.version), cmp.Compare(a.code, b.code))
-	})
-	labels := func(s series) string {
-		return fmt.Sprintf(`{code="%d",group=%q,resource=%q,subresource=%q,verb=%q,version=%q}`,
-			s.code, s.group, s.resource, s.subresource, s.verb, s.version)
+	m.write(&b, head)
+	head("apiserver_current_inflight_requests", "gauge", "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.")
+	fmt.Fprintf(&b, "apiserver_current_inflight_requests{request_kind=\"mutating\"} %d\n", c.s.inFlight.writing.Load())
+	fmt.Fprintf(&b, "apiserver_current_inflight_requests{request_kind=\"readOnly\"} %d\n", c.s.inFlight.reading.Load())
+	c.s.long.write(&b, head)
+	one("apiserver_panics_total", "counter", "Requests that ended with a panic of the program.", m.panics.Load())
+	one("apiserver_tls_handshake_errors_total", "counter", "Number of requests dropped with 'TLS handshake error from' error", m.tls.Load())
+	one("apiserver_terminated_watchers_total", "counter", "Counter of watchers closed due to unresponsiveness.", m.slow.Load())
+	c.s.storageMetrics(&b, head)
+	if f := c.s.cfg.Limits.Flow; f != nil {
+		f.WriteMetrics(&b)
 	}
-	b.WriteString("# TYPE apiserver_request_total counter\n")
-	for _, k := range keys {
-		fmt.Fprintf(&b, "apiserver_request_total%s %d\n", labels(k), m.total[k].count)
-	}
-	b.WriteString("# TYPE apiserver_request_duration_seconds summary\n")
-	for _, k := range keys {
-		fmt.Fprintf(&b, "apiserver_request_duration_seconds_sum%s %g\n", labels(k), m.total[k].seconds)
-		fmt.Fprintf(&b, "apiserver_request_duration_seconds_count%s %d\n", labels(k), m.total[k].count)
-	}
-	m.mu.Unlock()
-	fmt.Fprintf(&b, "# TYPE apiserver_current_inflight_requests gauge\napiserver_current_inflight_requests %d\n", c.s.inFlight.Load())
-	fmt.Fprintf(&b, "# TYPE apiserver_longrunning_requests gauge\napiserver_longrunning_requests %d\n", c.s.long.count())
-	fmt.Fprintf(&b, "# TYPE apiserver_panics_total counter\napiserver_panics_total %d\n", m.panics.Load())
 	if c.s.cfg.Metrics != nil {
 		c.s.cfg.Metrics(&b)
 	}
-	c.sendBytes(200, "text/plain; version=0.0.4; charset=utf-8", b.Bytes())
+	processMetrics(&b, head)
+	c.sendBytes(http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", b.Bytes())
+}
+
+func (m *metrics) write(b *bytes.Buffer, head func(name, typ, help string)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	head("apiserver_request_total", "counter", "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.")
+	for _, k := range slices.SortedFunc(maps.Keys(m.total), func(x, y answered) int {
+		return cmp.Or(compareSeries(x.series, y.series), cmp.Compare(x.code, y.code))
+	}) {
+		fmt.Fprintf(b, "apiserver_request_total{code=\"%d\",%s} %d\n", k.code, k.labels(true, true), m.total[k])
+	}
+	head("apiserver_request_duration_seconds", "histogram", "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.")
+	for _, k := range slices.SortedFunc(maps.Keys(m.seconds), compareSeries) {
+		m.seconds[k].write(b, "apiserver_request_duration_seconds", k.labels(true, true))
+	}
+	head("apiserver_response_sizes", "histogram", "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.")
+	for _, k := range slices.SortedFunc(maps.Keys(m.sizes), compareSeries) {
+		m.sizes[k].write(b, "apiserver_response_sizes", k.labels(false, true))
+	}
+	head("apiserver_request_terminations_total", "counter", "Number of requests which apiserver terminated in self-defense.")
+	fmt.Fprintf(b, "apiserver_request_terminations_total{code=\"429\",component=\"apiserver\"} %d\n", m.dropped.Load())
+	resources := slices.SortedFunc(maps.Keys(m.events), func(x, y events) int {
+		return cmp.Or(cmp.Compare(x.group, y.group), cmp.Compare(x.resource, y.resource), cmp.Compare(x.version, y.version))
+	})
+	labels := func(k events) string {
+		return fmt.Sprintf("group=%q,resource=%q,version=%q", k.group, k.resource, k.version)
+	}
+	head("apiserver_watch_events_total", "counter", "Number of events sent in watch clients")
+	for _, k := range resources {
+		fmt.Fprintf(b, "apiserver_watch_events_total{%s} %d\n", labels(k), m.events[k].count.Load())
+	}
+	head("apiserver_watch_events_sizes", "histogram", "Watch event size distribution in bytes")
+	for _, k := range resources {
+		e, h := m.events[k], newHistogram(eventSizes)
+		for i := range h.under {
+			h.under[i] = e.under[i].Load()
+		}
+		h.count, h.sum = e.count.Load(), math.Round(float64(e.sum.Load()))
+		h.write(b, "apiserver_watch_events_sizes", labels(k))
+	}
 }

@@ -1,11 +1,9 @@
 package api
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -126,28 +124,6 @@ func managerOf(agent string) string {
 		}
 	}
 	return b.String()
-}
-
-// maxTimeout is the longest that a request other than a watch may take.
-const maxTimeout = 60 * time.Second
-
-// timeout is how long the request may take, by ?timeout=.
-func timeout(q url.Values) (time.Duration, error) {
-	given := q.Get("timeout")
-	if given == "" {
-		return maxTimeout, nil
-	}
-	d, err := time.ParseDuration(given)
-	if err != nil {
-		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %s", err))
-	}
-	switch {
-	case d < 0:
-		return 0, apierrors.NewBadRequest("invalid timeout specified in the request URL - negative")
-	case d == 0 || d > maxTimeout:
-		return maxTimeout, nil
-	}
-	return d, nil
 }
 
 // patchType is the type of a patch by its Content-Type.

@@ -59,7 +59,7 @@ func (c *call) pass(ctx context.Context, where *target) {
 		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, where) },
 		DisableKeepAlives:     !isUpgrade(c.r), // one request, one connection; the header would break an upgrade
 		DisableCompression:    true,
-		ResponseHeaderTimeout: headerWait(where),
+		ResponseHeaderTimeout: headerWait(where, c.s.cfg.Limits.Request),
 		TLSClientConfig:       &tls.Config{InsecureSkipVerify: true}, // of a pod's own server, named by nobody; as upstream
 	}
 	defer transport.CloseIdleConnections()
@@ -71,7 +71,7 @@ func (c *call) pass(ctx context.Context, where *target) {
 	reverse := &httputil.ReverseProxy{
 		Transport:     trip,
 		FlushInterval: -1, // logs that are followed show each line at once
-		ErrorLog:      log.New(connectionLog{c.s.cfg.Log}, "", 0),
+		ErrorLog:      log.New(connectionLog{log: c.s.cfg.Log}, "", 0),
 		Rewrite:       func(p *httputil.ProxyRequest) { where.rewrite(p) },
 		ModifyResponse: func(resp *http.Response) error {
 			c.code = resp.StatusCode
@@ -108,11 +108,11 @@ func prefix(asked, theirs string) string {
 }
 
 // headerWait bounds the wait for an answer's beginning; a stream may think.
-func headerWait(t *target) time.Duration {
+func headerWait(t *target, most time.Duration) time.Duration {
 	if t.stream != "" || t.log {
 		return 0
 	}
-	return maxTimeout
+	return most
 }
 
 func (t *target) rewrite(p *httputil.ProxyRequest) {

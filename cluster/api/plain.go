@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"net/http/pprof"
 	"net/url"
@@ -9,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -112,19 +112,23 @@ func (c *call) health(segments []string) bool {
 		return false
 	}
 	var b strings.Builder
+	var single error
 	failed, found := 0, false
-	exclude := c.r.URL.Query()["exclude"]
+	exclude := slices.Compact(slices.Sorted(slices.Values(c.query["exclude"])))
 	try := func(name string, run func() error) {
 		if len(segments) == 2 && segments[1] != name {
 			return
 		}
 		found = true
+		at := slices.Index(exclude, name)
 		switch {
-		case slices.Contains(exclude, name):
+		case at >= 0 && len(segments) == 1:
+			exclude = slices.Delete(exclude, at, at+1)
 			b.WriteString("[+]" + name + " excluded: ok\n")
 		default:
 			if err := run(); err != nil {
 				failed++
+				single = err
 				c.s.cfg.Log.Warn("health check failed", "check", name, "err", err)
 				b.WriteString("[-]" + name + " failed: reason withheld\n")
 				return
@@ -139,14 +143,19 @@ func (c *call) health(segments []string) bool {
 		}
 	}
 	if segments[0] == "readyz" {
-		try("shutdown", c.s.long.open)
+		try("shutdown", c.s.closing.open)
 	}
 	if !found {
 		return false
 	}
+	if len(exclude) > 0 && len(segments) == 1 {
+		b.WriteString("warn: some health checks cannot be excluded: no matches for \"" + strings.Join(exclude, "\",\"") + "\"\n")
+	}
 	c.w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, verbose := c.r.URL.Query()["verbose"]
+	_, verbose := c.query["verbose"]
 	switch {
+	case failed > 0 && len(segments) == 2: // who asks for one by name may know
+		c.sendText(http.StatusInternalServerError, "internal server error: "+single.Error())
 	case failed > 0:
 		c.sendBytes(http.StatusInternalServerError, "text/plain; charset=utf-8", []byte(b.String()+segments[0]+" check failed\n"))
 	case verbose && len(segments) == 1:
@@ -157,16 +166,14 @@ func (c *call) health(segments []string) bool {
 	return true
 }
 
-func (l *longRunning) open() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
+func (c *closing) open() error {
+	if c.began.Load() {
 		return errClosing
 	}
 	return nil
 }
 
-var errClosing = apierrors.NewServiceUnavailable("the server is shutting down")
+var errClosing = errors.New("process is shutting down")
 
 // debug gives profiles to those who may do everything.
 func (c *call) debug(path string) {
@@ -181,6 +188,18 @@ func (c *call) debug(path string) {
 	h := handlers[path]
 	if h == nil && strings.HasPrefix(path, "/debug/pprof") {
 		h = pprof.Index
+	}
+	if f := c.s.cfg.Limits.Flow; f != nil {
+		switch path {
+		case "/debug/api_priority_and_fairness/dump_priority_levels":
+			h = func(w http.ResponseWriter, _ *http.Request) { f.DumpLevels(w) }
+		case "/debug/api_priority_and_fairness/dump_queues":
+			h = func(w http.ResponseWriter, _ *http.Request) { f.DumpQueues(w) }
+		case "/debug/api_priority_and_fairness/dump_requests":
+			h = func(w http.ResponseWriter, r *http.Request) {
+				f.DumpRequests(w, r.URL.Query().Get("includeRequestDetails") != "")
+			}
+		}
 	}
 	if more := c.s.cfg.Debug[path]; more != nil {
 		h = more

@@ -29,13 +29,13 @@ func (c *call) resource() {
 		return
 	}
 	k := c.s.cfg.Kinds.ByGVR(c.route.GV.WithResource(c.route.Resource))
-	query := c.r.URL.Query()
+	query := c.query
 	if k == nil {
-		c.nowhere(c.route.verb(c.r.Method, query))
+		c.nowhere(c.asked)
 		return
 	}
 	r := request.Request{
-		Verb: c.route.verb(c.r.Method, query), Kind: k, GVK: versionOf(k, c.route.GV),
+		Verb: c.asked, Kind: k, GVK: versionOf(k, c.route.GV),
 		Namespace: c.route.Namespace, Name: c.route.Name, Subresource: c.route.Subresource,
 		User: c.user, Warn: c.warn,
 	}
@@ -64,20 +64,7 @@ func (c *call) resource() {
 		c.watch(r, query)
 		return
 	}
-	n := c.s.inFlight.Add(1)
-	defer c.s.inFlight.Add(-1)
-	if n > int64(c.s.cfg.MaxInFlight) {
-		c.fail(apierrors.NewTooManyRequests("too many requests, please try again later", 1))
-		return
-	}
-	limit, err := timeout(query)
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), limit)
-	defer cancel()
-	do(ctx, r, query)
+	do(c.r.Context(), r, query)
 }
 
 type handler func(ctx context.Context, r request.Request, q url.Values)

@@ -68,6 +68,7 @@ func (c *call) sendBytes(code int, contentType string, data []byte) {
 	c.w.WriteHeader(code)
 	if c.r.Method != http.MethodHead {
 		c.w.Write(data)
+		c.size += len(data)
 	}
 }
 
@@ -144,6 +145,7 @@ func (a *answer) put(p []byte) error {
 	if a.err != nil || len(p) == 0 || a.c.r.Method == http.MethodHead {
 		return a.err
 	}
+	a.c.size += len(p)
 	if a.zip != nil {
 		_, a.err = a.zip.Write(p)
 	} else {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -139,7 +140,7 @@ func FuzzQuery(f *testing.F) {
 		_, e2 := listOptions(q)
 		_, e3 := deleteOptions(q, nil, "", &r)
 		_, e4 := tableOptions(q)
-		_, e5 := timeout(q)
+		_, e5 := timeout(q, time.Minute)
 		_, e6 := logOptions(q)
 		for i, err := range []error{e1, e2, e3, e4, e5, e6, createOptions(q, agent, &r), updateOptions(q, agent, &r),
 			patchOptions(q, agent, types.ApplyYAMLPatchType, &r)} {

@@ -43,9 +43,9 @@ func TLS(serving tls.Certificate, clientCA *x509.Certificate) *tls.Config {
 	}
 }
 
-// Serve answers on the listeners until ctx ends. Then watches and streams are
-// ended, requests under way may finish, and Serve returns when all have. It
-// is called once.
+// Serve answers on the listeners until ctx ends. Then /readyz fails; after the
+// delay that Limits has, watches and streams are ended, requests under way may
+// finish, and Serve returns when all have. It is called once.
 func (s *Server) Serve(ctx context.Context, config *tls.Config, listeners ...net.Listener) error {
 	srv := &http.Server{
 		Handler:           s,
@@ -53,11 +53,14 @@ func (s *Server) Serve(ctx context.Context, config *tls.Config, listeners ...net
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          log.New(connectionLog{s.cfg.Log}, "", 0),
+		ErrorLog:          log.New(connectionLog{log: s.cfg.Log, handshakes: &s.metrics.tls}, "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
 			MaxReceiveBufferPerConnection: 1 << 20,
 			MaxReceiveBufferPerStream:     256 << 10,
+			// A client that reads nothing at all blocks the whole connection, where
+			// the deadlines of single streams do not help.
+			WriteByteTimeout: s.cfg.Limits.Write,
 		},
 	}
 	failed := make(chan error, len(listeners))
@@ -71,9 +74,24 @@ func (s *Server) Serve(ctx context.Context, config *tls.Config, listeners ...net
 	case err = <-failed:
 		ended++
 	}
-	s.long.close()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	limits := &s.cfg.Limits
+	s.closing.began.Store(true)
+	if err == nil && limits.ShutdownDelay > 0 {
+		delay := time.NewTimer(limits.ShutdownDelay)
+		defer delay.Stop()
+		select {
+		case <-delay.C:
+		case err = <-failed:
+			ended++
+		}
+	}
+	s.closing.refuse.Store(limits.ShutdownRetryAfter)
+	s.long.close(limits.ShutdownWatches)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout+limits.ShutdownWatches)
 	defer cancel()
+	if limits.ShutdownRetryAfter {
+		s.active.drain(grace) // those that do not end are cut off below
+	}
 	// Shutdown alone waits a second for each HTTP/2 connection, in case that
 	// requests are on their way; clients repeat those.
 	go func() {
@@ -98,50 +116,20 @@ func (s *Server) Serve(ctx context.Context, config *tls.Config, listeners ...net
 
 // connectionLog takes net/http's complaints about single connections, which
 // scanners and half-open clients cause, at a level nobody is woken by.
-type connectionLog struct{ log *slog.Logger }
+type connectionLog struct {
+	log        *slog.Logger
+	handshakes *atomic.Int64 // that failed; nil: nobody counts
+}
 
 func (l connectionLog) Write(p []byte) (int, error) {
 	text := strings.TrimSpace(string(p))
+	if l.handshakes != nil && strings.HasPrefix(text, "http: TLS handshake error") {
+		l.handshakes.Add(1)
+	}
 	if strings.Contains(text, "panic") {
 		l.log.Error("connection failed", "err", text)
 	} else {
 		l.log.Debug("connection failed", "err", text)
 	}
 	return len(p), nil
-}
-
-// requests counts those under way.
-type requests struct {
-	count   atomic.Int64
-	closing atomic.Bool
-	none    chan struct{} // has room for one
-}
-
-func (r *requests) enter() { r.count.Add(1) }
-
-func (r *requests) leave() {
-	if r.count.Add(-1) == 0 && r.closing.Load() {
-		r.signal()
-	}
-}
-
-func (r *requests) signal() {
-	select {
-	case r.none <- struct{}{}:
-	default:
-	}
-}
-
-// drain waits until no request is under way. It is called once.
-func (r *requests) drain(ctx context.Context) error {
-	r.closing.Store(true)
-	if r.count.Load() == 0 {
-		r.signal()
-	}
-	select {
-	case <-r.none:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

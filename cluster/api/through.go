@@ -99,7 +99,7 @@ func (c *call) through(t through, r request.Request, q url.Values) {
 			return
 		}
 	}
-	ctx, end := c.s.long.begin(c.r.Context())
+	ctx, end := c.lasting()
 	defer end()
 	c.pass(ctx, where)
 }

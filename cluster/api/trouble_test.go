@@ -86,14 +86,6 @@ func TestHalfARequest(t *testing.T) {
 	}
 }
 
-func TestTooManyRequests(t *testing.T) {
-	w := newWorld(t, func(c *api.Config) { c.MaxInFlight = -1 })
-	code, h, body := w.do(w.admin(), "GET", "/api/v1/nodes", "")
-	if code != 429 || h.Get("Retry-After") != "1" || !strings.Contains(body, "TooManyRequests") {
-		t.Errorf("%d %v %s", code, h, body)
-	}
-}
-
 func TestWarnings(t *testing.T) {
 	w := newWorld(t)
 	code, h, body := w.do(w.admin(), "POST", "/api/v1/namespaces/default/configmaps", `{"metadata":{"name":"x"},"datta":{},"x\ny":1}`, "Content-Type", "application/json")

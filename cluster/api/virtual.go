@@ -117,7 +117,7 @@ func (c *call) reviewed(v *virtualKind) (runtime.Object, accepted, error) {
 		return nil, a, err
 	}
 	var options request.Request
-	if err := createOptions(c.r.URL.Query(), c.r.UserAgent(), &options); err != nil {
+	if err := createOptions(c.query, c.r.UserAgent(), &options); err != nil {
 		return nil, a, err
 	}
 	mt, err := bodyType(c.r, true)

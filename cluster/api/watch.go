@@ -19,11 +19,6 @@ import (
 	"sampan/cluster/verb"
 )
 
-// writeTimeout is how long a watcher may take to accept what is written to
-// it. One that does not read loses its connection: what waits for it is
-// bounded by the connection's window and the store's log.
-const writeTimeout = 30 * time.Second
-
 // watch streams events until the client leaves, the time is over, the server
 // ends, or the watch cannot go on.
 func (c *call) watch(r request.Request, q url.Values) {
@@ -47,7 +42,7 @@ func (c *call) watch(r request.Request, q url.Values) {
 		c.fail(err)
 		return
 	}
-	ctx, end := c.s.long.begin(c.r.Context())
+	ctx, end := c.lasting()
 	defer end()
 	w, err := c.s.cfg.Verbs.Watch(ctx, r, o)
 	expired := apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
@@ -55,8 +50,9 @@ func (c *call) watch(r request.Request, q url.Values) {
 		c.fail(err)
 		return
 	}
-	e := eventWriter{c: c, r: r, a: a, options: topts, control: http.NewResponseController(c.w)}
-	lasts := c.s.cfg.WatchTimeout + rand.N(c.s.cfg.WatchTimeout)
+	e := newEventWriter(c, r, a, topts)
+	defer e.patience.end()
+	lasts := c.s.cfg.Limits.Watch + rand.N(c.s.cfg.Limits.Watch)
 	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
 		lasts = time.Duration(*o.TimeoutSeconds) * time.Second
 	}
@@ -75,6 +71,9 @@ func (c *call) watch(r request.Request, q url.Values) {
 	if e.control.Flush() != nil {
 		return
 	}
+	if w.Initial() == 0 {
+		c.settled()
+	}
 	over := c.s.cfg.Now().Add(lasts)
 	for {
 		until := over
@@ -89,6 +88,7 @@ func (c *call) watch(r request.Request, q url.Values) {
 			if e.write(events) != nil {
 				return
 			}
+			c.settled()
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, context.DeadlineExceeded) && until != over:
@@ -114,20 +114,30 @@ func next(ctx context.Context, w *verb.Watch, until time.Time) ([]verb.WatchEven
 
 // eventWriter frames events for one watcher.
 type eventWriter struct {
-	c       *call
-	r       request.Request
-	a       accepted
-	options metav1.TableOptions
-	headed  bool // the first table has the columns, the others rows only
-	control *http.ResponseController
+	c        *call
+	r        request.Request
+	a        accepted
+	options  metav1.TableOptions
+	headed   bool // the first table has the columns, the others rows only
+	control  *http.ResponseController
+	patience *patience
+	form     string            // what the encoding depends on, but for the type of the event
+	keys     map[string]string // by type
+	sent     *events           // for metrics
+}
+
+func newEventWriter(c *call, r request.Request, a accepted, options metav1.TableOptions) *eventWriter {
+	control := http.NewResponseController(c.w)
+	return &eventWriter{c: c, r: r, a: a, options: options, control: control, patience: newPatience(c, control),
+		form: a.mediaType + "|" + a.as + a.version + "|" + r.GVK.Version + "|" + r.GVK.Group + "|" + r.Subresource + "|",
+		keys: make(map[string]string, 3), sent: c.s.metrics.eventsOf(r)}
 }
 
 // write sends events and flushes once. An error means that the client is
 // gone or too slow; or that an event could not be encoded, which was said.
 func (e *eventWriter) write(events []verb.WatchEvent) error {
-	if err := e.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
+	e.patience.start()
+	defer e.patience.stop()
 	for i := range events {
 		frame, err := e.frame(&events[i])
 		if err != nil {
@@ -137,10 +147,9 @@ func (e *eventWriter) write(events []verb.WatchEvent) error {
 		if _, err := e.c.w.Write(frame); err != nil {
 			return err
 		}
+		e.sent.add(len(frame))
 	}
-	err := e.control.Flush()
-	e.control.SetWriteDeadline(time.Time{})
-	return err
+	return e.control.Flush()
 }
 
 // frame is an event as it goes over the wire. All watchers of the same form
@@ -149,8 +158,12 @@ func (e *eventWriter) frame(ev *verb.WatchEvent) ([]byte, error) {
 	if e.a.as == "Table" || ev.Type == "BOOKMARK" {
 		return e.encode(ev)
 	}
+	key, ok := e.keys[string(ev.Type)]
+	if !ok {
+		key = e.form + string(ev.Type)
+		e.keys[string(ev.Type)] = key
+	}
 	var failed error
-	key := e.a.mediaType + "|" + e.a.as + e.a.version + "|" + e.r.GVK.Version + "|" + e.r.GVK.Group + "|" + e.r.Subresource + "|" + string(ev.Type)
 	data := ev.Encoded(key, func() []byte {
 		data, err := e.encode(ev)
 		failed = err

@@ -166,6 +166,14 @@ func (w *Watch) prepare(changes []*store.Event) error {
 	return err
 }
 
+// Initial is how many events Next has before anything changes.
+func (w *Watch) Initial() int {
+	if w.finish {
+		return len(w.initial) + 1
+	}
+	return len(w.initial)
+}
+
 // begin returns the initial events, once.
 func (w *Watch) begin() []WatchEvent {
 	var events []WatchEvent
