@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
 	"sampan/internal/fault"
@@ -44,7 +45,7 @@ func LoadConfiguration(path string) (Configuration, error) {
 			Configuration *runtime.RawExtension `json:"configuration"`
 		} `json:"plugins"`
 	}
-	if err := yaml.UnmarshalStrict(text, &file); err != nil {
+	if err := strictly(text, &file); err != nil {
 		return nil, wrong(err)
 	}
 	if file.Kind != "AdmissionConfiguration" || file.APIVersion != "apiserver.config.k8s.io/v1" && file.APIVersion != "apiserver.k8s.io/v1alpha1" {
@@ -83,9 +84,19 @@ func versioned(plugin string, text []byte, into any, kind string, apiVersions ..
 		err = fmt.Errorf("it is a %s of %s, want a %s of %s", is.Kind, is.APIVersion, kind, apiVersions[0])
 	}
 	if err == nil {
-		err = yaml.UnmarshalStrict(text, into)
+		err = strictly(text, into)
 	}
 	return misconfigured(plugin, err)
+}
+
+// strictly reads YAML. A field that nobody knows is an error, with its path.
+func strictly(text []byte, into any) error {
+	data, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return err
+	}
+	unknown, err := json.UnmarshalStrict(data, into)
+	return errors.Join(append(unknown, err)...)
 }
 
 // misconfigured says that a plugin cannot do what it is told. Nil stays nil.

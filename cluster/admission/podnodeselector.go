@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"sigs.k8s.io/yaml"
 
 	"sampan/cluster/client"
 )
@@ -32,7 +31,7 @@ func NewPodNodeSelector(reader client.Reader, configuration []byte) (*PodNodeSel
 		Selectors map[string]string `json:"podNodeSelectorPluginConfig"`
 	}
 	p := &PodNodeSelector{reader: reader, allowed: map[string]labels.Set{}}
-	err := yaml.UnmarshalStrict(configuration, &told)
+	err := strictly(configuration, &told)
 	for namespace, selector := range told.Selectors {
 		set, wrong := labels.ConvertSelectorToLabelsMap(selector)
 		p.allowed[namespace], err = set, errors.Join(err, wrong)
