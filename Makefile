@@ -11,7 +11,7 @@ export PATH := $(PATH):$(CURDIR)/bin/tools
 build: export CGO_ENABLED := 0
 hello: export CGO_ENABLED := 0
 
-.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance conformance-suite conformance-ratchet bench-check lint tools
+.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance conformance-suite conformance-ratchet bench-check lint tools clients
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -72,6 +72,9 @@ fuzz: ## fuzz every parser of foreign bytes for a short while each
 
 bench: build ## the platform beside its peers (as root): WHAT=engine|api|scheduler|pods|footprint
 	@cd test/bench && CGO_ENABLED=0 $(GO) run . -sampan '$(abspath $(SAMPAN))' -what '$(WHAT)'
+
+clients: ## helm's library and an operator on controller-runtime against the platform (as root, offline once the module cache is filled)
+	@cd test/clients && $(GO) vet ./... && CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m .
 
 bench-check: ## vet and test the module that measures
 	@cd test/bench && CGO_ENABLED=0 $(GO) vet . && CGO_ENABLED=0 $(GO) test .
