@@ -60,6 +60,8 @@ type Config struct {
 	EnableAdmission, DisableAdmission []string
 	AdmissionFile                     string
 
+	Limits Limits // of requests
+
 	CheckShared bool // find writes to shared objects; costs time, for tests
 
 	Self    string // path of the program, for starting it again; default: what runs

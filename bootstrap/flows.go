@@ -1,44 +1,45 @@
 package bootstrap
 
 import (
-	"context"
+	"errors"
 
-	flowv1 "k8s.io/api/flowcontrol/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
-
+	"sampan/cluster/api"
 	"sampan/cluster/auth"
-	"sampan/cluster/kind/flowcontrol"
+	"sampan/cluster/flow"
+	"sampan/internal/fault"
 )
 
-// writeFlows brings the priority levels and flow schemas that every cluster
-// has into the store, as upstream does at each start: one that says so in its
-// annotation is brought up to date, another is left alone. It runs beside the
-// API.
-func (r *running) writeFlows(ctx context.Context) error {
-	c := r.verbs.As(auth.Master())
-	for _, l := range flowcontrol.Levels() {
-		if err := ensure(ctx, c, l, func(have, want *flowv1.PriorityLevelConfiguration) bool {
-			// How much the exempt level lends is for users to say.
-			if have.Annotations[flowv1.AutoUpdateAnnotationKey] != "true" || apiequality.Semantic.DeepEqual(have.Spec, want.Spec) {
-				return true
-			}
-			have.Spec = want.Spec
-			return false
-		}); err != nil {
-			return err
+// Limits are what clients of the API may ask of it.
+type Limits struct {
+	api.Limits      // Flow is the program's own
+	Unsorted   bool // no priority and fairness: so many requests at once, whoever sends them
+}
+
+// openFlow makes priority and fairness, as the API's own identity: the objects
+// that every cluster has are its to keep, as upstream's are.
+func (r *running) openFlow() error {
+	l := &r.cfg.Limits
+	seats := 0
+	if l.Reading != 0 || l.Writing != 0 {
+		reading, writing := l.Reading, l.Writing
+		if reading == 0 {
+			reading = 400
+		}
+		if writing == 0 {
+			writing = 200
+		}
+		if seats = max(reading, 0) + max(writing, 0); seats == 0 && !l.Unsorted {
+			return &fault.Error{Class: fault.Invalid, Op: "set up priority and fairness",
+				Err: errors.New("--max-requests-inflight and --max-mutating-requests-inflight together are the seats, of which there are none"),
+				Fix: "give at least one, or say --enable-priority-and-fairness=false"}
 		}
 	}
-	for _, s := range flowcontrol.Schemas() {
-		if err := ensure(ctx, c, s, func(have, want *flowv1.FlowSchema) bool {
-			if have.Annotations[flowv1.AutoUpdateAnnotationKey] != "true" || apiequality.Semantic.DeepEqual(have.Spec, want.Spec) {
-				return true
-			}
-			have.Spec = want.Spec
-			return false
-		}); err != nil {
-			return err
-		}
+	var err error
+	if r.flow, err = flow.New(flow.Config{Objects: r.verbs.As(auth.Master()), Seats: seats, Log: r.log}); err != nil {
+		return err
 	}
-	<-ctx.Done()
+	if !l.Unsorted {
+		l.Flow = r.flow
+	}
 	return nil
 }

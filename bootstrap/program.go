@@ -26,6 +26,7 @@ import (
 	"sampan/cluster/controller/definition"
 	"sampan/cluster/crd"
 	"sampan/cluster/encrypt"
+	"sampan/cluster/flow"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/admissionregistration"
 	"sampan/cluster/kind/apiextensions"
@@ -102,6 +103,7 @@ type running struct {
 	who    *auth.Authenticator
 	pipe   *pipe
 	api    *api.Server
+	flow   *flow.Flow
 	reader client.Reader
 
 	encryption *encrypt.Encryption // of what the store keeps; nil: none
@@ -260,12 +262,15 @@ func (r *running) openCluster() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := r.openFlow(); err != nil {
+		return err
+	}
 	r.pipe = newPipe(r.cfg.NodeName)
 	r.api, err = api.New(api.Config{
 		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may,
 		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: tokens, Log: r.log,
 		Debug: map[string]http.HandlerFunc{whyPath: r.why}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
-		Checks: r.checks(),
+		Checks: r.checks(), Limits: r.cfg.Limits.Limits,
 	})
 	if err != nil {
 		return err
@@ -345,7 +350,7 @@ func (r *running) ownParts(as func(name string) client.Client) []part {
 	return append([]part{
 		{"custom", r.custom.Run},
 		{"roles", r.writeRoles},
-		{"flow-control", r.writeFlows},
+		{"flow-control", r.flow.Run},
 		{"definition", definition.New(definition.Config{Client: as("customresourcedefinition-controller"), Log: r.log}).Run},
 	}, r.encryptionParts()...)
 }

@@ -35,7 +35,7 @@ func one(shares int32, limit flowv1.LimitResponse) objects {
 			DistinguisherMethod: &flowv1.FlowDistinguisherMethod{Type: flowv1.FlowDistinguisherMethodByUserType},
 			Rules: []flowv1.PolicyRulesWithSubjects{{Subjects: []flowv1.Subject{{Kind: flowv1.SubjectKindGroup, Group: &flowv1.GroupSubject{Name: "users"}}},
 				NonResourceRules: []flowv1.NonResourcePolicyRule{{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}}},
-				ResourceRules: []flowv1.ResourcePolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}, Namespaces: []string{"*"}, ClusterScope: true}}}}}}},
+				ResourceRules:    []flowv1.ResourcePolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}, Namespaces: []string{"*"}, ClusterScope: true}}}}}}},
 	}
 }
 

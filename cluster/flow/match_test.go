@@ -12,7 +12,9 @@ import (
 func by(name string, groups ...string) request.User { return request.User{Name: name, Groups: groups} }
 
 // everybody is what every cluster has.
-func everybody() objects { return objects{schemas: flowcontrol.Schemas(), levels: flowcontrol.Levels()} }
+func everybody() objects {
+	return objects{schemas: flowcontrol.Schemas(), levels: flowcontrol.Levels()}
+}
 
 func TestEveryRequestHasItsSchema(t *testing.T) {
 	f := newFlow(t, 600, everybody())
