@@ -109,6 +109,15 @@ func Immutable(now, old any, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.Invalid(path, now, "field is immutable").WithOrigin("immutable")}
 }
 
+// Declared is Immutable for a field that upstream's types mark so, in a version
+// in which that counts (+k8s:immutable): the value is not told then.
+func Declared(now, old any, path *field.Path) field.ErrorList {
+	if Equal(now, old) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, nil, "field is immutable").WithOrigin("immutable")}
+}
+
 // UsableIP refuses the addresses that are never behind a service: nobody can
 // be reached at them, or only the node itself.
 func UsableIP(ip string, path *field.Path) (errs field.ErrorList) {

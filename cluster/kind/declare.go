@@ -33,6 +33,7 @@ type Kind struct {
 	New            func() Object
 	Default        func(obj Object)
 	Prepare        func(obj, old Object)
+	Drop           func(obj, old Object)
 	Validate       func(obj, old Object) field.ErrorList
 	ValidateName   func(name string, prefix bool) []string
 	Warn           func(obj, old Object) []string
@@ -143,6 +144,7 @@ func Declare[T any, P interface {
 		New:           func() Object { return P(new(T)) },
 		Default:       func(Object) {},
 		Prepare:       pair(d.Prepare),
+		Drop:          pair(d.Drop),
 		Validate:      rules(d.Validate),
 		ValidateName:  d.ValidateName,
 		Warn:          func(_, _ Object) []string { return nil },

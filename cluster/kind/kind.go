@@ -59,6 +59,10 @@ type Of[T any] struct {
 	// settled by the machine beforehand.
 	Prepare func(obj, old *T)
 
+	// Drop takes away what only requests by another version than the hub may set.
+	// It runs after Prepare.
+	Drop func(obj, old *T)
+
 	// Validate reports every fault of obj, and on update (old is not nil)
 	// every change that is not allowed. Metadata is validated by the machine,
 	// the name by ValidateName.

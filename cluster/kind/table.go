@@ -137,6 +137,15 @@ func (k *Kind) ValidateAs(gvk schema.GroupVersionKind, obj, old Object) field.Er
 	return errs
 }
 
+// PrepareAs settles what belongs to the server in an object that a request
+// brought as gvk.
+func (k *Kind) PrepareAs(gvk schema.GroupVersionKind, obj, old Object) {
+	k.Prepare(obj, old)
+	if gvk == k.GVK && k.Drop != nil {
+		k.Drop(obj, old)
+	}
+}
+
 // Forgiven are those of errs, faults of obj, that are faults in the version gvk
 // too.
 func (k *Kind) Forgiven(gvk schema.GroupVersionKind, errs field.ErrorList, obj Object) field.ErrorList {

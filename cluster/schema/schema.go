@@ -20,6 +20,7 @@ import (
 	"weak"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"sampan/cluster/kind"
 	"sampan/internal/fault"
@@ -36,9 +37,9 @@ var blob []byte
 type Schemas struct {
 	kinds *kind.Table
 
-	mu   sync.Mutex                         // guards all below
-	pods *types                             // of all kinds that have pods inside; nil until one is asked for
-	old  map[schema.GroupVersionKind]*types // of old versions that were asked for; nil: it has no schema
+	mu   sync.Mutex                                              // guards all below
+	pods *types                                                  // of all kinds that have pods inside; nil until one is asked for
+	old  map[schema.GroupVersionKind]managedfields.TypeConverter // of old versions that were asked for
 
 	older weak.Pointer[older] // the generated part of OpenAPIV2, if it is still there
 }

@@ -65,7 +65,7 @@ func (s *Schemas) TypeConverter(gvk schema.GroupVersionKind) (managedfields.Type
 
 // oldTypes are the types of an old version, which nobody reads who does not use
 // it; nil if gvk is none.
-func (s *Schemas) oldTypes(gvk schema.GroupVersionKind) (*types, error) {
+func (s *Schemas) oldTypes(gvk schema.GroupVersionKind) (managedfields.TypeConverter, error) {
 	k := s.kinds.ByGVK(gvk)
 	if k == nil {
 		return nil, nil
@@ -78,20 +78,21 @@ func (s *Schemas) oldTypes(gvk schema.GroupVersionKind) (*types, error) {
 	if t, ok := s.old[gvk]; ok {
 		return t, nil
 	}
+	var made managedfields.TypeConverter
 	t := &types{gvks: []schema.GroupVersionKind{gvk}}
 	switch err := t.add(model(gvk)); {
 	case fault.ClassOf(err) == fault.NotFound:
-		t = nil
+		made = managedfields.NewDeducedTypeConverter()
 	case err != nil:
 		return nil, err
 	default:
-		t.ready()
+		made = t.ready()
 	}
 	if s.old == nil {
-		s.old = map[schema.GroupVersionKind]*types{}
+		s.old = map[schema.GroupVersionKind]managedfields.TypeConverter{}
 	}
-	s.old[gvk] = t
-	return t, nil
+	s.old[gvk] = made
+	return made, nil
 }
 
 // types implements managedfields.TypeConverter for a few kinds. It is
@@ -102,7 +103,7 @@ type types struct {
 	parser typed.Parser
 
 	// old has the types of the kinds' old versions. Nil: there are none.
-	old func(schema.GroupVersionKind) (*types, error)
+	old func(schema.GroupVersionKind) (managedfields.TypeConverter, error)
 
 	// While types are added:
 	packages map[string]map[string]*shape.Atom

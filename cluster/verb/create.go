@@ -109,7 +109,7 @@ func (a *API) settleNew(ctx context.Context, r request.Request, attempt *admissi
 		}
 	}
 	k.Default(obj) // admission and what was taken away may have left gaps
-	k.Prepare(obj, nil)
+	k.PrepareAs(r.GVK, obj, nil)
 	if err := a.Admission.Allocate(ctx, attempt); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/admission"
@@ -164,9 +165,10 @@ func (a *API) current(r request.Request, next, current kind.Object) error {
 	}
 	switch rv := next.GetResourceVersion(); {
 	case rv == "" || rv == "0":
-		if r.Kind.Conditional && r.Subresource == "" && r.Verb == "update" {
-			return invalid(r, r.Name, field.ErrorList{field.Invalid(
-				field.NewPath("metadata", "resourceVersion"), rv, "must be specified for an update")})
+		if r.Kind.Conditional && r.Subresource != "scale" && r.Verb == "update" {
+			// Upstream's store says this, which knows a resource and a number.
+			return apierrors.NewInvalid(schema.GroupKind{Group: r.GVK.Group, Kind: r.Kind.Plural}, r.Name, field.ErrorList{field.Invalid(
+				field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update")})
 		}
 		next.SetResourceVersion(current.GetResourceVersion())
 	case rv != current.GetResourceVersion():
@@ -204,7 +206,7 @@ func (a *API) settle(ctx context.Context, r request.Request, c change, attempt *
 				p.Take(next, old)
 			}
 		}
-		k.Prepare(next, old)
+		k.PrepareAs(r.GVK, next, old)
 		if err := a.Admission.Allocate(ctx, attempt); err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ func ValidatingAdmissionPolicyBinding() *kind.Kind {
 	return kind.Declare(kind.Of[binding]{
 		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicyBinding"),
 		Plural:      "validatingadmissionpolicybindings",
+		Categories:  []string{"api-extensions"},
 		Cluster:     true,
 		Conditional: true,
 		Default:     func(b *binding) { defaultMatch(b.Spec.MatchResources) },
@@ -45,6 +46,7 @@ func MutatingAdmissionPolicyBinding() *kind.Kind {
 	return kind.Declare(kind.Of[binding]{
 		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicyBinding"),
 		Plural:      "mutatingadmissionpolicybindings",
+		Categories:  []string{"api-extensions"},
 		Cluster:     true,
 		Conditional: true,
 		Default:     func(b *binding) { defaultMatch(b.Spec.MatchResources) },

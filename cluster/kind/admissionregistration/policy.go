@@ -27,6 +27,7 @@ func ValidatingAdmissionPolicy() *kind.Kind {
 	return kind.Declare(kind.Of[policy]{
 		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicy"),
 		Plural:      "validatingadmissionpolicies",
+		Categories:  []string{"api-extensions"},
 		Cluster:     true,
 		Conditional: true,
 		Default:     func(p *policy) { defaultPolicy(&p.Spec.FailurePolicy, p.Spec.MatchConstraints) },
@@ -60,6 +61,7 @@ func MutatingAdmissionPolicy() *kind.Kind {
 	return kind.Declare(kind.Of[policy]{
 		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicy"),
 		Plural:      "mutatingadmissionpolicies",
+		Categories:  []string{"api-extensions"},
 		Cluster:     true,
 		Conditional: true,
 		Default:     func(p *policy) { defaultPolicy(&p.Spec.FailurePolicy, p.Spec.MatchConstraints) },

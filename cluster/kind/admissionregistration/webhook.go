@@ -22,6 +22,7 @@ func MutatingWebhookConfiguration() *kind.Kind {
 	return kind.Declare(kind.Of[admissionregistrationv1.MutatingWebhookConfiguration]{
 		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"),
 		Plural:      "mutatingwebhookconfigurations",
+		Categories:  []string{"api-extensions"},
 		Cluster:     true,
 		Conditional: true,
 		Default: func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
@@ -55,6 +56,7 @@ func ValidatingWebhookConfiguration() *kind.Kind {
 	return kind.Declare(kind.Of[admissionregistrationv1.ValidatingWebhookConfiguration]{
 		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"),
 		Plural:      "validatingwebhookconfigurations",
+		Categories:  []string{"api-extensions"},
 		Cluster:     true,
 		Conditional: true,
 		Default: func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {

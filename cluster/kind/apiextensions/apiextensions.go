@@ -57,9 +57,27 @@ func CustomResourceDefinition() *kind.Kind {
 			},
 		},
 		Columns: []kind.Column[apiextensionsv1.CustomResourceDefinition]{
+			{Name: "Scope", Description: "Cluster/Namespaced",
+				Cell: func(d *apiextensionsv1.CustomResourceDefinition, _ time.Time) any { return string(d.Spec.Scope) }},
+			{Name: "Versions", Description: "Served versions",
+				Cell: func(d *apiextensionsv1.CustomResourceDefinition, _ time.Time) any { return served(d) }},
 			{Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
 				Cell: func(d *apiextensionsv1.CustomResourceDefinition, _ time.Time) any {
 					return d.CreationTimestamp.UTC().Format(time.RFC3339)
+				}},
+			{Name: "Group", Priority: 1, Description: "API group",
+				Cell: func(d *apiextensionsv1.CustomResourceDefinition, _ time.Time) any { return d.Spec.Group }},
+			{Name: "Kind", Priority: 1, Description: "CustomResource kind",
+				Cell: func(d *apiextensionsv1.CustomResourceDefinition, _ time.Time) any { return d.Spec.Names.Kind }},
+			{Name: "ShortNames", Priority: 1, Description: "Short names",
+				Cell: func(d *apiextensionsv1.CustomResourceDefinition, _ time.Time) any {
+					return strings.Join(d.Spec.Names.ShortNames, ",")
+				}},
+			{Name: "Established", Type: "boolean", Priority: 1, Description: "Established status",
+				Cell: func(d *apiextensionsv1.CustomResourceDefinition, _ time.Time) any {
+					return slices.ContainsFunc(d.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+						return c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
+					})
 				}},
 		},
 	})
@@ -81,10 +99,30 @@ func prepareDefinition(d, old *apiextensionsv1.CustomResourceDefinition) {
 	}
 }
 
+// served names the versions in which objects can be had, and the one in which
+// they are stored.
+func served(d *apiextensionsv1.CustomResourceDefinition) string {
+	var names []string
+	for _, v := range d.Spec.Versions {
+		switch {
+		case v.Served && v.Storage:
+			names = append(names, v.Name+"(storage)")
+		case v.Served:
+			names = append(names, v.Name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ",")
+}
+
 // leaving has a definition wait for the end of its objects.
 func leaving(d *apiextensionsv1.CustomResourceDefinition) {
 	if !slices.Contains(d.Finalizers, apiextensionsv1.CustomResourceCleanupFinalizer) {
 		d.Finalizers = append(d.Finalizers, apiextensionsv1.CustomResourceCleanupFinalizer)
+	}
+	d.DeletionGracePeriodSeconds = nil // upstream does not say it here, nor counts this as a change
+	if d.Generation > 1 {
+		d.Generation--
 	}
 	pending := apiextensionsv1.CustomResourceDefinitionCondition{
 		Type: apiextensionsv1.Terminating, Status: apiextensionsv1.ConditionTrue,

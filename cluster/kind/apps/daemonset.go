@@ -87,6 +87,10 @@ func countTemplates(ds, old *appsv1.DaemonSet) {
 			n++
 		}
 	}
+	setTemplateGeneration(ds, n)
+}
+
+func setTemplateGeneration(ds *appsv1.DaemonSet, n int64) {
 	text := strconv.FormatInt(n, 10)
 	if ds.Annotations[appsv1.DeprecatedTemplateGeneration] == text {
 		return
@@ -126,6 +130,9 @@ func defaultDaemonSet(ds *appsv1.DaemonSet) {
 		ds.Spec.RevisionHistoryLimit = new(int32(10))
 	}
 	podspec.DefaultTemplate(&ds.Spec.Template)
+	if _, ok := ds.Annotations[appsv1.DeprecatedTemplateGeneration]; !ok {
+		setTemplateGeneration(ds, 0) // whoever writes the object comes to own it, as upstream has it
+	}
 }
 
 func validateDaemonSet(ds, old *appsv1.DaemonSet) (errs field.ErrorList) {

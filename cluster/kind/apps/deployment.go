@@ -52,9 +52,9 @@ func Deployment() *kind.Kind {
 				Cell: func(d *appsv1.Deployment, _ time.Time) any {
 					return fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, ptr.Deref(d.Spec.Replicas, 1))
 				}},
-			{Name: "Up-to-date", Type: "integer", Description: appsv1.DeploymentStatus{}.SwaggerDoc()["updatedReplicas"],
+			{Name: "Up-to-date", Description: appsv1.DeploymentStatus{}.SwaggerDoc()["updatedReplicas"],
 				Cell: func(d *appsv1.Deployment, _ time.Time) any { return int64(d.Status.UpdatedReplicas) }},
-			{Name: "Available", Type: "integer", Description: appsv1.DeploymentStatus{}.SwaggerDoc()["availableReplicas"],
+			{Name: "Available", Description: appsv1.DeploymentStatus{}.SwaggerDoc()["availableReplicas"],
 				Cell: func(d *appsv1.Deployment, _ time.Time) any { return int64(d.Status.AvailableReplicas) }},
 			kind.Age[appsv1.Deployment](),
 			{Name: "Containers", Priority: 1, Description: "Names of each container in the template.",

@@ -28,7 +28,10 @@ func Namespace() *kind.Kind {
 		Validate:     validateNamespace,
 		ValidateName: validation.NameIsDNSLabel,
 		Held:         func(ns *corev1.Namespace) bool { return len(ns.Spec.Finalizers) > 0 },
-		Leaving:      func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating },
+		Leaving:      func(ns *corev1.Namespace) {
+			ns.Status.Phase = corev1.NamespaceTerminating
+			ns.DeletionGracePeriodSeconds = nil // upstream does not say it here
+		},
 		Parts: map[string]kind.Part[corev1.Namespace]{
 			"status": {
 				Take:         func(dst, src *corev1.Namespace) { dst.Status = src.Status },

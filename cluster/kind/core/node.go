@@ -124,7 +124,12 @@ func nodeColumns() []kind.Column[corev1.Node] {
 		address("Internal-IP", corev1.NodeInternalIP),
 		address("External-IP", corev1.NodeExternalIP),
 		info("OS-Image", "osImage", func(i *corev1.NodeSystemInfo) string { return i.OSImage }),
-		info("Kernel-Version", "kernelVersion", func(i *corev1.NodeSystemInfo) string { return i.KernelVersion }),
+		info("Kernel-Version", "kernelVersion", func(i *corev1.NodeSystemInfo) string {
+			if i.Architecture == "" {
+				return i.KernelVersion
+			}
+			return cmp.Or(i.KernelVersion, "<unknown>") + " (" + i.Architecture + ")"
+		}),
 		info("Container-Runtime", "containerRuntimeVersion", func(i *corev1.NodeSystemInfo) string { return i.ContainerRuntimeVersion }),
 	}
 }

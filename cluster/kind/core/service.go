@@ -102,7 +102,7 @@ func defaultService(s *corev1.Service) {
 	}
 	// On create only upstream's allocator settles these; a service without
 	// a cluster address has nothing to allocate. See admission.
-	if spec.ClusterIP != "" && len(spec.ClusterIPs) == 0 {
+	if s.UID != "" && spec.ClusterIP != "" && len(spec.ClusterIPs) == 0 { // from the store
 		spec.ClusterIPs = []string{spec.ClusterIP}
 	}
 }

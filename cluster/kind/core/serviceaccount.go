@@ -1,8 +1,6 @@
 package core
 
 import (
-	"time"
-
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -24,8 +22,6 @@ func ServiceAccount() *kind.Kind {
 			},
 		},
 		Columns: []kind.Column[corev1.ServiceAccount]{
-			{Name: "Secrets", Description: corev1.ServiceAccount{}.SwaggerDoc()["secrets"],
-				Cell: func(s *corev1.ServiceAccount, _ time.Time) any { return int64(len(s.Secrets)) }},
 			kind.Age[corev1.ServiceAccount](),
 		},
 	})

@@ -23,6 +23,7 @@ func EndpointSlice() *kind.Kind {
 		GVK:      discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
 		Plural:   "endpointslices",
 		Default:  defaultSlice,
+		Drop:     dropTopology,
 		Validate: validateSlice,
 		Ignored:  kind.Paths("", SliceGaps),
 		Spec:     func(s *discoveryv1.EndpointSlice) any { return sliceSpec(s) },
@@ -70,6 +71,28 @@ func defaultSlice(s *discoveryv1.EndpointSlice) {
 	}
 }
 
+// dropTopology takes away what only v1beta1 can say. Endpoints that are as they
+// were keep it; of others the node is kept that it named.
+func dropTopology(s, old *discoveryv1.EndpointSlice) {
+	nodes := map[string]bool{}
+	if old != nil {
+		if kind.Equal(s.Endpoints, old.Endpoints) {
+			return
+		}
+		for _, e := range old.Endpoints {
+			nodes[e.DeprecatedTopology[corev1.LabelHostname]] = true
+		}
+	}
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		node, named := e.DeprecatedTopology[corev1.LabelHostname]
+		if named && e.NodeName == nil && nodes[node] && len(kind.DNSSubdomain(node, nil)) == 0 {
+			e.NodeName = &node
+		}
+		e.DeprecatedTopology = nil
+	}
+}
+
 // Upstream's limits.
 const (
 	maxAddresses    = 100
@@ -91,7 +114,7 @@ func validateSlice(s, old *discoveryv1.EndpointSlice) (errs field.ErrorList) {
 			[]discoveryv1.AddressType{discoveryv1.AddressTypeFQDN, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}))
 	}
 	if old != nil {
-		errs = append(errs, kind.Immutable(s.AddressType, old.AddressType, path)...)
+		errs = append(errs, kind.Declared(s.AddressType, old.AddressType, path)...)
 	}
 	errs = append(errs, endpoints(s, field.NewPath("endpoints"))...)
 	return append(errs, ports(s.Ports, field.NewPath("ports"))...)
@@ -119,9 +142,9 @@ func endpoints(s *discoveryv1.EndpointSlice, path *field.Path) (errs field.Error
 			errs = append(errs, field.TooMany(path.Child("deprecatedTopology"), len(e.DeprecatedTopology), maxTopologyKeys))
 		}
 		errs = append(errs, metav1validation.ValidateLabels(e.DeprecatedTopology, path.Child("deprecatedTopology"))...)
-		if _, ok := e.DeprecatedTopology[corev1.LabelHostname]; ok {
-			errs = append(errs, field.InternalError(path.Child("deprecatedTopology").Key(corev1.LabelHostname),
-				fmt.Errorf("may not be set; use nodeName")))
+		if _, ok := e.DeprecatedTopology[corev1.LabelTopologyZone]; ok {
+			errs = append(errs, field.InternalError(path.Child("deprecatedTopology").Key(corev1.LabelTopologyZone),
+				fmt.Errorf("reserved key was not removed in conversion")))
 		}
 		if e.Hostname != nil {
 			errs = append(errs, kind.DNSLabel(*e.Hostname, path.Child("hostname"))...)

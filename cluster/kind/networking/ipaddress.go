@@ -66,7 +66,7 @@ func validateAddress(a, old *networkingv1.IPAddress) (errs field.ErrorList) {
 		}
 	}
 	if old != nil {
-		errs = append(errs, kind.Immutable(p, old.Spec.ParentRef, path)...)
+		errs = append(errs, kind.Declared(p, old.Spec.ParentRef, path)...)
 	}
 	return errs
 }

@@ -55,7 +55,7 @@ func validateRuntimeClass(c, old *nodev1.RuntimeClass) (errs field.ErrorList) {
 		errs = append(errs, scheduling(s, field.NewPath("scheduling"))...)
 	}
 	if old != nil {
-		errs = append(errs, kind.Immutable(c.Handler, old.Handler, handler)...)
+		errs = append(errs, kind.Declared(c.Handler, old.Handler, handler)...)
 	}
 	return errs
 }

@@ -25,14 +25,6 @@ func requests(t table) {
 				fillEmpty(&c.Status.Conditions[i].Status, corev1.ConditionTrue)
 			}
 		},
-		up: func(hub *certificatesv1.CertificateSigningRequest, c *certificatesv1beta1.CertificateSigningRequest) {
-			if c.Spec.SignerName != nil {
-				hub.Spec.SignerName = *c.Spec.SignerName
-			}
-		},
-		down: func(c *certificatesv1beta1.CertificateSigningRequest, hub *certificatesv1.CertificateSigningRequest) {
-			c.Spec.SignerName = &hub.Spec.SignerName
-		},
 		forgive: forgive(func(e *field.Error) bool {
 			switch {
 			case e.Field == "spec.signerName":

@@ -143,14 +143,6 @@ func flows(t table) {
 				fillEmpty(&l.NominalConcurrencyShares, defaultShares)
 			}
 		},
-		parts: func(up, down *copier) {
-			then(up, func(dst *flowcontrolv1.LimitedPriorityLevelConfiguration, src *flowcontrolv1beta3.LimitedPriorityLevelConfiguration) {
-				dst.NominalConcurrencyShares = &src.NominalConcurrencyShares
-			})
-			then(down, func(dst *flowcontrolv1beta3.LimitedPriorityLevelConfiguration, src *flowcontrolv1.LimitedPriorityLevelConfiguration) {
-				dst.NominalConcurrencyShares = shares(src)
-			})
-		},
 		up: func(hub *flowcontrolv1.PriorityLevelConfiguration, _ *flowcontrolv1beta3.PriorityLevelConfiguration) {
 			hub.Annotations = maps.Clone(hub.Annotations)
 			delete(hub.Annotations, flowcontrolv1beta3.PriorityLevelPreserveZeroConcurrencySharesKey)
@@ -172,7 +164,9 @@ func flows(t table) {
 				dst.NominalConcurrencyShares = &src.AssuredConcurrencyShares
 			})
 			then(down, func(dst *flowcontrolv1beta2.LimitedPriorityLevelConfiguration, src *flowcontrolv1.LimitedPriorityLevelConfiguration) {
-				dst.AssuredConcurrencyShares = shares(src)
+				if src.NominalConcurrencyShares != nil {
+					dst.AssuredConcurrencyShares = *src.NominalConcurrencyShares
+				}
 			})
 		},
 	}
@@ -180,11 +174,4 @@ func flows(t table) {
 	// The Go types of v1beta1 are the same but for their name.
 	gvk := one.WithKind("PriorityLevelConfiguration")
 	addAs(t, hub.WithKind(gvk.Kind), gvk, kind.Deprecation(gvk, &flowcontrolv1beta1.PriorityLevelConfiguration{}), differ)
-}
-
-func shares(l *flowcontrolv1.LimitedPriorityLevelConfiguration) int32 {
-	if l.NominalConcurrencyShares == nil {
-		return 0
-	}
-	return *l.NominalConcurrencyShares
 }

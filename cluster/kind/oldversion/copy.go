@@ -32,6 +32,18 @@ func (c *copier) copy(dst, src reflect.Value) {
 		dst.Set(src)
 		return
 	}
+	switch {
+	case dst.Kind() == src.Kind():
+	case dst.Kind() == reflect.Pointer: // of a value that may not be missing
+		dst.Set(reflect.New(dst.Type().Elem()))
+		c.copy(dst.Elem(), src)
+		return
+	case src.Kind() == reflect.Pointer:
+		if !src.IsNil() {
+			c.copy(dst, src.Elem())
+		}
+		return
+	}
 	switch dst.Kind() {
 	case reflect.Struct:
 		for i := range dst.NumField() {
@@ -76,4 +88,6 @@ func (c *copier) copy(dst, src reflect.Value) {
 
 // alike is false for fields of one name that mean different things: they are
 // left to those who know (then).
-func alike(a, b reflect.Type) bool { return a.Kind() == b.Kind() }
+func alike(a, b reflect.Type) bool {
+	return a.Kind() == b.Kind() || a.Kind() == reflect.Pointer && alike(a.Elem(), b) || b.Kind() == reflect.Pointer && alike(a, b.Elem())
+}

@@ -161,10 +161,11 @@ func bindingColumns[T any, P interface {
 		}
 	}
 	return []kind.Column[T]{
-		{Name: "Role", Description: doc, Cell: func(obj *T, _ time.Time) any {
-			ref := of(obj).ref
-			return ref.Kind + "/" + ref.Name
-		}},
+		{Name: "Role", Description: strings.TrimSuffix(doc, " This field is immutable."), // upstream has v1beta1's text here
+			Cell: func(obj *T, _ time.Time) any {
+				ref := of(obj).ref
+				return ref.Kind + "/" + ref.Name
+			}},
 		kind.Age[T, P](),
 		{Name: "Users", Priority: 1, Description: "Users in the " + describe[T](), Cell: subjects(of, rbacv1.UserKind)},
 		{Name: "Groups", Priority: 1, Description: "Groups in the " + describe[T](), Cell: subjects(of, rbacv1.GroupKind)},

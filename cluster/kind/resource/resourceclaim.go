@@ -96,7 +96,7 @@ func defaultClaim(s *resourcev1.ResourceClaimSpec) {
 
 func validateClaim(c, old *resourcev1.ResourceClaim) field.ErrorList {
 	if old != nil {
-		return kind.Immutable(c.Spec, old.Spec, field.NewPath("spec"))
+		return kind.Declared(c.Spec, old.Spec, field.NewPath("spec"))
 	}
 	return claimSpec(&c.Spec, field.NewPath("spec"))
 }

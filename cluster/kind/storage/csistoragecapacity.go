@@ -1,8 +1,6 @@
 package storage
 
 import (
-	"time"
-
 	storagev1 "k8s.io/api/storage/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -13,25 +11,12 @@ import (
 
 // CSIStorageCapacity says how much a driver can still give in some place.
 func CSIStorageCapacity() *kind.Kind {
-	doc := storagev1.CSIStorageCapacity{}.SwaggerDoc()
 	return kind.Declare(kind.Of[storagev1.CSIStorageCapacity]{
 		GVK:         storagev1.SchemeGroupVersion.WithKind("CSIStorageCapacity"),
 		Plural:      "csistoragecapacities",
 		Conditional: true,
 		Validate:    validateCapacity,
 		Ignored:     kind.Paths("", CapacityGaps),
-
-		Columns: []kind.Column[storagev1.CSIStorageCapacity]{
-			{Name: "StorageClassName", Description: doc["storageClassName"],
-				Cell: func(c *storagev1.CSIStorageCapacity, _ time.Time) any { return c.StorageClassName }},
-			{Name: "Capacity", Description: doc["capacity"],
-				Cell: func(c *storagev1.CSIStorageCapacity, _ time.Time) any {
-					if c.Capacity == nil {
-						return "<unset>"
-					}
-					return c.Capacity.String()
-				}},
-		},
 	})
 }
 

@@ -93,10 +93,10 @@ func validateStorageClass(c, old *storagev1.StorageClass) (errs field.ErrorList)
 	}
 	errs = append(errs, topologies(c.AllowedTopologies, path("allowedTopologies"))...)
 	if old != nil {
-		errs = append(errs, kind.Immutable(c.Parameters, old.Parameters, path("parameters"))...)
-		errs = append(errs, kind.Immutable(c.Provisioner, old.Provisioner, path("provisioner"))...)
-		errs = append(errs, kind.Immutable(c.ReclaimPolicy, old.ReclaimPolicy, path("reclaimPolicy"))...)
-		errs = append(errs, kind.Immutable(c.VolumeBindingMode, old.VolumeBindingMode, path("volumeBindingMode"))...)
+		errs = append(errs, kind.Declared(c.Parameters, old.Parameters, path("parameters"))...)
+		errs = append(errs, kind.Declared(c.Provisioner, old.Provisioner, path("provisioner"))...)
+		errs = append(errs, kind.Declared(c.ReclaimPolicy, old.ReclaimPolicy, path("reclaimPolicy"))...)
+		errs = append(errs, kind.Declared(c.VolumeBindingMode, old.VolumeBindingMode, path("volumeBindingMode"))...)
 	}
 	return errs
 }

@@ -84,7 +84,7 @@ func validateAttachment(a, old *storagev1.VolumeAttachment) (errs field.ErrorLis
 		errs = append(errs, volumespec.ClassName(*name, field.NewPath("spec.source.persistentVolumeName"))...)
 	}
 	if old != nil {
-		errs = append(errs, kind.Immutable(a.Spec, old.Spec, spec)...)
+		errs = append(errs, kind.Declared(a.Spec, old.Spec, spec)...)
 	}
 	return errs
 }
