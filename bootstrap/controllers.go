@@ -8,6 +8,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sampan/cluster/admission/policy"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/controller/bootstrapsigner"
@@ -25,6 +26,7 @@ import (
 	"sampan/cluster/controller/namespace"
 	"sampan/cluster/controller/nodeipam"
 	"sampan/cluster/controller/nodelife"
+	"sampan/cluster/controller/policystatus"
 	"sampan/cluster/controller/protection"
 	"sampan/cluster/controller/quota"
 	"sampan/cluster/controller/replicaset"
@@ -36,6 +38,7 @@ import (
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
 	"sampan/cluster/scheduler"
+	"sampan/cluster/schema"
 	"sampan/cluster/verb"
 )
 
@@ -74,6 +77,8 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"vac-protection", protection.Attributes(protection.Config{Client: as("volumeattributesclass-protection-controller"), Log: r.log}).Run},
 		{"serviceaccount", furnish.ServiceAccount(as("service-account-controller"), r.log).Run},
 		{"clusterrole", clusterrole.New(clusterrole.Config{Client: as("clusterrole-aggregation-controller"), Log: r.log}).Run},
+		{"policystatus", policystatus.New(policystatus.Config{Client: as("validatingadmissionpolicy-status-controller"), Log: r.log,
+			Check: policy.Checker{Kinds: r.kinds, Schema: schema.New(r.kinds).Resolve}.Check}).Run},
 		{"quota", quota.New(quota.Config{Client: as("resourcequota-controller"), Log: r.log}).Run},
 		{"root-ca", furnish.RootCA(as("root-ca-cert-publisher"), r.log, string(r.pki.CAPEM)).Run},
 	}
