@@ -24,7 +24,6 @@ import (
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/discovery"
-	"sampan/cluster/kind/flowcontrol"
 	"sampan/cluster/kind/networking"
 	"sampan/cluster/kind/podspec"
 	resourcekind "sampan/cluster/kind/resource"
@@ -220,8 +219,6 @@ lists beside the kinds; a test compares them.
 	section("ResourceClaimTemplate", "", resourcekind.TemplateGaps)
 	section("ResourceSlice", "", resourcekind.SliceGaps)
 	section("StorageVersionMigration", "", storagemigration.MigrationGaps)
-	section("FlowSchema", "", flowcontrol.SchemaGaps)
-	section("PriorityLevelConfiguration", "", flowcontrol.LevelGaps)
 	section("HorizontalPodAutoscaler", "", autoscaling.AutoscalerGaps)
 	b.WriteString("\n## Status fields that nothing writes\n\nA status is a report: nobody is warned, since users do not set them.\n\n| field | why |\n|---|---|\n")
 	for _, g := range core.StatusGaps {

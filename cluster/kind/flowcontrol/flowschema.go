@@ -25,7 +25,6 @@ func FlowSchema() *kind.Kind {
 			}
 		},
 		Validate: validateSchema,
-		Ignored:  kind.Paths("", SchemaGaps),
 		Spec:     func(f *flowv1.FlowSchema) any { return &f.Spec },
 		Parts: map[string]kind.Part[flowv1.FlowSchema]{
 			"status": {

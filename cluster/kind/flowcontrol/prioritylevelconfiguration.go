@@ -29,7 +29,6 @@ func PriorityLevelConfiguration() *kind.Kind {
 		Cluster:  true,
 		Default:  defaultLevel,
 		Validate: validateLevel,
-		Ignored:  kind.Paths("", LevelGaps),
 		Spec:     func(p *flowv1.PriorityLevelConfiguration) any { return &p.Spec },
 		Parts: map[string]kind.Part[flowv1.PriorityLevelConfiguration]{
 			"status": {
