@@ -138,6 +138,24 @@ func TestAWriteMeetsThePolicy(t *testing.T) {
 	}
 }
 
+func TestTheAuditLogHearsOfPolicies(t *testing.T) {
+	c := chain(t, validating(t, `validations: [{expression: "true"}, {expression: "false", message: careful}],
+ auditAnnotations: [{key: who, valueExpression: "'it is ' + object.metadata.name"}, {key: none, valueExpression: "null"}]`), validatingBinding(t, "validationActions: [Audit]"))
+	k := apps.Deployment()
+	obj := kindtest.Create(t, k, deployment)
+	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+	notes := map[string]string{}
+	a := &admission.Attempt{Operation: admission.Create, Object: obj, Request: request.Request{Verb: "create", Kind: k, GVK: k.GVK, Namespace: "shop", Name: "web",
+		Annotate: func(key, value string, _ bool) { notes[key] = value }}}
+	if err := c.Review(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	const failed = `[{"message":"careful","policy":"p","binding":"b","expressionIndex":1,"validationActions":["Audit"]}]`
+	if notes["validation.policy.admission.k8s.io/validation_failure"] != failed || notes["p/who"] != "it is web" || len(notes) != 2 {
+		t.Errorf("the audit log has %q", notes)
+	}
+}
+
 func TestAPolicyWithoutBindingIsNotInForce(t *testing.T) {
 	if _, err := write(t, chain(t, validating(t, `validations: [{expression: "false"}]`)), "", deployment, nil); err != nil {
 		t.Error(err)

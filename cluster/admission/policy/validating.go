@@ -113,6 +113,7 @@ func (v *Validating) Review(ctx context.Context, a *admission.Attempt) error {
 			return err
 		}
 	}
+	e.publishFailures()
 	if len(e.refusals) == 0 {
 		return nil
 	}
@@ -147,6 +148,7 @@ type evaluation struct {
 	*Validating
 	*match.Subject
 	refusals []refusal
+	failures []failure // for the audit log
 }
 
 // misconfigured notes what keeps a policy from being evaluated.
@@ -174,19 +176,21 @@ func (e *evaluation) policy(ctx context.Context, declared *admissionregistration
 	if !ok {
 		return nil
 	}
+	said := annotations{}
 	for _, b := range bindings {
 		if b.Err != nil {
 			e.misconfigured(policy.failure, policy.name, "", b.Err)
 			continue
 		}
-		if err := e.bindingOf(ctx, policy, b.Value, as); err != nil {
+		if err := e.bindingOf(ctx, policy, b.Value, as, said); err != nil {
 			return err
 		}
 	}
+	e.publish(policy.name, said)
 	return nil
 }
 
-func (e *evaluation) bindingOf(ctx context.Context, p *validatingPolicy, b *binding, as match.As) error {
+func (e *evaluation) bindingOf(ctx context.Context, p *validatingPolicy, b *binding, as match.As, said annotations) error {
 	ok, err := e.bound(ctx, b, e.Subject)
 	var params []runtime.Object
 	if err == nil && ok {
@@ -205,7 +209,7 @@ func (e *evaluation) bindingOf(ctx context.Context, p *validatingPolicy, b *bind
 	}
 	rights := e.rights()
 	for _, param := range params {
-		e.note(p, b, e.judge(ctx, p, as, param, ns, rights))
+		e.note(p, b, e.judge(ctx, p, as, param, ns, rights, said))
 	}
 	return nil
 }
@@ -216,6 +220,7 @@ type verdict struct {
 	reason metav1.StatusReason
 	text   string
 	forced bool // not a matter of the binding's actions: an annotation failed
+	index  int  // of the validation
 }
 
 // note does with the verdicts as the binding says.
@@ -235,15 +240,15 @@ func (e *evaluation) note(p *validatingPolicy, b *binding, verdicts []verdict) {
 					e.Request.Warn(fmt.Sprintf("Validation failed for ValidatingAdmissionPolicy '%s' with binding '%s': %s", p.name, b.name, v.text))
 				}
 			case admissionregistrationv1.Audit:
-				// There is no audit log yet; this program's own has it meanwhile.
-				e.Log.Info("validation failed", "policy", p.name, "binding", b.name, "object", e.Request.Path(), "why", v.text)
+				e.failures = append(e.failures, failure{v.text, b.policy, b.name, v.index, b.actions})
 			}
 		}
 	}
 }
 
-// judge runs the expressions of a policy with one parameter.
-func (e *evaluation) judge(ctx context.Context, p *validatingPolicy, as match.As, param runtime.Object, ns *corev1.Namespace, rights authorizer.UnconditionalAuthorizer) []verdict {
+// judge runs the expressions of a policy with one parameter. What its audit
+// annotations say is added to said.
+func (e *evaluation) judge(ctx context.Context, p *validatingPolicy, as match.As, param runtime.Object, ns *corev1.Namespace, rights authorizer.UnconditionalAuthorizer, said annotations) []verdict {
 	failed := func(err error) []verdict {
 		if p.ignored() {
 			return nil
@@ -272,15 +277,15 @@ func (e *evaluation) judge(ctx context.Context, p *validatingPolicy, as match.As
 	for i, r := range results {
 		switch {
 		case r.Error != nil:
-			verdicts = append(verdicts, failed(r.Error)...)
+			verdicts = append(verdicts, at(i, failed(r.Error))...)
 		case errors.Is(messageErr, apiservercel.ErrInternal) || errors.Is(messageErr, apiservercel.ErrOutOfBudget):
-			verdicts = append(verdicts, failed(fmt.Errorf("failed messageExpression: %w", messageErr))...)
+			verdicts = append(verdicts, at(i, failed(fmt.Errorf("failed messageExpression: %w", messageErr)))...)
 		case r.EvalResult != types.True:
 			var message cel.EvaluationResult
 			if i < len(messages) {
 				message = messages[i]
 			}
-			v := verdict{reason: metav1.StatusReasonInvalid, text: text(p.validations[i], message)}
+			v := verdict{reason: metav1.StatusReasonInvalid, text: text(p.validations[i], message), index: i}
 			if reason := p.validations[i].Reason; reason != nil {
 				v.reason = *reason
 			}
@@ -296,9 +301,17 @@ func (e *evaluation) judge(ctx context.Context, p *validatingPolicy, as match.As
 			verdicts = append(verdicts, verdict{text: a.Error.Error(), forced: true})
 		} else if a.Error == nil && a.EvalResult.Type() == types.StringType {
 			if value := strings.TrimSpace(a.EvalResult.Value().(string)); value != "" {
-				e.Log.Info("annotation of a policy", "key", p.name+"/"+p.keys[i], "value", value, "object", e.Request.Path())
+				said.add(p.keys[i], value)
 			}
 		}
+	}
+	return verdicts
+}
+
+// at are verdicts about one validation.
+func at(index int, verdicts []verdict) []verdict {
+	for i := range verdicts {
+		verdicts[i].index = index
 	}
 	return verdicts
 }
