@@ -57,6 +57,9 @@ func (c *Config) ask(ctx context.Context, h *hook, s *match.Subject, as match.As
 	if err := valid(&review, &answer, patches); err != nil {
 		return nil, trouble("received invalid webhook response", err)
 	}
+	for key, value := range answer.Response.AuditAnnotations {
+		s.Request.Note(h.Name+"/"+key, value)
+	}
 	if warn := s.Request.Warn; warn != nil {
 		for _, text := range answer.Response.Warnings {
 			warn(text)

@@ -323,3 +323,46 @@ func TestOptionsOfAConnectionAreShown(t *testing.T) {
 		t.Errorf("seen %q, error %v", seen, err)
 	}
 }
+
+func TestTheAuditLogHearsOfWebhooks(t *testing.T) {
+	patch := server(t, func(*admissionv1.AdmissionRequest, map[string]string) *admissionv1.AdmissionResponse {
+		return &admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add","path":"/data/b","value":"2"}]`),
+			PatchType: ptr.To(admissionv1.PatchTypeJSONPatch), AuditAnnotations: map[string]string{"why": "so"}}
+	})
+	dead := httptest.NewTLSServer(http.NotFoundHandler())
+	dead.Close()
+	gone := admissionregistrationv1.WebhookClientConfig{URL: &dead.URL}
+	said := server(t, func(*admissionv1.AdmissionRequest, map[string]string) *admissionv1.AdmissionResponse {
+		return &admissionv1.AdmissionResponse{Allowed: true, AuditAnnotations: map[string]string{"seen": "yes"}}
+	})
+	w := newWorld(t, namespace("ns", nil), mutating("a.x", patch, false), validating("v.x", admissionregistrationv1.ValidatingWebhook{ClientConfig: said},
+		admissionregistrationv1.ValidatingWebhook{ClientConfig: gone, FailurePolicy: ptr.To(admissionregistrationv1.Ignore)}))
+	notes := map[string]string{}
+	if _, err := w.create(t, aMap, func(r *request.Request) {
+		r.Annotate = func(key, value string, detail bool) {
+			if detail != strings.HasPrefix(key, "patch.") {
+				t.Errorf("%s is a detail: %v", key, detail)
+			}
+			if _, ok := notes[key]; !ok { // the first counts
+				notes[key] = value
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		"a.x/why":  "so",
+		"v.x/seen": "yes",
+		"mutation.webhook.admission.k8s.io/round_0_index_0":               `{"configuration":"a.x","webhook":"a.x","mutated":true}`,
+		"patch.webhook.admission.k8s.io/round_0_index_0":                  `{"configuration":"a.x","webhook":"a.x","patch":[{"op":"add","path":"/data/b","value":"2"}],"patchType":"JSONPatch"}`,
+		"failed-open.validating.webhook.admission.k8s.io/round_0_index_1": "v.x",
+	} {
+		if notes[key] != want {
+			t.Errorf("%s says %q, want %q", key, notes[key], want)
+		}
+		delete(notes, key)
+	}
+	if len(notes) > 0 {
+		t.Errorf("there is more: %q", notes)
+	}
+}

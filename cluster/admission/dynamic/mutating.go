@@ -56,7 +56,7 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attempt) error {
 	}
 	s := match.NewSubject(a)
 	round := match.BeginRound[*hook](a, m)
-	for _, h := range hooks {
+	for i, h := range hooks {
 		as, ok, err := m.concerns(ctx, h, s)
 		if err != nil {
 			return err
@@ -64,8 +64,10 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attempt) error {
 		if !ok || !round.Due(h) {
 			continue
 		}
-		changed, err := m.change(ctx, h, s, as)
-		if err := m.outcome(h, err); err != nil {
+		note := newNotes(s, h, i)
+		changed, err := m.change(ctx, h, s, as, note)
+		note.mutated(changed)
+		if err := m.outcome(h, s, "mutation."+note.at, err); err != nil {
 			return err
 		}
 		round.Asked(h, changed, h.again)
@@ -75,7 +77,7 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attempt) error {
 }
 
 // change asks one webhook and does as it says.
-func (m *Mutating) change(ctx context.Context, h *hook, s *match.Subject, as match.As) (changed bool, err error) {
+func (m *Mutating) change(ctx context.Context, h *hook, s *match.Subject, as match.As, note *notes) (changed bool, err error) {
 	answer, err := m.ask(ctx, h, s, as, true)
 	if err != nil || len(answer.Patch) == 0 {
 		return false, err
@@ -97,6 +99,7 @@ func (m *Mutating) change(ctx context.Context, h *hook, s *match.Subject, as mat
 		}
 		return false, apierrors.NewInternalError(err)
 	}
+	note.patch(answer.Patch)
 	if equality.Semantic.DeepEqual(was, next) {
 		return false, nil
 	}

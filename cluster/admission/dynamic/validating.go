@@ -11,6 +11,7 @@ import (
 
 	"sampan/cluster/admission"
 	"sampan/cluster/admission/match"
+	"sampan/cluster/request"
 )
 
 // Validating asks the webhooks of ValidatingWebhookConfigurations, all at
@@ -61,14 +62,8 @@ func (v *Validating) Review(ctx context.Context, a *admission.Attempt) error {
 			concerned = append(concerned, asked{h, as})
 		}
 	}
-	if warn := a.Request.Warn; warn != nil && len(concerned) > 1 {
-		var mu sync.Mutex // they answer at once
-		s.Request.Warn = func(text string) {
-			mu.Lock()
-			defer mu.Unlock()
-			warn(text)
-		}
-		defer func() { s.Request.Warn = warn }()
+	if len(concerned) > 1 {
+		defer oneByOne(&s.Request)()
 	}
 	errs := make([]error, len(concerned))
 	var all sync.WaitGroup
@@ -80,7 +75,7 @@ func (v *Validating) Review(ctx context.Context, a *admission.Attempt) error {
 				}
 			}()
 			_, err := v.ask(ctx, h.hook, s, h.as, false)
-			errs[i] = v.outcome(h.hook, err)
+			errs[i] = v.outcome(h.hook, s, fmt.Sprintf("validating.webhook.admission.k8s.io/round_0_index_%d", i), err)
 		})
 	}
 	all.Wait()
@@ -92,14 +87,40 @@ func (v *Validating) Review(ctx context.Context, a *admission.Attempt) error {
 	return nil
 }
 
-// outcome is what the error of a call means for the write.
-func (c *Config) outcome(h *hook, err error) error {
+// oneByOne has what several webhooks say at once said one by one, until what
+// it returns is called.
+func oneByOne(r *request.Request) (end func()) {
+	was := *r
+	var mu sync.Mutex
+	if was.Warn != nil {
+		r.Warn = func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			was.Warn(text)
+		}
+	}
+	if was.Annotate != nil {
+		r.Annotate = func(key, value string, detail bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			was.Annotate(key, value, detail)
+		}
+	}
+	return func() { r.Warn, r.Annotate = was.Warn, was.Annotate }
+}
+
+// outcome is what the error of a call means for the write. place names the
+// call in the audit log.
+func (c *Config) outcome(h *hook, s *match.Subject, place string, err error) error {
 	var f *failed
 	if !errors.As(err, &f) {
 		return err
 	}
 	if h.ignored() {
 		c.Log.Warn("webhook failed, and its failure is ignored", "webhook", h.Name, "configuration", h.of, "err", err)
+		if !errors.Is(err, context.Canceled) {
+			s.Request.Note("failed-open."+place, h.Name)
+		}
 		return nil
 	}
 	return apierrors.NewInternalError(f.err)
