@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"sampan/cluster/encrypt"
+	"sampan/cluster/store"
 	"sampan/engine/image"
 	"sampan/internal/fault"
 )
@@ -47,7 +48,9 @@ type Config struct {
 	// that upstream has in that program. It need not be root.
 	APIOnly bool
 
-	EtcdEndpoints []string // an etcd cluster to use instead of the embedded one
+	EtcdEndpoints  []string       // an etcd cluster to use instead of the embedded one
+	EtcdTLS        store.TLSFiles // how to reach it; zero: plain text
+	EtcdCompaction time.Duration  // how much history is kept at least; default 5 min, negative: all
 
 	Encryption encrypt.Config // of what is stored; without a File nothing is encrypted
 

@@ -198,8 +198,12 @@ func (r *running) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	etcdTLS, err := r.cfg.etcdTLS()
+	if err != nil {
+		return err
+	}
 	r.store, err = store.Open(ctx, store.Config{
-		Dir: filepath.Join(r.cfg.State, "store"), Endpoints: r.cfg.EtcdEndpoints,
+		Dir: storeDir(r.cfg.State), Endpoints: r.cfg.EtcdEndpoints, TLS: etcdTLS, CompactEvery: r.cfg.EtcdCompaction,
 		Kinds: r.kinds, Codec: object.Storage{}, Transformer: sealed, Log: r.log, CheckShared: r.cfg.CheckShared,
 	})
 	return err
@@ -269,7 +273,7 @@ func (r *running) openCluster() (err error) {
 	r.api, err = api.New(api.Config{
 		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may,
 		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: tokens, Log: r.log,
-		Debug: map[string]http.HandlerFunc{whyPath: r.why}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
+		Debug: map[string]http.HandlerFunc{whyPath: r.why, snapshotPath: r.snapshot}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
 		Checks: r.checks(), Limits: r.cfg.Limits.Limits,
 	})
 	if err != nil {

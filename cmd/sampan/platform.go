@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -17,7 +18,7 @@ import (
 func platformCommands(g *globals) []*cobra.Command {
 	return []*cobra.Command{
 		newUpCommand(g), newDownCommand(g), newStatusCommand(g), newResetCommand(g),
-		newNodeKubeconfigCommand(g), newKubectlCommand(g), newWhyCommand(g),
+		newNodeKubeconfigCommand(g), newKubectlCommand(g), newWhyCommand(g), newSnapshotCommand(g),
 	}
 }
 
@@ -34,6 +35,10 @@ func platformFlags(cmd *cobra.Command, cfg *bootstrap.Config) {
 	f.StringArrayVar(&cfg.RegistryMirrors, "registry-mirror", nil, "REGISTRY=URL: a registry to ask before REGISTRY for the images of pods; may be repeated")
 	f.BoolVar(&cfg.APIOnly, "api-only", false, "serve the API alone: no node, and no controllers but those of an API server (for tests of clients)")
 	f.StringSliceVar(&cfg.EtcdEndpoints, "etcd-servers", nil, "an etcd cluster to use instead of the embedded one")
+	f.StringVar(&cfg.EtcdTLS.CA, "etcd-cafile", "", "the authority that certifies that etcd")
+	f.StringVar(&cfg.EtcdTLS.Cert, "etcd-certfile", "", "the certificate to show to that etcd")
+	f.StringVar(&cfg.EtcdTLS.Key, "etcd-keyfile", "", "the key of that certificate")
+	f.Var((*compactionValue)(&cfg.EtcdCompaction), "etcd-compaction-interval", "how much history the store keeps at least; 0: all, and it grows")
 	f.StringSliceVar(&cfg.EnableAdmission, "enable-admission-plugins", nil, "admission plugins to turn on beside those that are on by default, by upstream's names")
 	f.StringSliceVar(&cfg.DisableAdmission, "disable-admission-plugins", nil, "admission plugins to turn off")
 	f.StringVar(&cfg.AdmissionFile, "admission-control-config-file", "", "an AdmissionConfiguration: what admission plugins are told")
@@ -64,6 +69,34 @@ func (p *prefixValue) Set(s string) error {
 }
 
 func (*prefixValue) Type() string { return "range" }
+
+// compactionValue is a flag that takes a duration, where 0 means never.
+type compactionValue time.Duration
+
+func (c *compactionValue) String() string {
+	switch d := time.Duration(*c); {
+	case d == 0:
+		return "5m0s"
+	case d < 0:
+		return "0s"
+	default:
+		return d.String()
+	}
+}
+
+func (c *compactionValue) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err == nil && d < 0 {
+		err = errors.New("it cannot be negative")
+	}
+	if d == 0 {
+		d = -1
+	}
+	*c = compactionValue(d)
+	return err
+}
+
+func (*compactionValue) Type() string { return "duration" }
 
 // steps prints what is under way, for whatever may take over a second.
 type steps struct {
