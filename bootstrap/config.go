@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"sampan/cluster/auth/setup"
 	"sampan/cluster/encrypt"
 	"sampan/cluster/store"
 	"sampan/engine/image"
@@ -62,6 +63,11 @@ type Config struct {
 	// on by default; and an AdmissionConfiguration with what they are told.
 	EnableAdmission, DisableAdmission []string
 	AdmissionFile                     string
+
+	// Who users are and what they may, and the tokens of service accounts.
+	Authentication  setup.Authentication
+	Authorization   setup.Authorization
+	ServiceAccounts ServiceAccounts
 
 	Limits Limits // of requests
 

@@ -21,7 +21,7 @@ import (
 	"sampan/cluster/admission"
 	"sampan/cluster/api"
 	"sampan/cluster/auth"
-	"sampan/cluster/auth/policy"
+	"sampan/cluster/auth/setup"
 	"sampan/cluster/client"
 	"sampan/cluster/controller/definition"
 	"sampan/cluster/crd"
@@ -101,6 +101,11 @@ type running struct {
 	may    *auth.Authorizer
 	rbac   *auth.RBAC
 	who    *auth.Authenticator
+	tokens *auth.Tokens
+
+	authenticators *setup.Authenticators // who is of it
+	rules          *setup.Authorizers    // may is of it
+
 	pipe   *pipe
 	api    *api.Server
 	flow   *flow.Flow
@@ -246,14 +251,9 @@ func (r *running) openCluster() (err error) {
 		return err
 	}
 	schemas := schema.New(r.kinds)
-	tokens, err := auth.NewTokens(auth.TokenConfig{SigningKey: r.pki.SigningKey, OldKeys: r.pki.OldKeys, Objects: r.reader})
-	if err != nil {
+	if err := r.openIdentity(); err != nil {
 		return err
 	}
-	r.who = &auth.Authenticator{ClientCA: auth.NewTrust(r.pki.CA),
-		Tokens: auth.TokenChain{tokens, auth.ForAudiences{Audiences: tokens.Audiences(), Of: auth.BootstrapTokens{Objects: r.reader}}}}
-	r.rbac = auth.NewRBAC(auth.RBACConfig{Objects: r.reader, Changes: r.store.Changes(rbac.Kinds()...), Policy: policy.Bootstrap()})
-	r.may = auth.NewAuthorizer(auth.NewNodeRule(r.reader), r.rbac)
 	plugins, err := r.admission(schemas)
 	if err != nil {
 		return err
@@ -261,7 +261,7 @@ func (r *running) openCluster() (err error) {
 	r.verbs, err = verb.New(verb.Config{
 		Kinds: r.kinds, Store: r.store, Schemas: schemas, Authorizer: r.may,
 		Admission: admission.NewChain(plugins...),
-		Actions:   actions(tokens),
+		Actions:   actions(r.tokens),
 	})
 	if err != nil {
 		return err
@@ -272,7 +272,7 @@ func (r *running) openCluster() (err error) {
 	r.pipe = newPipe(r.cfg.NodeName)
 	r.api, err = api.New(api.Config{
 		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may,
-		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: tokens, Log: r.log,
+		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: r.tokens, Log: r.log,
 		Debug: map[string]http.HandlerFunc{whyPath: r.why, snapshotPath: r.snapshot}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
 		Checks: r.checks(), Limits: r.cfg.Limits.Limits,
 	})
@@ -297,7 +297,9 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	}
 	failed := make(chan error, 1)
 	var all sync.WaitGroup
-	all.Go(func() { failed <- r.api.Serve(outer, api.TLS(r.pki.Serving, r.pki.CA), listener) })
+	all.Go(func() {
+		failed <- r.api.Serve(outer, api.TLS(r.pki.Serving, append(r.authenticators.Proxies, r.pki.CA)...), listener)
+	})
 
 	url := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(r.cfg.Port))
 	if err := (Kubeconfig{Server: url, CA: r.pki.CAPEM, User: AdminUser, Client: r.pki.Admin}).Write(r.cfg.Kubeconfig); err != nil {
@@ -351,10 +353,10 @@ func (r *running) parts(kubelet net.Listener) []part {
 
 // ownParts are those of an API server, which upstream has in that program too.
 func (r *running) ownParts(as func(name string) client.Client) []part {
-	return append([]part{
+	return slices.Concat(r.identityParts(), r.encryptionParts(), []part{
 		{"custom", r.custom.Run},
 		{"roles", r.writeRoles},
 		{"flow-control", r.flow.Run},
 		{"definition", definition.New(definition.Config{Client: as("customresourcedefinition-controller"), Log: r.log}).Run},
-	}, r.encryptionParts()...)
+	})
 }

@@ -25,7 +25,7 @@ import (
 // stays, and an object whose annotation says autoupdate=false is left alone.
 // It runs beside the API; until it has ended the rules count as written.
 func (r *running) writeRoles(ctx context.Context) error {
-	if err := keepPolicy(ctx, r.verbs.As(auth.Master()), policy.Bootstrap()); err != nil {
+	if err := keepPolicy(ctx, r.verbs.As(auth.Server()), policy.Bootstrap()); err != nil {
 		return err
 	}
 	r.rbac.Written()

@@ -31,9 +31,11 @@ const (
 // a certificate is asked for. Whether one that is given is any good is the
 // authenticator's business, which answers 401 rather than breaking the
 // handshake.
-func TLS(serving tls.Certificate, clientCA *x509.Certificate) *tls.Config {
+func TLS(serving tls.Certificate, clientCAs ...*x509.Certificate) *tls.Config {
 	pool := x509.NewCertPool()
-	pool.AddCert(clientCA)
+	for _, c := range clientCAs {
+		pool.AddCert(c)
+	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{serving},

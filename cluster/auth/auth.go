@@ -93,9 +93,10 @@ type Authorizer struct {
 }
 
 // NewAuthorizer returns an Authorizer that allows the group system:masters
-// everything, and what the rules given allow, in order: NodeRule, RBAC.
+// everything, the API server itself what it keeps, and what the rules given
+// allow, in order: NodeRule, RBAC.
 func NewAuthorizer(further ...Rule) *Authorizer {
-	return &Authorizer{Rules: append([]Rule{masters{}}, further...)}
+	return &Authorizer{Rules: append([]Rule{masters{}, server{}}, further...)}
 }
 
 // Decide returns what the first rule with an opinion says of a, and its reason;
@@ -237,7 +238,16 @@ func Component(name string) request.User {
 	return request.User{Name: "system:" + name, Groups: []string{Authenticated}}
 }
 
-// Master is the identity of the program itself where none of the above fits.
+// Server is the identity of the API server where it keeps objects itself: the
+// roles, priority levels, namespaces and services that every cluster has. Unlike
+// upstream's it is not in system:masters; what it may is a rule of its own.
+func Server() request.User {
+	return request.User{Name: serverName, Groups: []string{Authenticated}}
+}
+
+const serverName = "system:apiserver"
+
+// Master is who may do everything, for tests: no part of the program is.
 func Master() request.User {
-	return request.User{Name: "system:apiserver", Groups: []string{Masters, Authenticated}}
+	return request.User{Name: serverName, Groups: []string{Masters, Authenticated}}
 }

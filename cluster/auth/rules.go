@@ -25,6 +25,39 @@ func (masters) Rules(_ context.Context, u request.User, _ string) ([]rbacv1.Poli
 	return everything(), false, nil
 }
 
+// server allows the API server itself what it writes, whatever rules there are
+// beside this one: it must start with them.
+type server struct{}
+
+func (server) Decide(_ context.Context, a Attributes) (Decision, string, error) {
+	if a.User.Name != serverName {
+		return NoOpinion, "", nil
+	}
+	rules := serverRules()
+	return allowing(slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool { return covers(&r, &a) }), "")
+}
+
+func (server) Rules(_ context.Context, u request.User, _ string) ([]rbacv1.PolicyRule, bool, error) {
+	if u.Name != serverName {
+		return nil, false, nil
+	}
+	return serverRules(), false, nil
+}
+
+func serverRules() []rbacv1.PolicyRule {
+	keep := []string{"get", "create", "update"}
+	return []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"namespaces", "services", "endpoints", "configmaps"}, Verbs: keep},
+		{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"patch"}}, // when a token in it was used
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: keep},
+		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"servicecidrs"}, Verbs: keep},
+		{APIGroups: []string{"scheduling.k8s.io"}, Resources: []string{"priorityclasses"}, Verbs: keep},
+		{APIGroups: []string{"flowcontrol.apiserver.k8s.io"}, Resources: []string{"flowschemas", "prioritylevelconfigurations"}, Verbs: keep},
+		{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings", "clusterroles", "clusterrolebindings"},
+			Verbs: append([]string{"delete", "escalate", "bind"}, keep...)},
+	}
+}
+
 func everything() []rbacv1.PolicyRule {
 	all := []string{"*"}
 	return []rbacv1.PolicyRule{{Verbs: all, APIGroups: all, Resources: all}, {Verbs: all, NonResourceURLs: all}}

@@ -386,6 +386,9 @@ func (c *claims) user() request.User {
 // Audiences are those of this API server.
 func (t *Tokens) Audiences() []string { return t.cfg.Audiences }
 
+// Issuers are those whose tokens are accepted.
+func (t *Tokens) Issuers() []string { return append([]string{t.cfg.Issuer}, t.cfg.OldIssuers...) }
+
 // KeySet is the document of /openid/v1/jwks. (RFC 7517.)
 func (t *Tokens) KeySet() ([]byte, error) { return json.Marshal(t.keys) }
 

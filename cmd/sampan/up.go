@@ -63,7 +63,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			klog.SetSlogLogger(slog.New(debugOnly{cfg.Log.Handler()}))
 			// A program in the background holds no directory; what was said
 			// relative to the one it was started in stays so.
-			for _, path := range []*string{&cfg.EtcdTLS.CA, &cfg.EtcdTLS.Cert, &cfg.EtcdTLS.Key, &cfg.Join, &cfg.Kubeconfig, &cfg.ResolvConf, &cfg.AdmissionFile, &cfg.Encryption.File} {
+			for _, path := range append(identityFiles(&cfg), &cfg.Join, &cfg.Kubeconfig, &cfg.ResolvConf, &cfg.AdmissionFile, &cfg.Encryption.File) {
 				if *path != "" {
 					*path, _ = filepath.Abs(*path) // fails only where the directory is gone
 				}
@@ -89,6 +89,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 		},
 	}
 	platformFlags(cmd, &cfg)
+	identityFlags(cmd, &cfg)
 	cmd.Flags().StringVar(&cfg.Join, "join", "", "file to join another machine's cluster with (see sampan node-kubeconfig)")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "run in the background; returns when the platform is up")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
