@@ -61,6 +61,12 @@ type PKI struct {
 	Admin   Pair
 	Kubelet tls.Certificate // of the API server as a client of nodes
 
+	// FrontProxy is the API server's where it passes on what users ask of
+	// aggregated servers. Those believe its holder who the user is, so nothing
+	// else is signed by its authority.
+	FrontProxy      tls.Certificate
+	FrontProxyCAPEM []byte
+
 	SigningKey *ecdsa.PrivateKey  // signs service account tokens
 	OldKeys    []crypto.PublicKey // signed tokens before; still accepted
 
@@ -86,7 +92,7 @@ func LoadPKI(cfg PKIConfig) (*PKI, error) {
 		return nil, &fault.Error{Op: "make directory for certificates", On: cfg.Dir, Err: err}
 	}
 	p := &PKI{now: cfg.Now}
-	if err := p.loadCA(cfg.Dir); err != nil {
+	if err := p.loadCA(cfg.Dir, "ca", "sampan-ca"); err != nil {
 		return nil, err
 	}
 	if err := p.loadServing(cfg); err != nil {
@@ -96,6 +102,9 @@ func LoadPKI(cfg PKIConfig) (*PKI, error) {
 		return nil, err
 	}
 	if err := p.loadKubeletClient(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := p.loadFrontProxy(cfg.Dir); err != nil {
 		return nil, err
 	}
 	if err := p.loadSigning(cfg.Dir); err != nil {
@@ -108,8 +117,9 @@ func LoadPKI(cfg PKIConfig) (*PKI, error) {
 	return p, nil
 }
 
-func (p *PKI) loadCA(dir string) error {
-	path, keyPath := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
+// loadCA reads the authority in the files of one name, or makes it.
+func (p *PKI) loadCA(dir, file, name string) error {
+	path, keyPath := filepath.Join(dir, file+".crt"), filepath.Join(dir, file+".key")
 	cert, err := loadCertificate(path)
 	if err != nil {
 		return err
@@ -124,10 +134,10 @@ func (p *PKI) loadCA(dir string) error {
 	p.caKey = key
 	if cert != nil && !publicEqual(cert.PublicKey, key.Public()) {
 		return &fault.Error{Class: fault.Invalid, Op: "load certificate authority", On: path,
-			Fix: "ca.crt and ca.key do not belong together: restore both from one backup"}
+			Fix: file + ".crt and " + file + ".key do not belong together: restore both from one backup"}
 	}
 	if cert == nil || p.expiring(cert) {
-		if cert, err = p.renewCA(path, key); err != nil {
+		if cert, err = p.renewCA(path, name, key); err != nil {
 			return err
 		}
 	}
@@ -135,8 +145,8 @@ func (p *PKI) loadCA(dir string) error {
 	return nil
 }
 
-func (p *PKI) renewCA(path string, key *ecdsa.PrivateKey) (*x509.Certificate, error) {
-	t := p.template(pkix.Name{CommonName: "sampan-ca"}, caLifetime)
+func (p *PKI) renewCA(path, name string, key *ecdsa.PrivateKey) (*x509.Certificate, error) {
+	t := p.template(pkix.Name{CommonName: name}, caLifetime)
 	t.IsCA, t.BasicConstraintsValid = true, true
 	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageCRLSign
 	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
@@ -212,6 +222,23 @@ func (p *PKI) loadKubeletClient(dir string) error {
 	return err
 }
 
+// FrontProxyClient is the API server's name where it passes requests on.
+const FrontProxyClient = "front-proxy-client"
+
+func (p *PKI) loadFrontProxy(dir string) error {
+	front := &PKI{now: p.now}
+	if err := front.loadCA(dir, "front-proxy-ca", "front-proxy-ca"); err != nil {
+		return err
+	}
+	pair, err := front.leaf(dir, FrontProxyClient, front.clientTemplate(FrontProxyClient, nil), func(*x509.Certificate) bool { return true })
+	if err != nil {
+		return err
+	}
+	p.made, p.FrontProxyCAPEM = append(p.made, front.made...), front.CAPEM
+	p.FrontProxy, err = tls.X509KeyPair(pair.Cert, pair.Key)
+	return err
+}
+
 // Authority reads the certificate authority of an instance that has one, to
 // sign certificates with.
 func Authority(dir string) (*PKI, error) {
@@ -220,7 +247,7 @@ func Authority(dir string) (*PKI, error) {
 			Fix: "run this on the machine where the cluster was started, as root and with its --state"}
 	}
 	p := &PKI{now: time.Now}
-	if err := p.loadCA(dir); err != nil {
+	if err := p.loadCA(dir, "ca", "sampan-ca"); err != nil {
 		return nil, err
 	}
 	return p, p.made.write(dir)

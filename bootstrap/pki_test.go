@@ -44,6 +44,21 @@ func TestLoadPKI(t *testing.T) {
 			t.Error("something was made anew")
 		}
 	})
+	t.Run("trusts a front proxy by an authority of its own", func(t *testing.T) {
+		p := load(t, PKIConfig{Dir: t.TempDir()})
+		c, err := x509.ParseCertificate(p.FrontProxy.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for ca, want := range map[string]bool{string(p.FrontProxyCAPEM): true, string(p.CAPEM): false} {
+			roots := x509.NewCertPool()
+			roots.AppendCertsFromPEM([]byte(ca))
+			_, err := c.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+			if (err == nil) != want || c.Subject.CommonName != "front-proxy-client" {
+				t.Errorf("%s: %v, want trusted: %v", c.Subject, err, want)
+			}
+		}
+	})
 	t.Run("serves under the names that clients and pods use", func(t *testing.T) {
 		p := load(t, PKIConfig{Dir: t.TempDir(), Names: []string{"box"}, IPs: []net.IP{net.IPv4(10, 96, 0, 1)}})
 		for _, host := range []string{"localhost", "127.0.0.1", "::1", "box", "10.96.0.1", "kubernetes", "kubernetes.default.svc.cluster.local"} {
@@ -93,21 +108,21 @@ func TestLoadPKI(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "pki")
 		load(t, PKIConfig{Dir: dir})
 		entries, err := os.ReadDir(dir)
-		if err != nil || len(entries) != 9 {
-			t.Fatalf("%d files, want ca, apiserver, apiserver-kubelet-client, admin (2 each) and sa.key; %v", len(entries), err)
+		if err != nil || len(entries) != 13 {
+			t.Fatalf("%d files, want ca, apiserver, apiserver-kubelet-client, admin, front-proxy-ca, front-proxy-client (2 each) and sa.key; %v", len(entries), err)
 		}
 		for _, e := range entries {
 			info, err := e.Info()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if e.Name() != "ca.crt" && info.Mode().Perm() != 0o600 {
+			if !strings.HasSuffix(e.Name(), "ca.crt") && info.Mode().Perm() != 0o600 {
 				t.Errorf("%s has mode %v", e.Name(), info.Mode())
 			}
 		}
 	})
 	t.Run("never replaces a file that it cannot read", func(t *testing.T) {
-		for _, name := range []string{"ca.key", "ca.crt", "apiserver.key", "admin.crt", "sa.key"} {
+		for _, name := range []string{"ca.key", "ca.crt", "apiserver.key", "admin.crt", "front-proxy-ca.key", "sa.key"} {
 			dir := t.TempDir()
 			load(t, PKIConfig{Dir: dir})
 			path := filepath.Join(dir, name)

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sampan/cluster/admission"
+	"sampan/cluster/aggregate"
 	"sampan/cluster/api"
 	"sampan/cluster/auth"
 	"sampan/cluster/auth/setup"
@@ -116,6 +117,8 @@ type running struct {
 	webhooks *webhook.Caller // for admission and conversion alike
 	custom   *crd.Registry
 	counted  []func(io.Writer) // what appends to /metrics
+
+	aggregate *aggregate.Aggregator // other servers, behind services
 }
 
 // Run starts the platform and keeps it until ctx ends. Containers go on
@@ -269,9 +272,12 @@ func (r *running) openCluster() (err error) {
 	if err := r.openFlow(); err != nil {
 		return err
 	}
+	if r.aggregate, err = r.openAggregate(); err != nil {
+		return err
+	}
 	r.pipe = newPipe(r.cfg.NodeName)
 	r.api, err = api.New(api.Config{
-		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may,
+		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may, Aggregate: r.aggregate,
 		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: r.tokens, Log: r.log,
 		Debug: map[string]http.HandlerFunc{whyPath: r.why, snapshotPath: r.snapshot}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
 		Checks: r.checks(), Limits: r.cfg.Limits.Limits,
@@ -355,6 +361,7 @@ func (r *running) parts(kubelet net.Listener) []part {
 func (r *running) ownParts(as func(name string) client.Client) []part {
 	return slices.Concat(r.identityParts(), r.encryptionParts(), []part{
 		{"custom", r.custom.Run},
+		{"aggregate", r.aggregate.Run},
 		{"roles", r.writeRoles},
 		{"flow-control", r.flow.Run},
 		{"definition", definition.New(definition.Config{Client: as("customresourcedefinition-controller"), Log: r.log}).Run},

@@ -21,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 
+	"sampan/cluster/aggregate"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/flow"
@@ -70,6 +71,9 @@ type Config struct {
 
 	// OldReviews are answered beside the current versions of their kinds.
 	OldReviews []oldversion.Review
+
+	// Aggregate has other servers answer for group versions. Nil: none does.
+	Aggregate *aggregate.Aggregator
 
 	Version version.Info // zero: GitVersion "v1.37.2+sampan"
 	Checks  []Check
@@ -176,6 +180,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !c.admit() {
+		return
+	}
+	if c.elsewhere() {
 		return
 	}
 	if c.route.Resource == "" {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 
+	"sampan/cluster/aggregate"
 	"sampan/cluster/kind"
 )
 
@@ -28,6 +29,7 @@ var verbsOfEnding = []string{"delete", "deletecollection", "get", "list", "watch
 // catalogue is all of discovery, made once for each state of the kind table.
 type catalogue struct {
 	of       []*kind.Kind // the table's slice it was made from
+	others   uint64       // the number of the state of other servers
 	groups   []apidiscoveryv2.APIGroupDiscovery
 	document map[string]cached // the aggregated document by "api" and "apis"
 }
@@ -46,68 +48,71 @@ type discoveryCache struct {
 // each change, so its address says whether anything changed.
 func (s *Server) catalogue() *catalogue {
 	all := s.cfg.Kinds.All()
+	state := &aggregate.State{}
+	if s.cfg.Aggregate != nil {
+		state = s.cfg.Aggregate.State()
+	}
 	s.discovery.mu.Lock()
 	defer s.discovery.mu.Unlock()
-	if c := s.discovery.now; c != nil && len(c.of) == len(all) && (len(all) == 0 || &c.of[0] == &all[0]) {
+	if c := s.discovery.now; c != nil && c.others == state.Number && len(c.of) == len(all) && (len(all) == 0 || &c.of[0] == &all[0]) {
 		return c
 	}
-	c := &catalogue{of: all, groups: groupsOf(all, s.virtual), document: map[string]cached{}}
+	c := &catalogue{of: all, others: state.Number, groups: groupsOf(all, s.virtual, state), document: map[string]cached{}}
 	s.discovery.now = c
 	return c
 }
 
-// groupsOf is discovery as a pure function of the kinds.
-func groupsOf(kinds []*kind.Kind, virtual []virtualKind) []apidiscoveryv2.APIGroupDiscovery {
-	versions := map[schema.GroupVersion][]apidiscoveryv2.APIResourceDiscovery{}
+// groupsOf is discovery as a pure function of the kinds and of who else
+// answers.
+func groupsOf(kinds []*kind.Kind, virtual []virtualKind, state *aggregate.State) []apidiscoveryv2.APIGroupDiscovery {
+	versions := map[schema.GroupVersion]apidiscoveryv2.APIVersionDiscovery{}
+	add := func(gv schema.GroupVersion, r apidiscoveryv2.APIResourceDiscovery) {
+		v := versions[gv]
+		v.Resources = append(v.Resources, r)
+		versions[gv] = v
+	}
 	for _, k := range kinds {
 		for _, f := range k.Faces() {
-			gv := f.GVK.GroupVersion()
-			versions[gv] = append(versions[gv], discover(f.Kind, f.GVK))
+			add(f.GVK.GroupVersion(), discover(f.Kind, f.GVK))
 		}
 	}
 	for _, v := range virtual {
-		gv := v.gvk.GroupVersion()
-		versions[gv] = append(versions[gv], v.discover())
+		add(v.gvk.GroupVersion(), v.discover())
 	}
-	byGroup := map[string][]string{}
-	for gv := range maps.Keys(versions) {
-		byGroup[gv.Group] = append(byGroup[gv.Group], gv.Version)
+	for gv, v := range versions {
+		slices.SortFunc(v.Resources, func(a, b apidiscoveryv2.APIResourceDiscovery) int { return cmp.Compare(a.Resource, b.Resource) })
+		v.Version, v.Freshness = gv.Version, apidiscoveryv2.DiscoveryFreshnessCurrent
+		versions[gv] = v
 	}
-	groups := make([]apidiscoveryv2.APIGroupDiscovery, 0, len(byGroup))
-	for _, name := range slices.SortedFunc(maps.Keys(byGroup), compareGroups) {
-		g := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		vs := byGroup[name]
-		slices.SortFunc(vs, func(a, b string) int { return version.CompareKubeAwareVersionStrings(b, a) })
-		for _, v := range vs {
-			rs := versions[schema.GroupVersion{Group: name, Version: v}]
-			slices.SortFunc(rs, func(a, b apidiscoveryv2.APIResourceDiscovery) int { return cmp.Compare(a.Resource, b.Resource) })
-			g.Versions = append(g.Versions, apidiscoveryv2.APIVersionDiscovery{
-				Version: v, Resources: rs, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent})
-		}
-		groups = append(groups, g)
+	for gv, remote := range state.Remotes() {
+		versions[gv] = remote.Discovery
 	}
-	return groups
+	return inOrder(versions, state)
 }
 
-// compareGroups orders groups as clients prefer them where a resource's name
-// is in several ("events"): the legacy group, Kubernetes' own, then others.
-func compareGroups(a, b string) int {
-	rank := func(g string) int {
-		switch {
-		case g == "":
-			return 0
-		case g == "apps":
-			return 1
-		case g == "events.k8s.io":
-			return 2
-		case g == "extensions": // whose kinds have all gone to other groups
-			return 4
-		case strings.HasSuffix(g, ".k8s.io") || !strings.Contains(g, "."):
-			return 3
-		}
-		return 5
+// inOrder are the groups as clients prefer them where a name is in several
+// ("events"): by the highest priority that one of a group's versions gives it,
+// and within a group by that of the version. (Upstream: resourceDiscoveryManager.)
+func inOrder(versions map[schema.GroupVersion]apidiscoveryv2.APIVersionDiscovery, state *aggregate.State) []apidiscoveryv2.APIGroupDiscovery {
+	priority := map[string]int32{}
+	byGroup := map[string][]apidiscoveryv2.APIVersionDiscovery{}
+	for gv, v := range versions {
+		priority[gv.Group] = max(priority[gv.Group], state.Priority(gv).Group)
+		byGroup[gv.Group] = append(byGroup[gv.Group], v)
 	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	groups := make([]apidiscoveryv2.APIGroupDiscovery, 0, len(byGroup))
+	for _, name := range slices.SortedFunc(maps.Keys(byGroup), func(a, b string) int {
+		return cmp.Or(cmp.Compare(priority[b], priority[a]), cmp.Compare(a, b))
+	}) {
+		of := func(v apidiscoveryv2.APIVersionDiscovery) int32 {
+			return state.Priority(schema.GroupVersion{Group: name, Version: v.Version}).Version
+		}
+		slices.SortFunc(byGroup[name], func(a, b apidiscoveryv2.APIVersionDiscovery) int {
+			return cmp.Or(cmp.Compare(of(b), of(a)), version.CompareKubeAwareVersionStrings(b.Version, a.Version))
+		})
+		groups = append(groups, apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: name}, Versions: byGroup[name]})
+	}
+	return groups
 }
 
 func discover(k *kind.Kind, gvk schema.GroupVersionKind) apidiscoveryv2.APIResourceDiscovery {
@@ -162,6 +167,9 @@ const (
 // /apis/{group}/{version}. known is false if the path is none of these, or
 // names what is not served.
 func (c *call) discover(segments []string) (known bool) {
+	if a := c.others(); a != nil {
+		a.Refresh(c.r.Context())
+	}
 	cat := c.s.catalogue()
 	switch {
 	case len(segments) == 1:
