@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"sampan/cluster/audit"
 	"sampan/cluster/auth/setup"
 	"sampan/cluster/encrypt"
 	"sampan/cluster/store"
@@ -54,6 +55,7 @@ type Config struct {
 	EtcdCompaction time.Duration  // how much history is kept at least; default 5 min, negative: all
 
 	Encryption encrypt.Config // of what is stored; without a File nothing is encrypted
+	Audit      audit.Config   // of requests; begin with audit.Defaults. Without a PolicyFile nothing is recorded
 
 	// StrictVersions serves the versions of the API that upstream serves, and not
 	// those beside that old manifests carry.

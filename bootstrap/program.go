@@ -21,6 +21,7 @@ import (
 	"sampan/cluster/admission"
 	"sampan/cluster/aggregate"
 	"sampan/cluster/api"
+	"sampan/cluster/audit"
 	"sampan/cluster/auth"
 	"sampan/cluster/auth/setup"
 	"sampan/cluster/client"
@@ -113,6 +114,7 @@ type running struct {
 	reader client.Reader
 
 	encryption *encrypt.Encryption // of what the store keeps; nil: none
+	audit      *audit.Trail        // nil: none
 
 	webhooks *webhook.Caller // for admission and conversion alike
 	custom   *crd.Registry
@@ -272,6 +274,9 @@ func (r *running) openCluster() (err error) {
 	if err := r.openFlow(); err != nil {
 		return err
 	}
+	if err := r.openAudit(); err != nil {
+		return err
+	}
 	if r.aggregate, err = r.openAggregate(); err != nil {
 		return err
 	}
@@ -280,7 +285,7 @@ func (r *running) openCluster() (err error) {
 		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may, Aggregate: r.aggregate,
 		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: r.tokens, Log: r.log,
 		Debug: map[string]http.HandlerFunc{whyPath: r.why, snapshotPath: r.snapshot}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
-		Checks: r.checks(), Limits: r.cfg.Limits.Limits,
+		Checks: r.checks(), Audit: r.audit, Limits: r.cfg.Limits.Limits,
 	})
 	if err != nil {
 		return err
@@ -301,6 +306,7 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	if err := r.custom.Load(ctx); err != nil {
 		return fmt.Errorf("take up the custom resources: %w", err)
 	}
+	defer r.keepAudit()()
 	failed := make(chan error, 1)
 	var all sync.WaitGroup
 	all.Go(func() {

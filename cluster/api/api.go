@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"sampan/cluster/aggregate"
+	"sampan/cluster/audit"
 	"sampan/cluster/auth"
 	"sampan/cluster/client"
 	"sampan/cluster/flow"
@@ -74,6 +75,8 @@ type Config struct {
 
 	// Aggregate has other servers answer for group versions. Nil: none does.
 	Aggregate *aggregate.Aggregator
+
+	Audit *audit.Trail // nil: nothing is recorded, and nothing is spent on it
 
 	Version version.Info // zero: GitVersion "v1.37.2+sampan"
 	Checks  []Check
@@ -149,7 +152,8 @@ type call struct {
 	code   int    // of the answer, 0 before it
 	size   int    // of its body so far, for metrics
 	warned map[string]bool
-	failed error // what fail answered with, for the log
+	failed error         // what fail answered with, for the log
+	record *audit.Record // of the audit trail; nil: there is none
 }
 
 // ServeHTTP answers one request.
@@ -171,10 +175,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	user, err := s.cfg.Authenticator.Authenticate(r)
 	if err != nil {
 		c.s.cfg.Log.Debug("authentication failed", "path", r.URL.Path, "err", err)
+		if s.cfg.Audit != nil {
+			c.auditStranger()
+		}
 		c.fail(auth.Unauthorized())
 		return
 	}
 	c.user = user
+	if s.cfg.Audit != nil {
+		defer c.endAudit()
+		if err := c.beginAudit(); err != nil {
+			c.fail(err)
+			return
+		}
+	}
 	if err := c.impersonate(); err != nil {
 		c.fail(err)
 		return

@@ -14,6 +14,14 @@ import (
 // body reads the request's body, up to upstream's limit. It must have come when
 // the request's time is over (see begin).
 func (c *call) body() ([]byte, error) {
+	data, err := c.readBody()
+	if err == nil {
+		c.auditBody(data)
+	}
+	return data, err
+}
+
+func (c *call) readBody() ([]byte, error) {
 	size := c.r.ContentLength
 	if size > object.MaxRequest {
 		return nil, tooLarge()

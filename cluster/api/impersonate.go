@@ -59,6 +59,9 @@ func (c *call) impersonate() error {
 		}
 	}
 	c.user = impersonated(name, groups, uid, extra)
+	if c.record != nil {
+		c.record.Impersonate(auditUser(c.user))
+	}
 	for key := range h {
 		if strings.HasPrefix(key, "Impersonate-") {
 			h.Del(key)

@@ -22,7 +22,7 @@ import (
 func (c *call) plainPath() {
 	verb := strings.ToLower(c.r.Method)
 	c.verb = verb
-	if err := c.s.cfg.Authorizer.Check(c.r.Context(), auth.Attributes{User: c.user, Verb: verb, Path: c.r.URL.Path}); err != nil {
+	if err := c.s.cfg.Authorizer.Check(c.r.Context(), auth.Attributes{User: c.user, Annotate: c.annotate(), Verb: verb, Path: c.r.URL.Path}); err != nil {
 		c.fail(err)
 		return
 	}

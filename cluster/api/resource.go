@@ -37,7 +37,7 @@ func (c *call) resource() {
 	r := request.Request{
 		Verb: c.asked, Kind: k, GVK: versionOf(k, c.route.GV),
 		Namespace: c.route.Namespace, Name: c.route.Name, Subresource: c.route.Subresource,
-		User: c.user, Warn: c.warn,
+		User: c.user, Warn: c.warn, Annotate: c.annotate(),
 	}
 	c.verb = r.Verb
 	if k.Cluster && r.Namespace != "" || !k.Cluster && r.Namespace == "" && r.Name != "" {
@@ -368,7 +368,7 @@ func (c *call) shape(a accepted, r request.Request, q url.Values, obj kind.Objec
 // nowhere answers where nothing is served: with 404 for those who may know.
 func (c *call) nowhere(verb string) {
 	r := c.route
-	if err := c.s.cfg.Authorizer.Check(c.r.Context(), auth.Attributes{User: c.user, Verb: verb, Group: r.GV.Group, Version: r.GV.Version,
+	if err := c.s.cfg.Authorizer.Check(c.r.Context(), auth.Attributes{User: c.user, Annotate: c.annotate(), Verb: verb, Group: r.GV.Group, Version: r.GV.Version,
 		Resource: r.Resource, Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name}); err != nil {
 		c.fail(err)
 		return

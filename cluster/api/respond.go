@@ -43,6 +43,7 @@ func (c *call) send(code int, a accepted, obj runtime.Object) {
 		c.fail(err)
 		return
 	}
+	c.auditAnswer(obj, asJSON(a, data))
 	if a.pretty {
 		c.sendBytes(code, a.mediaType, indent(data))
 	} else {
@@ -210,6 +211,7 @@ func (c *call) fail(err error) {
 		}
 	}
 	c.w.Header().Del("Content-Type")
+	c.auditAnswer(&status, asJSON(a, data))
 	if a.pretty {
 		data = indent(data)
 	}

@@ -37,6 +37,7 @@ func (c *call) sendList(a accepted, r request.Request, q url.Values, l *verb.Lis
 		c.send(http.StatusOK, a, partialList(l.Objects, meta, a.version))
 		return
 	}
+	c.auditList(r, meta, l.Objects)
 	if a.mediaType == object.YAML || a.pretty {
 		c.sendWholeList(a, r, meta, l.Objects)
 		return

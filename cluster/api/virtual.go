@@ -108,7 +108,7 @@ func (c *call) review(v *virtualKind) {
 
 func (c *call) reviewed(v *virtualKind) (runtime.Object, accepted, error) {
 	ctx := c.r.Context()
-	if err := c.s.cfg.Authorizer.Check(ctx, auth.Attributes{User: c.user, Verb: "create", Group: v.gvk.Group,
+	if err := c.s.cfg.Authorizer.Check(ctx, auth.Attributes{User: c.user, Annotate: c.annotate(), Verb: "create", Group: v.gvk.Group,
 		Version: v.gvk.Version, Resource: v.plural, Namespace: c.route.Namespace}); err != nil {
 		return nil, accepted{}, err
 	}

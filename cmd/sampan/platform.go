@@ -45,6 +45,7 @@ func platformFlags(cmd *cobra.Command, cfg *bootstrap.Config) {
 	f.StringVar(&cfg.Encryption.File, "encryption-provider-config", "", "an EncryptionConfiguration: which resources are encrypted in etcd, and with which keys")
 	f.BoolVar(&cfg.Encryption.Reload, "encryption-provider-config-automatic-reload", false, "read the file of --encryption-provider-config again when it changes")
 	limitFlags(f, &cfg.Limits)
+	auditFlags(cmd, &cfg.Audit)
 	f.Var((*prefixValue)(&cfg.Pods), "pod-range", "addresses of all pods (default 10.244.0.0/16)")
 	f.Var((*prefixValue)(&cfg.Services), "service-range", "addresses of services (default 10.96.0.0/16)")
 	f.BoolVar(&cfg.StrictVersions, "strict-versions", false, "serve no API versions that upstream serves no more (extensions/v1beta1 and its like)")
