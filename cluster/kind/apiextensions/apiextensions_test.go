@@ -107,7 +107,8 @@ func TestColumns(t *testing.T) {
 	k := CustomResourceDefinition()
 	d := kindtest.Create(t, k, cron(v1))
 	d.SetCreationTimestamp(metav1.NewTime(kindtest.Now))
-	if got, want := kindtest.Row(k, d), []any{"crontabs.stable.example.com", "2026-11-21T12:00:00Z"}; !slices.Equal(got, want) {
+	if got, want := kindtest.Row(k, d), []any{"crontabs.stable.example.com", "Namespaced", "v1(storage)",
+		"2026-11-21T12:00:00Z", "stable.example.com", "CronTab", "", false}; !slices.Equal(got, want) {
 		t.Errorf("row %v, want %v", got, want)
 	}
 }

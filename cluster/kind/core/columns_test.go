@@ -27,7 +27,7 @@ func TestHeaders(t *testing.T) {
 		{core.Namespace(), "Name Status Age"},
 		{core.ConfigMap(), "Name Data Age"},
 		{core.Secret(), "Name Type Data Age"},
-		{core.ServiceAccount(), "Name Secrets Age"},
+		{core.ServiceAccount(), "Name Age"},
 		{core.Endpoints(), "Name Endpoints Age"},
 	} {
 		if got := strings.Join(kindtest.Header(c.k), " "); got != c.want {

@@ -13,7 +13,7 @@ func TestEndpointSliceRules(t *testing.T) {
 	kindtest.Check(t, discovery.EndpointSlice(), []kindtest.Rule{
 		{Rule: "an address is enough", New: `{addressType: IPv4, endpoints: [{addresses: [10.0.0.1]}], ports: [{port: 80}]}`},
 		{Rule: "the type is needed", New: `endpoints: []`, Want: []string{`addressType: Required value`}},
-		{Rule: "the type stays", Old: `addressType: IPv4`, New: `addressType: IPv6`, Want: []string{`addressType: Invalid value: "IPv6": field is immutable`}},
+		{Rule: "the type stays", Old: `addressType: IPv4`, New: `addressType: IPv6`, Want: []string{`addressType: Invalid value: null: field is immutable`}},
 		{Rule: "addresses are of the type", New: `{addressType: IPv4, endpoints: [{addresses: ["2001:db8::1"]}]}`, Want: []string{
 			`endpoints[0].addresses[0]: Invalid value: "2001:db8::1": must be an IPv4 address`}},
 		{Rule: "an endpoint has an address", New: `{addressType: IPv4, endpoints: [{}]}`, Want: []string{

@@ -64,7 +64,7 @@ func TestAddressRules(t *testing.T) {
 	kindtest.Check(t, k, []kindtest.Rule{
 		{Rule: "somebody has it", New: `{spec: {}}`, Want: []string{"spec.parentRef: Required value"}},
 		{Rule: "and keeps it", Old: `{spec: {parentRef: {resource: services, name: a}}}`, New: `{spec: {parentRef: {resource: services, name: b}}}`, Want: []string{
-			`spec.parentRef: Invalid value: {"resource":"services","name":"b"}: field is immutable`}},
+			`spec.parentRef: Invalid value: null: field is immutable`}},
 	})
 	if msgs := k.ValidateName("10.0.0.01", false); len(msgs) != 1 {
 		t.Errorf("a name that is no address: %q", msgs)

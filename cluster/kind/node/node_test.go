@@ -13,7 +13,7 @@ func TestRuntimeClassRules(t *testing.T) {
 	kindtest.Check(t, k, []kindtest.Rule{
 		{Rule: "a handler is enough", New: `{handler: kata}`},
 		{Rule: "it runs something", New: `{}`, Want: []string{"handler: Required value"}},
-		{Rule: "the same for ever", Old: `{handler: kata}`, New: `{handler: runc}`, Want: []string{`handler: Invalid value: "runc": field is immutable`}},
+		{Rule: "the same for ever", Old: `{handler: kata}`, New: `{handler: runc}`, Want: []string{`handler: Invalid value: null: field is immutable`}},
 		{Rule: "it costs what nodes have", New: `{handler: kata, overhead: {podFixed: {storage: 1}}}`, Want: []string{
 			`overhead.limits[storage]: Invalid value: "storage": must be a standard resource for containers`}},
 		{Rule: "a toleration once", New: `{handler: kata, scheduling: {tolerations: [{key: a, operator: Exists}, {key: a, operator: Exists, effect: NoExecute}, {key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 3}]}}`,
