@@ -113,6 +113,16 @@ func dig(all *[]difference, at string, theirs, ours any) {
 	*all = append(*all, difference{at, theirs, ours})
 }
 
+// unique is a list without what was said before.
+func unique(all []any) (once []any) {
+	for _, v := range all {
+		if !slices.ContainsFunc(once, func(have any) bool { return reflect.DeepEqual(have, v) }) {
+			once = append(once, v)
+		}
+	}
+	return once
+}
+
 // aligned compares lists of different lengths whose elements have names; false
 // if they have none.
 func aligned(all *[]difference, at string, theirs, ours []any) bool {
@@ -150,8 +160,8 @@ func nameOf(v any) string {
 
 // bags compares lists without order.
 func bags(all *[]difference, at string, theirs, ours []any) {
-	ours = slices.Clone(ours)
-	for _, want := range theirs {
+	ours = unique(ours)
+	for _, want := range unique(theirs) {
 		if i := slices.IndexFunc(ours, func(v any) bool { return reflect.DeepEqual(v, want) }); i >= 0 {
 			ours = slices.Delete(ours, i, i+1)
 			continue

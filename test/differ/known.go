@@ -19,7 +19,7 @@ type allowed struct {
 	ID       string // short, for the report
 	What     string // what differs, for docs/differences.md
 	Reason   string // why it stays
-	On       string // METHOD resource, or resource/subresource
+	About    string // METHOD resource, or resource/subresource
 	At       string // the place in the answer
 	Upstream string // what upstream says there, as JSON; "-" for nothing
 	Ours     string // what this program says there
@@ -40,7 +40,7 @@ func readKnown() (table, error) {
 		if a.ID == "" || a.What == "" || a.Reason == "" {
 			return nil, fmt.Errorf("known.yaml: %+v: id, what and reason are needed", a)
 		}
-		for text, to := range map[*string]**regexp.Regexp{&a.On: &a.on, &a.At: &a.at, &a.Upstream: &a.theirs, &a.Ours: &a.ours} {
+		for text, to := range map[*string]**regexp.Regexp{&a.About: &a.on, &a.At: &a.at, &a.Upstream: &a.theirs, &a.Ours: &a.ours} {
 			var err error
 			if *to, err = regexp.Compile(`(?s)` + *text); err != nil {
 				return nil, fmt.Errorf("known.yaml: %s: %w", a.ID, err)

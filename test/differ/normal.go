@@ -26,6 +26,8 @@ var (
 	currents  = regexp.MustCompile(`(current: |current resource version |in record \(|in record: |in precondition: |in the precondition \()\d+`)
 	jwts      = regexp.MustCompile(`^[\w-]+\.([\w-]+)\.[\w-]+$`)
 	pointers  = regexp.MustCompile(`0x?c[0-9a-f]{9}`)
+	structs   = regexp.MustCompile(`(?s)Invalid value: [{\[].*[}\]]: `)
+	patches   = regexp.MustCompile(`(?s)\n(@@|  (core|volumes|[a-z]+)\.).*`)
 	servers   = regexp.MustCompile(`127\.0\.0\.1:[12]6443`)
 )
 
@@ -40,6 +42,8 @@ func (m memory) text(s string) string {
 	s = nodePorts.ReplaceAllString(s, ":PORT/")
 	s = currents.ReplaceAllString(s, "${1}RV")
 	s = pointers.ReplaceAllString(s, "0xPOINTER")
+	s = structs.ReplaceAllString(s, "Invalid value: {…}: ")
+	s = patches.ReplaceAllString(s, "")
 	s = servers.ReplaceAllString(s, "SERVER")
 	return times.ReplaceAllStringFunc(s, func(t string) string {
 		at, err := time.Parse(time.RFC3339Nano, t)
@@ -147,7 +151,7 @@ func (m memory) claims(token string) any {
 }
 
 // heard are the headers that are part of the API.
-var heard = []string{"Content-Type", "Warning", "Retry-After", "Allow", "Location", "Cache-Control", "Www-Authenticate", "X-Content-Type-Options", "Accept-Patch"}
+var heard = []string{"Content-Type", "Warning", "Retry-After", "Allow", "Location", "Cache-Control", "Www-Authenticate", "Accept-Patch"}
 
 // normal is an answer without what a side chose.
 func (m memory) normal(a answer) map[string]any {

@@ -78,7 +78,7 @@ func startUpstream(ctx context.Context, b binaries, dir string) (*side, error) {
 	if err := errors.Join(
 		os.MkdirAll(dir, 0o700),
 		os.WriteFile(path("key"), pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}), 0o600),
-		os.WriteFile(path("tokens"), fmt.Appendf(nil, "%s,%s,1,%q\n", s.token, administrator, masters), 0o600),
+		os.WriteFile(path("tokens"), fmt.Appendf(nil, "%s,%s,,%q\n", s.token, administrator, masters), 0o600),
 	); err != nil {
 		return s, err
 	}
