@@ -301,6 +301,10 @@ func TestMain(m *testing.M) {
 		fmt.Println("error", work(dir)) // it only ends if something is wrong
 		os.Exit(1)
 	}
+	if dir := os.Getenv(fullDir); dir != "" {
+		writeUntilFull(dir)
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"sampan/cluster/kind"
@@ -32,6 +33,32 @@ const pageSize = 500
 // the watch from which the feeder goes on. The reading needs no leader, and
 // goes on while the first election is waited for.
 func (s *Store) load(ctx, run context.Context) (clientv3.WatchChan, error) {
+	events, err := s.loadOnce(ctx, run)
+	if !errors.Is(err, rpctypes.ErrCompacted) {
+		return events, err
+	}
+	// The end of etcd's log, which is applied while we read, has a compaction:
+	// the program was killed just after one. When etcd is ready there is no
+	// other to come.
+	if err := s.etcd.ready(ctx); err != nil {
+		return nil, err
+	}
+	sets := map[string]*set{}
+	for prefix, old := range *s.sets.Load() {
+		sets[prefix] = newSet(old.kind)
+	}
+	s.sets.Store(&sets)
+	s.revision = 0
+	return s.loadOnce(ctx, run)
+}
+
+func (s *Store) loadOnce(ctx, run context.Context) (_ clientv3.WatchChan, err error) {
+	run, drop := context.WithCancel(run)
+	defer func() {
+		if err != nil {
+			drop()
+		}
+	}()
 	base, err := s.base(ctx)
 	if err != nil {
 		return nil, unavailable("read", "etcd", err)

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"sampan/internal/fault"
 )
 
 // sound looks through the database of a store that was not closed as it should
@@ -26,6 +29,11 @@ func sound(dir string) (err error) {
 	case err != nil:
 		return broken(dir, err)
 	default:
+		// etcd would begin a new log, and then wait for ever for what it says
+		// to be newer than the database.
+		if logs, _ := filepath.Glob(filepath.Join(dir, "member", "wal", "*.wal")); len(logs) == 0 {
+			return broken(dir, errors.New("its log, "+filepath.Join(dir, "member", "wal")+", is gone"))
+		}
 		if was, err := os.ReadFile(closedPath(dir)); err == nil && string(was) == is {
 			return nil
 		}
@@ -35,11 +43,15 @@ func sound(dir string) (err error) {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
 		}
-		if err != nil {
+		if f := (*fault.Error)(nil); err != nil && !errors.As(err, &f) {
 			err = broken(dir, fmt.Errorf("the database %s: %w", path, err))
 		}
 	}()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return &fault.Error{Class: fault.Unavailable, Op: "open", On: path, Err: errors.New("another process has it open"),
+			Fix: "stop that process: fuser " + path}
+	}
 	if err != nil {
 		return err
 	}
