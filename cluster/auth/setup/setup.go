@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -39,7 +40,7 @@ func load[T any](path string, data []byte) (*T, error) {
 	}
 	cfg, ok := any(obj).(*T)
 	if !ok {
-		return nil, wrong(errors.New("it is a " + obj.GetObjectKind().GroupVersionKind().Kind))
+		return nil, wrong(fmt.Errorf("it has a %T, want a %T", obj, cfg))
 	}
 	return cfg, nil
 }
