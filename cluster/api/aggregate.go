@@ -31,6 +31,7 @@ func (c *call) elsewhere() bool {
 	}
 	a := c.attributes(gv, rest)
 	c.verb = a.Verb
+	a.Annotate = c.annotate()
 	if err := c.s.cfg.Authorizer.Check(c.r.Context(), a); err != nil {
 		c.fail(err)
 		return true
