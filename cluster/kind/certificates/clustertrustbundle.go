@@ -10,6 +10,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -24,6 +25,7 @@ func ClusterTrustBundle() *kind.Kind {
 	return kind.Declare(kind.Of[certificatesv1.ClusterTrustBundle]{
 		GVK:          certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"),
 		Plural:       "clustertrustbundles",
+		Stored:       []kind.Version{kind.StoredLike[certificatesv1beta1.ClusterTrustBundle, certificatesv1.ClusterTrustBundle](certificatesv1beta1.SchemeGroupVersion)},
 		Cluster:      true,
 		Conditional:  true,
 		ValidateName: func(string, bool) []string { return nil }, // depends on the signer: see validateBundle

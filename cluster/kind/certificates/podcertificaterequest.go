@@ -11,6 +11,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,6 +32,7 @@ func PodCertificateRequest() *kind.Kind {
 	return kind.Declare(kind.Of[certificatesv1.PodCertificateRequest]{
 		GVK:         certificatesv1.SchemeGroupVersion.WithKind("PodCertificateRequest"),
 		Plural:      "podcertificaterequests",
+		Stored:      []kind.Version{kind.StoredLike[certificatesv1beta1.PodCertificateRequest, certificatesv1.PodCertificateRequest](certificatesv1beta1.SchemeGroupVersion)},
 		Conditional: true,
 		Default: func(r *certificatesv1.PodCertificateRequest) {
 			if r.Spec.MaxExpirationSeconds == nil {

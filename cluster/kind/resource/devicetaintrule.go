@@ -4,6 +4,7 @@ import (
 	"time"
 
 	resourcev1 "k8s.io/api/resource/v1"
+	resourcev1beta2 "k8s.io/api/resource/v1beta2"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -20,6 +21,7 @@ func DeviceTaintRule() *kind.Kind {
 	return kind.Declare(kind.Of[resourcev1.DeviceTaintRule]{
 		GVK:         resourcev1.SchemeGroupVersion.WithKind("DeviceTaintRule"),
 		Plural:      "devicetaintrules",
+		Stored:      []kind.Version{kind.StoredLike[resourcev1beta2.DeviceTaintRule, resourcev1.DeviceTaintRule](resourcev1beta2.SchemeGroupVersion)},
 		Cluster:     true,
 		Conditional: true,
 		Prepare: func(r, old *resourcev1.DeviceTaintRule) {

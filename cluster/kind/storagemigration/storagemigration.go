@@ -6,6 +6,7 @@ import (
 	"time"
 
 	migrationv1 "k8s.io/api/storagemigration/v1"
+	migrationv1beta1 "k8s.io/api/storagemigration/v1beta1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -25,6 +26,7 @@ func StorageVersionMigration() *kind.Kind {
 	return kind.Declare(kind.Of[migrationv1.StorageVersionMigration]{
 		GVK:         migrationv1.SchemeGroupVersion.WithKind("StorageVersionMigration"),
 		Plural:      "storageversionmigrations",
+		Stored:      []kind.Version{kind.StoredLike[migrationv1beta1.StorageVersionMigration, migrationv1.StorageVersionMigration](migrationv1beta1.SchemeGroupVersion)},
 		Cluster:     true,
 		Conditional: true,
 		Validate:    validateMigration,
