@@ -1,11 +1,14 @@
 package bootstrap
 
 import (
+	"context"
+
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/aggregate"
+	"sampan/cluster/api"
 	"sampan/cluster/auth"
 )
 
@@ -20,4 +23,18 @@ func (r *running) openAggregate() (*aggregate.Aggregator, error) {
 		Own:         []schema.GroupVersion{authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion},
 		Log:         r.log,
 	})
+}
+
+// components are the parts of the control plane as upstream divides it.
+func (r *running) components() []api.Component {
+	return []api.Component{
+		{Name: "scheduler", Run: func(context.Context) error { return r.down.of("scheduler") }},
+		{Name: "controller-manager", Run: func(context.Context) error {
+			return r.down.of("deployment", "replicaset", "garbage", "namespace", "endpointslice")
+		}},
+		{Name: "etcd-0", Run: func(ctx context.Context) error {
+			_, err := r.store.Sync(ctx)
+			return err
+		}},
+	}
 }

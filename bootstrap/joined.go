@@ -145,7 +145,7 @@ func (j *joined) run(ctx context.Context, started time.Time) error {
 		}},
 		{"pod-range", func(ctx context.Context) error { return j.followRange(ctx, started) }},
 	}...)
-	supervise(ctx, j.log, parts)
+	supervise(ctx, j.log, parts, &outages{})
 	return nil
 }
 

@@ -121,6 +121,7 @@ type running struct {
 	counted  []func(io.Writer) // what appends to /metrics
 
 	aggregate *aggregate.Aggregator // other servers, behind services
+	down      outages               // parts that do not run
 }
 
 // Run starts the platform and keeps it until ctx ends. Containers go on
@@ -282,7 +283,7 @@ func (r *running) openCluster() (err error) {
 	}
 	r.pipe = newPipe(r.cfg.NodeName)
 	r.api, err = api.New(api.Config{
-		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may, Aggregate: r.aggregate,
+		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may, Aggregate: r.aggregate, Components: r.components(),
 		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: r.tokens, Log: r.log,
 		Debug: map[string]http.HandlerFunc{whyPath: r.why, snapshotPath: r.snapshot}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
 		Checks: r.checks(), Audit: r.audit, Limits: r.cfg.Limits.Limits,
@@ -320,7 +321,7 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	if err := r.firstObjects(ctx); err != nil {
 		return fmt.Errorf("make the objects that every cluster has: %w", err)
 	}
-	all.Go(func() { supervise(inner, r.log, r.parts(kubelet)) })
+	all.Go(func() { supervise(inner, r.log, r.parts(kubelet), &r.down) })
 	r.record.Server, r.record.Address = url, r.address().String()
 	if err := r.record.write(); err != nil {
 		return err

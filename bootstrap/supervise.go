@@ -1,7 +1,9 @@
 package bootstrap
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -17,20 +19,22 @@ type part struct {
 
 // supervise runs parts until ctx ends. One that fails or panics does not take
 // the others along: it is started again with back-off.
-func supervise(ctx context.Context, log *slog.Logger, parts []part) {
+func supervise(ctx context.Context, log *slog.Logger, parts []part, down *outages) {
 	var all sync.WaitGroup
 	for _, p := range parts {
-		all.Go(func() { p.keep(ctx, log) })
+		all.Go(func() { p.keep(ctx, log, down) })
 	}
 	all.Wait()
 }
 
-func (p part) keep(ctx context.Context, log *slog.Logger) {
+func (p part) keep(ctx context.Context, log *slog.Logger, down *outages) {
 	const first, longest = time.Second, time.Minute
 	wait := first
 	for ctx.Err() == nil {
 		started := time.Now()
+		down.set(p.name, nil)
 		err := p.once(ctx)
+		down.set(p.name, cmp.Or(err, errEnded))
 		if ctx.Err() != nil {
 			return
 		}
@@ -54,3 +58,35 @@ func (p part) once(ctx context.Context) (err error) {
 	}()
 	return p.run(ctx)
 }
+
+// outages are the parts that do not run, and why. The zero value knows none.
+type outages struct {
+	mu  sync.Mutex       // guards all below
+	why map[string]error // nil: it runs
+}
+
+// set notes that a part runs, or why it does not.
+func (o *outages) set(name string, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.why == nil {
+		o.why = map[string]error{}
+	}
+	o.why[name] = err
+}
+
+// of is why some of the parts do not run, or nil.
+func (o *outages) of(names ...string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, name := range names {
+		if err, known := o.why[name]; !known {
+			return fmt.Errorf("%s does not run", name)
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+var errEnded = errors.New("it has ended")

@@ -73,6 +73,9 @@ type Config struct {
 	// OldReviews are answered beside the current versions of their kinds.
 	OldReviews []oldversion.Review
 
+	// Components are what `kubectl get componentstatuses` shows.
+	Components []Component
+
 	// Aggregate has other servers answer for group versions. Nil: none does.
 	Aggregate *aggregate.Aggregator
 
@@ -99,9 +102,11 @@ type Server struct {
 	metrics   metrics
 	inFlight  inFlight
 	virtual   []virtualKind
-	long      longRunning
-	active    requests
-	closing   closing
+	// components is the kind of the components' statuses.
+	components *kind.Kind
+	long       longRunning
+	active     requests
+	closing    closing
 }
 
 // New checks cfg. It starts nothing.
@@ -127,7 +132,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Version = defaultVersion()
 	}
 	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}, active: requests{none: make(chan struct{}, 1)}}
-	s.virtual = s.virtualKinds()
+	s.virtual, s.components = s.virtualKinds(), componentStatus()
 	s.virtual = append(s.virtual, oldReviews(s.virtual, cfg.OldReviews)...)
 	return s, nil
 }

@@ -57,14 +57,14 @@ func (s *Server) catalogue() *catalogue {
 	if c := s.discovery.now; c != nil && c.others == state.Number && len(c.of) == len(all) && (len(all) == 0 || &c.of[0] == &all[0]) {
 		return c
 	}
-	c := &catalogue{of: all, others: state.Number, groups: groupsOf(all, s.virtual, state), document: map[string]cached{}}
+	c := &catalogue{of: all, others: state.Number, groups: groupsOf(all, s.virtual, s.components, state), document: map[string]cached{}}
 	s.discovery.now = c
 	return c
 }
 
 // groupsOf is discovery as a pure function of the kinds and of who else
 // answers.
-func groupsOf(kinds []*kind.Kind, virtual []virtualKind, state *aggregate.State) []apidiscoveryv2.APIGroupDiscovery {
+func groupsOf(kinds []*kind.Kind, virtual []virtualKind, components *kind.Kind, state *aggregate.State) []apidiscoveryv2.APIGroupDiscovery {
 	versions := map[schema.GroupVersion]apidiscoveryv2.APIVersionDiscovery{}
 	add := func(gv schema.GroupVersion, r apidiscoveryv2.APIResourceDiscovery) {
 		v := versions[gv]
@@ -79,6 +79,7 @@ func groupsOf(kinds []*kind.Kind, virtual []virtualKind, state *aggregate.State)
 	for _, v := range virtual {
 		add(v.gvk.GroupVersion(), v.discover())
 	}
+	add(components.GVK.GroupVersion(), discoverComponents(components))
 	for gv, v := range versions {
 		slices.SortFunc(v.Resources, func(a, b apidiscoveryv2.APIResourceDiscovery) int { return cmp.Compare(a.Resource, b.Resource) })
 		v.Version, v.Freshness = gv.Version, apidiscoveryv2.DiscoveryFreshnessCurrent

@@ -28,6 +28,9 @@ func (c *call) resource() {
 		c.review(v)
 		return
 	}
+	if c.components() {
+		return
+	}
 	k := c.s.cfg.Kinds.ByGVR(c.route.GV.WithResource(c.route.Resource))
 	query := c.query
 	if k == nil {
