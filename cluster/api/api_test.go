@@ -37,7 +37,7 @@ func TestWhoMayWhat(t *testing.T) {
 		{it: "lets an administrator act as another", path: "/api/v1/nodes", client: w.admin(), code: 403, header: []string{"Impersonate-User", "bob"},
 			message: `nodes is forbidden: User "bob" cannot list resource "nodes" in API group "" at the cluster scope`},
 		{it: "does not let a user act as another", path: "/api/v1/nodes", client: w.as("bob"), code: 403, header: []string{"Impersonate-User", "admin"},
-			message: `users "admin" is forbidden: User "bob" cannot impersonate resource "users" in API group "" at the cluster scope`},
+			message: `nodes is forbidden: User "bob" cannot impersonate-on:user-info:list resource "nodes" in API group "" at the cluster scope`},
 		{it: "forbids profiles to a component", path: "/debug/pprof/", client: w.as("system:kube-scheduler"), code: 403},
 	} {
 		t.Run(tc.it, func(t *testing.T) {

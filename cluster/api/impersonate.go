@@ -1,7 +1,7 @@
 package api
 
 import (
-	"net/http"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -33,34 +33,18 @@ func (c *call) impersonate() error {
 	}
 	if name == "" {
 		if len(groups) > 0 || uid != "" || extra != nil {
-			return apierrors.NewInternalError(errImpersonation)
+			return apierrors.NewBadRequest(fmt.Sprintf("requested &user.DefaultInfo{Name:\"\", UID:%#v, Groups:%#v, Extra:%#v} without impersonating a user name",
+				uid, groups, extra)) // upstream's words
 		}
 		return nil
 	}
-	asked := []auth.Attributes{{Resource: "users", Name: name}}
-	if ns, sa, ok := auth.SplitServiceAccount(name); ok {
-		asked[0] = auth.Attributes{Resource: "serviceaccounts", Namespace: ns, Name: sa}
+	u, constraint, err := c.s.cfg.Authorizer.Impersonate(c.r.Context(), c.wanted(), request.User{Name: name, UID: uid, Groups: slices.Clone(groups), Extra: extra})
+	if err != nil {
+		return err
 	}
-	for _, g := range groups {
-		asked = append(asked, auth.Attributes{Resource: "groups", Name: g})
-	}
-	if uid != "" {
-		asked = append(asked, auth.Attributes{Group: "authentication.k8s.io", Version: "v1", Resource: "uids", Name: uid})
-	}
-	for k, values := range extra {
-		for _, v := range values {
-			asked = append(asked, auth.Attributes{Group: "authentication.k8s.io", Version: "v1", Resource: "userextras", Subresource: k, Name: v})
-		}
-	}
-	for _, a := range asked {
-		a.User, a.Verb = c.user, "impersonate"
-		if err := c.s.cfg.Authorizer.Check(c.r.Context(), a); err != nil {
-			return err
-		}
-	}
-	c.user = impersonated(name, groups, uid, extra)
+	c.user = u
 	if c.record != nil {
-		c.record.Impersonate(auditUser(c.user))
+		c.record.Impersonate(auditUser(c.user), constraint)
 	}
 	for key := range h {
 		if strings.HasPrefix(key, "Impersonate-") {
@@ -70,19 +54,17 @@ func (c *call) impersonate() error {
 	return nil
 }
 
-func impersonated(name string, groups []string, uid string, extra map[string][]string) request.User {
-	u := request.User{Name: name, UID: uid, Groups: slices.Clone(groups), Extra: extra}
-	if ns, sa, ok := auth.SplitServiceAccount(name); ok && len(groups) == 0 {
-		u.Groups = auth.ServiceAccount(ns, sa).Groups
+// wanted is what the request is for, as authorization sees it, before it is
+// known whether that is served at all.
+func (c *call) wanted() auth.Attributes {
+	r := c.route
+	if r.Resource == "" {
+		return auth.Attributes{User: c.user, Verb: c.asked, Path: c.r.URL.Path}
 	}
-	implied := auth.Authenticated
-	if name == auth.Anonymous {
-		implied = auth.Unauthenticated
+	a := auth.Attributes{User: c.user, Verb: c.asked, Group: r.GV.Group, Version: r.GV.Version, Resource: r.Resource,
+		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name}
+	if a.Group == "" && a.Resource == "namespaces" {
+		a.Namespace = a.Name // upstream: RequestInfo
 	}
-	if !slices.Contains(u.Groups, implied) {
-		u.Groups = append(u.Groups, implied)
-	}
-	return u
+	return a
 }
-
-var errImpersonation = &http.ProtocolError{ErrorString: "requested impersonation of groups, a uid or extra fields without impersonating a user"}

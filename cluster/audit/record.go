@@ -81,12 +81,15 @@ func (r *Record) Bodies() (request, response bool) {
 		r.rule.level == auditv1.LevelRequestResponse
 }
 
-// Impersonate notes as whom the user acts.
-func (r *Record) Impersonate(u User) {
+// Impersonate notes as whom the user acts, and by which of KEP-5284's verbs.
+func (r *Record) Impersonate(u User, constraint string) {
 	info := u.info()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.event.ImpersonatedUser = &info
+	if constraint != "" {
+		r.event.AuthenticationMetadata = &auditv1.AuthenticationMetadata{ImpersonationConstraint: constraint}
+	}
 }
 
 // Annotate adds an annotation; of several values of one key the first counts.
