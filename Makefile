@@ -74,7 +74,7 @@ bench: build ## the platform beside its peers (as root): WHAT=engine|api|schedul
 	@cd test/bench && CGO_ENABLED=0 $(GO) run . -sampan '$(abspath $(SAMPAN))' -what '$(WHAT)'
 
 clients: ## helm's library and an operator on controller-runtime against the platform (as root, offline once the module cache is filled)
-	@cd test/clients && $(GO) vet ./... && CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m .
+	@cd test/clients && CGO_ENABLED=0 $(GO) vet ./... && CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m .
 
 bench-check: ## vet and test the module that measures
 	@cd test/bench && CGO_ENABLED=0 $(GO) vet . && CGO_ENABLED=0 $(GO) test .

@@ -86,23 +86,26 @@ func (h *helm) history(name string) (all []string) {
 	return all
 }
 
-// is checks what of a release is there now.
+// is checks what of a release is there, when all that is to go has gone.
 func (h *helm) is(name, image string, replicas int32, berths int, history ...string) {
 	h.Helper()
 	if got := h.history(name); strings.Join(got, ", ") != strings.Join(history, ", ") {
 		h.Errorf("history %q, want %q", got, history)
 	}
-	d := get(h.host, &appsv1.Deployment{}, name)
-	if got := d.Spec.Template.Spec.Containers[0].Image; got != image || *d.Spec.Replicas != replicas || d.Status.AvailableReplicas != replicas ||
-		d.Status.UpdatedReplicas != replicas {
-		h.Errorf("the deployment runs %s, %d replicas; want %s, %d, all available: %+v", got, *d.Spec.Replicas, image, replicas, d.Status)
-	}
-	if got := get(h.host, &corev1.ConfigMap{}, name).Data["BERTHS"]; got != fmt.Sprint(berths) {
-		h.Errorf("the config says %s berths, want %d", got, berths)
-	}
-	if got := h.berths(); len(got) != berths {
-		h.Errorf("%d berths, want %d", len(got), berths)
-	}
+	h.until("the release is as it should be", func() error {
+		d := get(h.host, &appsv1.Deployment{}, name)
+		if got := d.Spec.Template.Spec.Containers[0].Image; got != image || *d.Spec.Replicas != replicas || d.Status.AvailableReplicas != replicas ||
+			d.Status.UpdatedReplicas != replicas {
+			return fmt.Errorf("the deployment runs %s, %d replicas; want %s, %d, all available: %+v", got, *d.Spec.Replicas, image, replicas, d.Status)
+		}
+		if got := get(h.host, &corev1.ConfigMap{}, name).Data["BERTHS"]; got != fmt.Sprint(berths) {
+			return fmt.Errorf("the config says %s berths, want %d", got, berths)
+		}
+		if got := h.berths(); len(got) != berths {
+			return fmt.Errorf("%d berths, want %d", len(got), berths)
+		}
+		return nil
+	})
 }
 
 func (h *helm) berths() []unstructured.Unstructured {
@@ -180,13 +183,21 @@ func TestAReleaseLivesFromInstallToUninstall(t *testing.T) {
 		t.Fatal("uninstall: ", err)
 	}
 	for _, gone := range []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &corev1.ConfigMap{}} {
-		if err := h.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "sea"}, gone); !apierrors.IsNotFound(err) {
-			t.Errorf("after uninstall: %T: %v", gone, err)
+		// helm may stop waiting before it has heard of all of them once.
+		h.until("what was installed goes", func() error {
+			err := h.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "sea"}, gone)
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			return fmt.Errorf("get %T: %v", gone, err)
+		})
+	}
+	h.until("the berths go", func() error {
+		if left := h.berths(); len(left) > 0 {
+			return fmt.Errorf("there are %d", len(left))
 		}
-	}
-	if left := h.berths(); len(left) > 0 {
-		t.Errorf("after uninstall: %d berths", len(left))
-	}
+		return nil
+	})
 	get(h.host, &apiextensionsv1.CustomResourceDefinition{}, "berths.harbour.test") // helm never deletes definitions
 	if _, err := action.NewHistory(h.config()).Run("sea"); err == nil {
 		t.Error("after uninstall the history is there still")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -77,7 +78,11 @@ func outside() error {
 	if err != nil {
 		return err
 	}
-	tests := exec.Command("/proc/self/exe", os.Args[1:]...)
+	// Who interrupts the tests interrupts them alone: what they started has to
+	// be taken away.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	tests := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
 	tests.Env = append(os.Environ(), toolsVariable+"="+tools, workVariable+"="+work)
 	tests.Stdout, tests.Stderr = os.Stdout, os.Stderr
 	tests.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
