@@ -35,7 +35,7 @@ func (r *running) openFlow() error {
 		}
 	}
 	var err error
-	if r.flow, err = flow.New(flow.Config{Objects: r.verbs.As(auth.Master()), Seats: seats, Log: r.log}); err != nil {
+	if r.flow, err = flow.New(flow.Config{Objects: r.verbs.As(auth.Server()), Seats: seats, Log: r.log}); err != nil {
 		return err
 	}
 	if !l.Unsorted {
