@@ -52,7 +52,7 @@ func serverRules() []rbacv1.PolicyRule {
 		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: keep},
 		{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"servicecidrs"}, Verbs: keep},
 		{APIGroups: []string{"scheduling.k8s.io"}, Resources: []string{"priorityclasses"}, Verbs: keep},
-		{APIGroups: []string{"flowcontrol.apiserver.k8s.io"}, Verbs: append([]string{"list", "watch", "patch"}, keep...),
+		{APIGroups: []string{"flowcontrol.apiserver.k8s.io"}, Verbs: append([]string{"list", "watch", "patch", "delete"}, keep...),
 			Resources: []string{"flowschemas", "flowschemas/status", "prioritylevelconfigurations", "prioritylevelconfigurations/status"}},
 		{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings", "clusterroles", "clusterrolebindings"},
 			Verbs: append([]string{"delete", "escalate", "bind"}, keep...)},
