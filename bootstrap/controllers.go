@@ -31,8 +31,10 @@ import (
 	"sampan/cluster/controller/quota"
 	"sampan/cluster/controller/replicaset"
 	"sampan/cluster/controller/replication"
+	"sampan/cluster/controller/servicecidr"
 	"sampan/cluster/controller/statefulset"
 	"sampan/cluster/controller/tokencleaner"
+	"sampan/cluster/controller/tokens"
 	"sampan/cluster/controller/ttlafterfinished"
 	"sampan/cluster/controller/volumebinder"
 	"sampan/cluster/kind"
@@ -58,6 +60,8 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"podcertificaterequest-cleaner", certificates.NewCleaner(as("podcertificaterequestcleaner"), r.log).Run},
 		{"clustertrustbundle-publisher", certificates.NewPublisher(as("kube-apiserver-serving-clustertrustbundle-publisher"), r.log, string(r.pki.CAPEM)).Run},
 		{"bootstrapsigner", bootstrapsigner.New(bootstrapsigner.Config{Client: as("bootstrap-signer"), Log: r.log}).Run},
+		{"tokens", tokens.New(tokens.Config{Client: r.verbs.As(auth.Component("kube-controller-manager")), Log: r.log, CA: string(r.pki.CAPEM),
+			Sign: r.tokens.ForSecret}).Run},
 		{"tokencleaner", tokencleaner.New(tokencleaner.Config{Client: as("token-cleaner"), Log: r.log}).Run},
 		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},
 		{"ttl-after-finished", ttlafterfinished.New(ttlafterfinished.Config{Client: as("ttl-after-finished-controller"), Log: r.log}).Run},
@@ -75,6 +79,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"pvc-protection", protection.Claims(protection.Config{Client: as("pvc-protection-controller"), Log: r.log}).Run},
 		{"pv-protection", protection.Volumes(protection.Config{Client: as("pv-protection-controller"), Log: r.log}).Run},
 		{"vac-protection", protection.Attributes(protection.Config{Client: as("volumeattributesclass-protection-controller"), Log: r.log}).Run},
+		{"servicecidr", servicecidr.New(servicecidr.Config{Client: as("service-cidrs-controller"), Addresses: as("ip-address-controller"), Log: r.log}).Run},
 		{"serviceaccount", furnish.ServiceAccount(as("service-account-controller"), r.log).Run},
 		{"clusterrole", clusterrole.New(clusterrole.Config{Client: as("clusterrole-aggregation-controller"), Log: r.log}).Run},
 		{"policystatus", policystatus.New(policystatus.Config{Client: as("validatingadmissionpolicy-status-controller"), Log: r.log,

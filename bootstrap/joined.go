@@ -135,7 +135,8 @@ func (j *joined) run(ctx context.Context, started time.Time) error {
 	if err != nil {
 		return err
 	}
-	who := &auth.Authenticator{ClientCA: auth.NewTrust(trust)}
+	who := &auth.Authenticator{ClientCA: auth.NewTrust(trust),
+		Tokens: &auth.Cached{Of: tokenReviews{j.asNode}, Success: tokensLast, Failure: tokensLast}}
 	handler := guarded(j.agent.Handler(), j.cfg.NodeName, who, &reviews{client: j.asNode})
 	named := pooled{Client: j.asDNS, from: j.asProxy, kinds: []schema.GroupResource{
 		{Resource: "services"}, {Group: "discovery.k8s.io", Resource: "endpointslices"}}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -11,10 +12,11 @@ import (
 	"sync"
 	"time"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"sampan/cluster/auth"
+	authwebhook "sampan/cluster/auth/webhook"
 	"sampan/cluster/client"
 	"sampan/cluster/client/remote"
 	"sampan/internal/fault"
@@ -102,6 +104,23 @@ func guarded(h http.Handler, node string, who *auth.Authenticator, may reviewer)
 	})
 }
 
+// tokenReviews asks the API server whose token it is that comes to a joined
+// node's own API. Answers are kept for a while, as upstream's kubelet does.
+type tokenReviews struct{ client *remote.Client }
+
+// tokensLast is how long answers count. (Upstream:
+// authentication.webhook.cacheTTL.)
+const tokensLast = 2 * time.Minute
+
+// AuthenticateToken implements auth.TokenAuthenticator.
+func (r tokenReviews) AuthenticateToken(ctx context.Context, token string, wanted []string) (*auth.Identity, error) {
+	status, err := r.client.ReviewToken(ctx, authenticationv1.TokenReviewSpec{Token: token, Audiences: wanted})
+	if err != nil {
+		return nil, err
+	}
+	return authwebhook.Judge(status, wanted, nil)
+}
+
 // reviews asks the API server who may reach a joined node's own API. The API
 // server itself may: it has asked itself who wants what. Answers are kept for a
 // while, as upstream's kubelet does.
@@ -130,12 +149,13 @@ func (r *reviews) Check(ctx context.Context, a auth.Attributes) error {
 	if a.User.Name == KubeletClient {
 		return nil
 	}
-	spec := authorizationv1.SubjectAccessReviewSpec{User: a.User.Name, Groups: a.User.Groups, UID: a.User.UID,
-		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: a.Verb, Group: a.Group, Version: a.Version,
-			Resource: a.Resource, Subresource: a.Subresource, Name: a.Name}}
-	key := spec.String()
+	spec := a.Review()
+	key, err := json.Marshal(spec) // maps are in order
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
-	known, ok := r.known[key]
+	known, ok := r.known[string(key)]
 	r.mu.Unlock()
 	if ok && time.Now().Before(known.until) {
 		return known.err
@@ -154,7 +174,7 @@ func (r *reviews) Check(ctx context.Context, a auth.Attributes) error {
 	if r.known == nil || len(r.known) >= mostReviews {
 		r.known = map[string]review{}
 	}
-	r.known[key] = answer
+	r.known[string(key)] = answer
 	return answer.err
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	"sampan/cluster/auth"
@@ -69,5 +70,47 @@ func TestAJoinedNodeAsksWhoMayReachIt(t *testing.T) {
 	server.Close()
 	if err := check("somebody", "get"); err == nil {
 		t.Error("somebody was let in though nobody could be asked")
+	}
+}
+
+func TestAJoinedNodeAsksWhoseATokenIs(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		if r.URL.Path == "/apis/authentication.k8s.io/v1/tokenreviews" {
+			var review authenticationv1.TokenReview
+			if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+				t.Error(err)
+			}
+			if review.Spec.Token == "good" {
+				review.Status = authenticationv1.TokenReviewStatus{Authenticated: true,
+					User: authenticationv1.UserInfo{Username: "monitor", Extra: map[string]authenticationv1.ExtraValue{"k": {"v"}}}}
+			}
+			_ = json.NewEncoder(w).Encode(review)
+			return
+		}
+		var review authorizationv1.SubjectAccessReview
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			t.Error(err)
+		}
+		review.Status.Allowed = review.Spec.User == "monitor" && review.Spec.Extra["k"][0] == "v"
+		_ = json.NewEncoder(w).Encode(review)
+	}))
+	defer server.Close()
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	c, err := remote.New(remote.Config{Server: server.URL, TLS: &tls.Config{RootCAs: pool}, Kinds: &kind.Table{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}), "two", &auth.Authenticator{Tokens: tokenReviews{c}}, &reviews{client: c})
+	for token, want := range map[string]int{"good": http.StatusOK, "bad": http.StatusUnauthorized} {
+		r := httptest.NewRequest("GET", "/pods", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%s: %d %s, want %d", token, w.Code, w.Body, want)
+		}
 	}
 }

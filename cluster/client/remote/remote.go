@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -208,6 +209,24 @@ func (c *Client) Review(ctx context.Context, spec authorizationv1.SubjectAccessR
 		return authorizationv1.SubjectAccessReviewStatus{}, err
 	}
 	answer := new(authorizationv1.SubjectAccessReview)
+	err = a.into(answer, gvk)
+	return answer.Status, err
+}
+
+// ReviewToken asks the server whose token it is: a TokenReview.
+func (c *Client) ReviewToken(ctx context.Context, spec authenticationv1.TokenReviewSpec) (authenticationv1.TokenReviewStatus, error) {
+	gvk := authenticationv1.SchemeGroupVersion.WithKind("TokenReview")
+	review := &authenticationv1.TokenReview{Spec: spec}
+	review.SetGroupVersionKind(gvk)
+	body, media, err := encodeJSON(review)
+	if err != nil {
+		return authenticationv1.TokenReviewStatus{}, err
+	}
+	a, err := c.do(ctx, request{method: http.MethodPost, path: "/apis/authentication.k8s.io/v1/tokenreviews", body: body, media: media})
+	if err != nil {
+		return authenticationv1.TokenReviewStatus{}, err
+	}
+	answer := new(authenticationv1.TokenReview)
 	err = a.into(answer, gvk)
 	return answer.Status, err
 }
