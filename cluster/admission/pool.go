@@ -2,7 +2,6 @@ package admission
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 )
@@ -54,11 +53,10 @@ type addresses struct {
 	pool   pool
 }
 
-func newAddresses(p netip.Prefix) (addresses, error) {
+// newAddresses leaves the first reserved addresses of a range to those who ask
+// for them.
+func newAddresses(p netip.Prefix, reserved int) *addresses {
 	bits := p.Addr().BitLen() - p.Bits()
-	if !p.IsValid() || bits < 3 {
-		return addresses{}, fmt.Errorf("service range %v: it must have at least 8 addresses", p)
-	}
 	size := maxAddresses
 	if bits < 16 || p.Addr().Is4() {
 		size = 1 << min(bits, 24)
@@ -67,8 +65,12 @@ func newAddresses(p netip.Prefix) (addresses, error) {
 	if p.Addr().Is4() {
 		size-- // nor is the broadcast address
 	}
-	return addresses{prefix: p.Masked(), pool: pool{size: size, static: band(size, 16, 16, 256), reserved: 1}}, nil
+	size = max(size, 0)
+	return &addresses{prefix: p.Masked(), pool: pool{size: size, static: band(size, 16, 16, 256), reserved: reserved}}
 }
+
+// last is the last address that is given.
+func (a *addresses) last() netip.Addr { return a.at(a.pool.size - 1) }
 
 // at is the n-th address; the first is that of the kubernetes service.
 func (a addresses) at(n int) netip.Addr {

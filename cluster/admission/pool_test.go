@@ -3,13 +3,18 @@ package admission
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sampan/cluster/client/clienttest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/core"
+	"sampan/cluster/kind/networking"
 	"sampan/cluster/request"
 )
 
@@ -24,10 +29,7 @@ func TestARangeGivesEveryAddressOnce(t *testing.T) {
 		{"fd00::/112", "fd00::1", "fd00::ffff", 65535},
 		{"fd00::/64", "fd00::1", "fd00::ffff", 65535},
 	} {
-		r, err := newAddresses(netip.MustParsePrefix(c.prefix))
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := newAddresses(netip.MustParsePrefix(c.prefix), 1)
 		if r.pool.size != c.size || r.at(0).String() != c.first || r.at(c.size-1).String() != c.last {
 			t.Errorf("%s: %d addresses from %v to %v, want %d from %s to %s",
 				c.prefix, r.pool.size, r.at(0), r.at(r.pool.size-1), c.size, c.first, c.last)
@@ -38,7 +40,7 @@ func TestARangeGivesEveryAddressOnce(t *testing.T) {
 			}
 		}
 	}
-	if _, err := newAddresses(netip.MustParsePrefix("10.0.0.0/30")); err == nil {
+	if _, err := NewServices(nil, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/30")}, PortRange{30000, 32767}); err == nil {
 		t.Error("a range of four addresses is accepted")
 	}
 }
@@ -64,7 +66,7 @@ func TestAPoolLeavesItsFirstNumbersForLast(t *testing.T) {
 }
 
 func TestTwoFamiliesGiveTwoAddresses(t *testing.T) {
-	kinds := kind.NewTable(core.Kinds())
+	kinds := kind.NewTable(core.Kinds(), networking.Kinds())
 	s, err := NewServices(clienttest.New(t, kinds), []netip.Prefix{netip.MustParsePrefix("10.96.0.0/24"), netip.MustParsePrefix("fd00::/112")}, PortRange{30000, 32767})
 	if err != nil {
 		t.Fatal(err)
@@ -91,5 +93,60 @@ func TestTwoFamiliesGiveTwoAddresses(t *testing.T) {
 	}
 	if len(s.pending) != 0 || len(s.opening) != 0 {
 		t.Errorf("held after the write: %v %v", s.pending, s.opening)
+	}
+}
+
+func TestUsersRangesGiveAddressesToo(t *testing.T) {
+	ready := []metav1.Condition{{Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue}}
+	cidr := func(name, text string, conditions []metav1.Condition) *networkingv1.ServiceCIDR {
+		return &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{text}},
+			Status: networkingv1.ServiceCIDRStatus{Conditions: conditions}}
+	}
+	leaving := cidr("leaving", "10.3.0.0/24", ready)
+	leaving.DeletionTimestamp, leaving.Finalizers = &metav1.Time{Time: time.Unix(1, 0)}, []string{"a/b"}
+	kept := func(ip string, labels map[string]string) *networkingv1.IPAddress {
+		return &networkingv1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: ip, Labels: labels}}
+	}
+	s, err := NewServices(clienttest.New(t, kind.NewTable(core.Kinds(), networking.Kinds()),
+		cidr("kubernetes", "10.96.0.0/29", ready), cidr("more", "10.1.0.0/29", ready), cidr("six", "fd00::/120", ready), cidr("later", "10.2.0.0/24", nil), leaving,
+		kept("10.1.0.3", nil), kept("10.1.0.4", map[string]string{networkingv1.LabelManagedBy: networking.Allocator})),
+		[]netip.Prefix{netip.MustParsePrefix("10.96.0.0/29")}, PortRange{30000, 32767})
+	if err != nil {
+		t.Fatal(err)
+	}
+	allocate := func(ip string) (string, error) {
+		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: corev1.ServiceSpec{ClusterIP: ip}}
+		k := core.Service()
+		k.Default(svc)
+		a := &Attempt{Request: request.Request{Kind: k, GVK: k.GVK}, Operation: Create, Object: svc}
+		err := s.Allocate(t.Context(), a) // and the attempt is never over: the address stays taken
+		return svc.Spec.ClusterIP, err
+	}
+	for range 6 {
+		if ip, err := allocate(""); err != nil || !strings.HasPrefix(ip, "10.96.") {
+			t.Errorf("got %s, %v; the first range has addresses left", ip, err)
+		}
+	}
+	if ip, err := allocate("10.1.0.4"); err != nil {
+		t.Errorf("an address that only its object says a service has is not given on request: %s, %v", ip, err)
+	}
+	for _, c := range []struct{ it, ip, want string }{
+		{"one that a user keeps", "10.1.0.3", "provided IP is already allocated"},
+		{"one that was given", "10.1.0.4", "provided IP is already allocated"},
+		{"one of a range that is not ready", "10.2.0.3", "the provided network does not match the current range"},
+		{"one of a range that is being deleted", "10.3.0.3", "the provided network does not match the current range"},
+		{"the name of a range", "10.1.0.0", "is not in the valid range"},
+	} {
+		if _, err := allocate(c.ip); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.it, err, c.want)
+		}
+	}
+	for range 4 {
+		if ip, err := allocate(""); err != nil || !strings.HasPrefix(ip, "10.1.") {
+			t.Errorf("got %s, %v; the first range is full, the second is not", ip, err)
+		}
+	}
+	if ip, err := allocate(""); err == nil {
+		t.Errorf("got %s although both ranges are full", ip)
 	}
 }

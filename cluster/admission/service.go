@@ -2,16 +2,20 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/client"
+	"sampan/cluster/kind/networking"
 )
 
 // PortRange are the node ports, both ends included.
@@ -21,7 +25,9 @@ func (r PortRange) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last
 
 // Services gives Services their cluster addresses and node ports. What is
 // taken is read from the Services that exist, and from the writes under way;
-// so there is nothing to rebuild after a start and nothing to leak.
+// so there is nothing to rebuild after a start and nothing to leak. Addresses
+// come from the ranges of the program's configuration and from the ServiceCIDRs
+// that users have made.
 type Services struct {
 	reader client.Reader
 	ranges []addresses
@@ -37,11 +43,10 @@ type Services struct {
 func NewServices(reader client.Reader, ranges []netip.Prefix, ports PortRange) (*Services, error) {
 	s := &Services{reader: reader, ports: ports, pending: map[netip.Addr]int{}, opening: map[int32]int{}}
 	for _, p := range ranges {
-		a, err := newAddresses(p)
-		if err != nil {
-			return nil, err
+		if p.Addr().BitLen()-p.Bits() < 3 {
+			return nil, fmt.Errorf("service range %v: it must have at least 8 addresses", p)
 		}
-		s.ranges = append(s.ranges, a)
+		s.ranges = append(s.ranges, *newAddresses(p, 1)) // for the service of the API
 	}
 	if len(ranges) == 0 || ports.First < 1 || ports.Last > 65535 || ports.First > ports.Last {
 		return nil, fmt.Errorf("services need an address range and node ports; got %v and %v", ranges, ports)
@@ -69,13 +74,14 @@ func (s *Services) Allocate(ctx context.Context, a *Attempt) error {
 		}
 		return taken, err
 	}
-	if err := s.addressesLocked(a, svc, old, look); err != nil {
+	if err := s.addressesLocked(ctx, a, svc, old, look); err != nil {
 		return err
 	}
 	return s.portsLocked(a, svc, old, look)
 }
 
-// inUse is what other Services have.
+// inUse is what other Services have, and the addresses that users keep for
+// themselves.
 type inUse struct {
 	addrs map[netip.Addr]bool
 	ports map[int32]bool
@@ -87,6 +93,15 @@ func (s *Services) inUseLocked(ctx context.Context, but *corev1.Service) (*inUse
 		return nil, err
 	}
 	u := &inUse{addrs: map[netip.Addr]bool{}, ports: map[int32]bool{}}
+	kept, err := client.List[*networkingv1.IPAddress](ctx, s.reader, client.Query{Index: networking.ForeignIndex, Value: "true"})
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range kept {
+		if addr, err := netip.ParseAddr(a.Name); err == nil {
+			u.addrs[addr.Unmap()] = true
+		}
+	}
 	for _, other := range all {
 		if other.Namespace == but.Namespace && other.Name == but.Name {
 			continue
@@ -177,8 +192,36 @@ func (s *Services) rangeOf(f corev1.IPFamily) *addresses {
 	return nil
 }
 
+// rangesOf are the ranges that addresses of a family come from, the
+// configuration's first. A ServiceCIDR that is not ready, or is being deleted,
+// gives none.
+func (s *Services) rangesOf(ctx context.Context, f corev1.IPFamily) ([]*addresses, error) {
+	first := s.rangeOf(f)
+	if first == nil {
+		return nil, nil
+	}
+	all := []*addresses{first}
+	cidrs, err := client.List[*networkingv1.ServiceCIDR](ctx, s.reader, client.Query{})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range cidrs {
+		if c.DeletionTimestamp != nil || !meta.IsStatusConditionTrue(c.Status.Conditions, networkingv1.ServiceCIDRConditionReady) {
+			continue
+		}
+		for _, text := range c.Spec.CIDRs {
+			p, err := netip.ParsePrefix(text)
+			if err != nil || familyOf(p.Addr()) != f || p.Masked() == first.prefix {
+				continue
+			}
+			all = append(all, newAddresses(p, 0))
+		}
+	}
+	return all, nil
+}
+
 // addressesLocked gives svc an address of each of its families.
-func (s *Services) addressesLocked(a *Attempt, svc, old *corev1.Service, look func() (*inUse, error)) error {
+func (s *Services) addressesLocked(ctx context.Context, a *Attempt, svc, old *corev1.Service, look func() (*inUse, error)) error {
 	spec := &svc.Spec
 	if spec.Type == corev1.ServiceTypeExternalName {
 		return nil
@@ -191,12 +234,18 @@ func (s *Services) addressesLocked(a *Attempt, svc, old *corev1.Service, look fu
 		spec.ClusterIPs = []string{spec.ClusterIP}
 	}
 	for i, f := range spec.IPFamilies {
-		r := s.rangeOf(f)
-		if r == nil {
+		if i < len(spec.ClusterIPs) && old != nil && slices.Contains(old.Spec.ClusterIPs, spec.ClusterIPs[i]) {
+			continue
+		}
+		ranges, err := s.rangesOf(ctx, f)
+		if err != nil {
+			return err
+		}
+		if ranges == nil {
 			continue // the rules of Services say what is wrong with it
 		}
 		if i >= len(spec.ClusterIPs) {
-			addr, err := s.chooseLocked(r, look)
+			addr, err := s.chooseLocked(ranges, look)
 			if err != nil {
 				return apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP: %w", err))
 			}
@@ -206,10 +255,10 @@ func (s *Services) addressesLocked(a *Attempt, svc, old *corev1.Service, look fu
 		}
 		ip := spec.ClusterIPs[i]
 		addr, err := netip.ParseAddr(ip)
-		if err != nil || old != nil && slices.Contains(old.Spec.ClusterIPs, ip) {
+		if err != nil {
 			continue
 		}
-		if err := s.takeLocked(r, addr.Unmap(), look); err != nil {
+		if err := s.takeLocked(ranges, addr.Unmap(), look); err != nil {
 			return refuse(a, svc, field.ErrorList{field.Invalid(field.NewPath("spec", "clusterIPs"), spec.ClusterIPs,
 				fmt.Sprintf("failed to allocate IP %v: %v", ip, err))})
 		}
@@ -221,18 +270,27 @@ func (s *Services) addressesLocked(a *Attempt, svc, old *corev1.Service, look fu
 	return nil
 }
 
-func (s *Services) chooseLocked(r *addresses, look func() (*inUse, error)) (netip.Addr, error) {
+func (s *Services) chooseLocked(ranges []*addresses, look func() (*inUse, error)) (netip.Addr, error) {
 	u, err := look()
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	n, err := r.pool.choose(func(n int) bool { addr := r.at(n); return !u.addrs[addr] && s.pending[addr] == 0 })
-	return r.at(n), err
+	for _, r := range ranges {
+		var n int
+		n, err = r.pool.choose(func(n int) bool { addr := r.at(n); return !u.addrs[addr] && s.pending[addr] == 0 })
+		if err == nil {
+			return r.at(n), nil
+		}
+	}
+	return netip.Addr{}, err
 }
 
-func (s *Services) takeLocked(r *addresses, addr netip.Addr, look func() (*inUse, error)) error {
-	last := r.at(r.pool.size - 1)
-	if !r.prefix.Contains(addr) || addr == r.prefix.Addr() || last.Less(addr) {
+func (s *Services) takeLocked(ranges []*addresses, addr netip.Addr, look func() (*inUse, error)) error {
+	i := slices.IndexFunc(ranges, func(r *addresses) bool { return r.prefix.Contains(addr) })
+	if i < 0 {
+		return errors.New("the provided network does not match the current range")
+	}
+	if r := ranges[i]; addr == r.prefix.Addr() || r.last().Less(addr) {
 		return fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %v", addr, r)
 	}
 	u, err := look()

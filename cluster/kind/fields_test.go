@@ -212,7 +212,6 @@ lists beside the kinds; a test compares them.
 	section("VolumeAttributesClass", "", storage.AttributesGaps)
 	section("VolumeAttachment", "", storage.AttachmentGaps)
 	section("NetworkPolicy", "", networking.PolicyGaps)
-	section("ServiceCIDR", "", networking.CIDRGaps)
 	section("DeviceClass", "", resourcekind.DeviceClassGaps)
 	section("DeviceTaintRule", "", resourcekind.TaintRuleGaps)
 	section("ResourceClaim", "", resourcekind.ClaimGaps)

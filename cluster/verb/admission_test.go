@@ -107,7 +107,7 @@ func TestServiceAdmission(t *testing.T) {
 	}
 	for _, c := range []struct{ it, spec, want string }{
 		{"an address that is taken", port + `,"clusterIP":"` + first.ClusterIP + `"`, "failed to allocate IP " + first.ClusterIP + ": provided IP is already allocated"},
-		{"an address elsewhere", port + `,"clusterIP":"10.97.0.1"`, "is not in the valid range. The range of valid IPs is 10.96.0.0/24"},
+		{"an address elsewhere", port + `,"clusterIP":"10.97.0.1"`, "the provided network does not match the current range"},
 		{"a port out of range", `"type":"NodePort","ports":[{"port":80,"nodePort":80}]`, "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-30099"},
 		{"a family that is not there", port + `,"ipFamilies":["IPv6"]`, `spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster`},
 		{"two families", port + `,"ipFamilyPolicy":"RequireDualStack"`, "this cluster is not configured for dual-stack services"},

@@ -17,6 +17,7 @@ import (
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
+	"sampan/cluster/kind/networking"
 	"sampan/cluster/kind/policy"
 	"sampan/cluster/object"
 	"sampan/cluster/request"
@@ -46,7 +47,7 @@ type server struct {
 
 func serve(t *testing.T, plugins ...any) *server {
 	t.Helper()
-	kinds := kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), policy.Kinds())
+	kinds := kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), policy.Kinds(), networking.Kinds())
 	db, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Kinds: kinds, Codec: object.Storage{}, CheckShared: true})
 	if err != nil {
 		t.Fatal(err)

@@ -28,8 +28,42 @@ func IPAddress() *kind.Kind {
 				Cell: func(a *networkingv1.IPAddress, _ time.Time) any { return parentCell(a.Spec.ParentRef) }},
 			kind.Age[networkingv1.IPAddress](),
 		},
+		Indexes: map[string]func(*networkingv1.IPAddress) []string{
+			ParentIndex: func(a *networkingv1.IPAddress) []string {
+				if p := a.Spec.ParentRef; p != nil && p.Group == "" {
+					return []string{Parent(p.Resource, p.Namespace, p.Name)}
+				}
+				return nil
+			},
+			ForeignIndex: func(a *networkingv1.IPAddress) []string {
+				if !Allocated(a) {
+					return []string{"true"}
+				}
+				return nil
+			},
+		},
 	})
 }
+
+// Allocator is whose the addresses are that were given to services: the value of
+// their label managed-by, upstream's.
+const Allocator = "ipallocator.k8s.io"
+
+// Allocated says whether an address belongs to a service that was given it.
+func Allocated(a *networkingv1.IPAddress) bool {
+	return a.Labels[networkingv1.LabelManagedBy] == Allocator
+}
+
+const (
+	// ParentIndex looks addresses up by Parent.
+	ParentIndex = "parent"
+
+	// ForeignIndex has the addresses as "true" that are not Allocated.
+	ForeignIndex = "foreign"
+)
+
+// Parent names who has an address, an object of the group "".
+func Parent(resource, namespace, name string) string { return resource + "/" + namespace + "/" + name }
 
 func addressName(name string, _ bool) (msgs []string) {
 	for _, err := range validation.IsValidIP(&field.Path{}, name) {

@@ -19,7 +19,6 @@ func ServiceCIDR() *kind.Kind {
 		Plural:   "servicecidrs",
 		Cluster:  true,
 		Validate: validateCIDRs,
-		Ignored:  kind.Paths("", CIDRGaps),
 		Parts: map[string]kind.Part[networkingv1.ServiceCIDR]{
 			"status": {
 				Take:         func(dst, src *networkingv1.ServiceCIDR) { dst.Status = src.Status },
