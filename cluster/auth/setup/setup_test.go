@@ -41,6 +41,19 @@ func base(t *testing.T) Base {
 	return Base{Tokens: tokens, Issuers: tokens.Issuers(), Bootstrap: auth.BootstrapTokens{Objects: objects}, Log: slog.New(slog.DiscardHandler)}
 }
 
+// taken is a log that says on a channel that a configuration was taken up.
+type taken chan bool
+
+func (t taken) Enabled(context.Context, slog.Level) bool { return true }
+func (t taken) WithAttrs([]slog.Attr) slog.Handler       { return t }
+func (t taken) WithGroup(string) slog.Handler            { return t }
+func (t taken) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "configuration taken" {
+		t <- true
+	}
+	return nil
+}
+
 func file(t *testing.T, path, text string) string {
 	t.Helper()
 	if path == "" {
@@ -146,7 +159,9 @@ anonymous:
 func TestAFileIsTakenUpWhenItChanges(t *testing.T) {
 	url, ca, token := issuer(t)
 	path := file(t, "", fmt.Sprintf(configuration, "v1", url, ca, "1:"))
-	a, err := Authentication{ConfigFile: path}.Open(base(t))
+	b, news := base(t), make(taken, 100)
+	b.Log = slog.New(news)
+	a, err := Authentication{ConfigFile: path}.Open(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,17 +175,14 @@ func TestAFileIsTakenUpWhenItChanges(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error, 1)
 	go func() { over <- a.Run(ctx) }()
-	until := func(want string) {
-		t.Helper()
-		for who(a, token("ann"), "/") != want { // the test's own time limit ends it
-			time.Sleep(5 * time.Millisecond)
-		}
-	}
 	// What is not good is not taken; the next one is.
 	file(t, path, "nonsense")
 	file(t, path, strings.Replace(fmt.Sprintf(configuration, "v1", url, ca, "x:"), "/livez", "/other", 1))
 	file(t, path, fmt.Sprintf(configuration, "v1beta1", url, ca, "2:"))
-	until("2:ann")
+	<-news
+	if got := who(a, token("ann"), "/"); got != "2:ann" {
+		t.Errorf("after the change: %s", got)
+	}
 	if got := who(a, "", "/livez"); got != auth.Anonymous {
 		t.Errorf("who may come without a name has changed: %s", got)
 	}
@@ -310,7 +322,9 @@ func TestAnAuthorizationFile(t *testing.T) {
 	const rbac, node = "- {type: RBAC, name: rbac}\n", "- {type: Node, name: node}\n"
 	all := fmt.Sprintf(head+hook, "v1", denies) + node + rbac
 	path := file(t, "", all)
-	z, err := Authorization{ConfigFile: path}.Open(rules())
+	logged, news := rules(), make(taken, 100)
+	logged.Log = slog.New(news)
+	z, err := Authorization{ConfigFile: path}.Open(logged)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,8 +336,9 @@ func TestAnAuthorizationFile(t *testing.T) {
 	go func() { over <- z.Run(ctx) }()
 	file(t, path, fmt.Sprintf(head, "v1")+node) // RBAC has to stay
 	file(t, path, fmt.Sprintf(head, "v1beta1")+rbac+node)
-	for mayAll(z, "node", "rbac") != "node rbac " { // the test's own time limit ends it
-		time.Sleep(5 * time.Millisecond)
+	<-news
+	if got := mayAll(z, "node", "rbac"); got != "node rbac " {
+		t.Errorf("after the change: %q", got)
 	}
 	cancel()
 	if err := <-over; err != nil {
