@@ -42,6 +42,7 @@ type Kind struct {
 	Held           func(obj Object) bool
 	Leaving        func(obj Object)
 	ReturnDeleted  bool
+	Orphaning      string
 	Orphan         bool
 	CreateOnUpdate bool
 	Conditional    bool
@@ -152,6 +153,7 @@ func Declare[T any, P interface {
 		Held:          func(Object) bool { return false },
 		Leaving:       func(Object) {},
 		ReturnDeleted: d.ReturnDeleted,
+		Orphaning:     d.Orphaning,
 		Orphan:        d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional,
 		Parts: map[string]ErasedPart{}, Actions: map[string]ErasedAction{},
 		Fields: map[string]func(Object) string{}, Indexes: map[string]func(Object) []string{},
@@ -226,6 +228,12 @@ func owners(obj Object) []string {
 
 func columns[T any](declared []Column[T], typed func(Object) *T) []ErasedColumn {
 	var all []ErasedColumn
+	if len(declared) == 0 {
+		declared = []Column[T]{{Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
+			Cell: func(obj *T, _ time.Time) any {
+				return any(obj).(metav1.Object).GetCreationTimestamp().UTC().Format(time.RFC3339)
+			}}}
+	}
 	if !slices.ContainsFunc(declared, func(c Column[T]) bool { return c.Format == "name" }) {
 		all = append(all, ErasedColumn{
 			TableColumnDefinition: metav1.TableColumnDefinition{Name: "Name", Type: "string", Format: "name",

@@ -113,6 +113,10 @@ type Of[T any] struct {
 	// batch/v1). Default: background collection.
 	Orphan bool
 
+	// Orphaning is said to who deletes without a propagation policy, where Orphan
+	// is true and the dependants are missed. Empty: nothing is.
+	Orphaning string
+
 	// CreateOnUpdate allows PUT to create (Lease, Event, Endpoints).
 	CreateOnUpdate bool
 

@@ -197,7 +197,7 @@ func validateNamedRule(r *admissionregistrationv1.NamedRuleWithOperations, path 
 
 func validateActions(actions []admissionregistrationv1.ValidationAction, path *field.Path) (errs field.ErrorList) {
 	if len(actions) == 0 {
-		return field.ErrorList{field.Required(path, "at least one validation action is required")}
+		return field.ErrorList{field.Required(path, "")}
 	}
 	for i, a := range actions {
 		errs = append(errs, kind.OneOf(a, path.Index(i), admissionregistrationv1.Audit, admissionregistrationv1.Deny, admissionregistrationv1.Warn)...)

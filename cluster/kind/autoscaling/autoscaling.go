@@ -33,6 +33,7 @@ func HorizontalPodAutoscaler() *kind.Kind {
 		Versions:   []kind.Version{version1()},
 		Default:    defaultAutoscaler,
 		Validate:   validateAutoscaler,
+		Spec:       func(h *autoscalingv2.HorizontalPodAutoscaler) any { return &h.Spec },
 		Ignored:    kind.Paths("", AutoscalerGaps),
 		Parts: map[string]kind.Part[autoscalingv2.HorizontalPodAutoscaler]{
 			"status": {

@@ -21,7 +21,7 @@ func TestAutoscalerRules(t *testing.T) {
 		{Rule: "a target is somebody", New: `{spec: {scaleTargetRef: {kind: Deployment}, maxReplicas: 1}}`, Want: []string{
 			"spec.scaleTargetRef.name: Required value", `spec.scaleTargetRef.apiVersion: Invalid value: "": apiVersion must specify API group`}},
 		{Rule: "there is a limit", New: `{spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: d}}}`, Want: []string{
-			"spec.maxReplicas: Required value: must be set and greater than 0", "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`"}},
+			"spec.maxReplicas: Required value", "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`"}},
 		{Rule: "one target for a metric", New: `{spec: {` + target + `, metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization}}}]}}`, Want: []string{
 			"spec.metrics[0].resource.target.averageUtilization: Required value: must set either a target raw value or a target utilization"}},
 		{Rule: "a metric is what it says", New: `{spec: {` + target + `, metrics: [{type: Pods, resource: {name: cpu, target: {type: Utilization, averageUtilization: 5}}}]}}`, Want: []string{

@@ -30,7 +30,7 @@ func validateAutoscaler(h, old *autoscalingv2.HorizontalPodAutoscaler) (errs fie
 	most := spec.Child("maxReplicas")
 	switch {
 	case s.MaxReplicas == 0:
-		errs = append(errs, field.Required(most, "must be set and greater than 0"))
+		errs = append(errs, field.Required(most, ""))
 	case s.MaxReplicas < 0:
 		errs = append(errs, field.Invalid(most, s.MaxReplicas, "must be greater than or equal to 1").WithOrigin("minimum"))
 	}

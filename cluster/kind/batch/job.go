@@ -38,6 +38,8 @@ func Job() *kind.Kind {
 		Warn:       warnJob,
 		Spec:       func(j *batchv1.Job) any { return &j.Spec },
 		Orphan:     true, // upstream's, for batch/v1
+		Orphaning: "child pods are preserved by default when jobs are deleted; " +
+			"set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
 		Parts: map[string]kind.Part[batchv1.Job]{
 			"status": {
 				Take:         func(dst, src *batchv1.Job) { dst.Status = src.Status },

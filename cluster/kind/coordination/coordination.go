@@ -20,6 +20,7 @@ func Lease() *kind.Kind {
 		Plural:         "leases",
 		CreateOnUpdate: true,
 		Conditional:    true,
+		Prepare:        dropCoordination,
 		Validate:       validateLease,
 		Ignored:        kind.Paths("", LeaseGaps),
 		Columns: []kind.Column[coordinationv1.Lease]{
@@ -33,6 +34,17 @@ func Lease() *kind.Kind {
 			kind.Age[coordinationv1.Lease](),
 		},
 	})
+}
+
+// dropCoordination takes away what belongs to coordinated leader election
+// (KEP-4355), which upstream has not on by default, unless it is there already.
+func dropCoordination(l, old *coordinationv1.Lease) {
+	if old == nil || old.Spec.Strategy == nil {
+		l.Spec.Strategy = nil
+	}
+	if old == nil || old.Spec.PreferredHolder == nil {
+		l.Spec.PreferredHolder = nil
+	}
 }
 
 func validateLease(l, _ *coordinationv1.Lease) (errs field.ErrorList) {

@@ -15,8 +15,7 @@ func TestLeaseRules(t *testing.T) {
 		{Rule: "it lasts", New: `spec: {leaseDurationSeconds: 0}`, Want: []string{`spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0`}},
 		{Rule: "it changes hands forwards", New: `spec: {leaseTransitions: -1}`, Want: []string{
 			`spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0`}},
-		{Rule: "a wish needs somebody to grant it", New: `spec: {preferredHolder: me}`, Want: []string{
-			"spec.preferredHolder: Forbidden: may only be specified when `strategy` is defined"}},
+		{Rule: "a wish that nobody grants is not kept", New: `spec: {preferredHolder: me}`},
 	})
 	if got := kindtest.Row(k, kindtest.Read(t, k, `{metadata: {name: l}, spec: {holderIdentity: me}}`)); !slices.Equal(got, []any{"l", "me", "<unknown>"}) {
 		t.Errorf("row %q", got)

@@ -28,7 +28,7 @@ func Namespace() *kind.Kind {
 		Validate:     validateNamespace,
 		ValidateName: validation.NameIsDNSLabel,
 		Held:         func(ns *corev1.Namespace) bool { return len(ns.Spec.Finalizers) > 0 },
-		Leaving:      func(ns *corev1.Namespace) {
+		Leaving: func(ns *corev1.Namespace) {
 			ns.Status.Phase = corev1.NamespaceTerminating
 			ns.DeletionGracePeriodSeconds = nil // upstream does not say it here
 		},
@@ -96,13 +96,13 @@ func validateNamespace(ns, old *corev1.Namespace) field.ErrorList {
 
 func namespaceFinalizers(ns *corev1.Namespace) (errs field.ErrorList) {
 	path := field.NewPath("spec", "finalizers")
-	for i, f := range ns.Spec.Finalizers {
+	for _, f := range ns.Spec.Finalizers {
 		for _, msg := range utilvalidation.IsQualifiedName(string(f)) {
-			errs = append(errs, field.Invalid(path.Index(i), string(f), msg))
+			errs = append(errs, field.Invalid(path, string(f), msg))
 		}
 		standard := f == corev1.FinalizerKubernetes || f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
 		if !strings.Contains(string(f), "/") && !standard {
-			errs = append(errs, field.Invalid(path.Index(i), string(f), "name is neither a standard finalizer name nor is it fully qualified"))
+			errs = append(errs, field.Invalid(path, string(f), "name is neither a standard finalizer name nor is it fully qualified"))
 		}
 	}
 	return errs

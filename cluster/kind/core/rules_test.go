@@ -54,7 +54,7 @@ func TestNamespaceRules(t *testing.T) {
 	kindtest.Check(t, k, []kindtest.Rule{
 		{Rule: "a name is enough", New: `metadata: {name: shop}`},
 		{Rule: "a finalizer is qualified", New: `{metadata: {name: shop}, spec: {finalizers: [mine]}}`, Want: []string{
-			`spec.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified`}},
+			`spec.finalizers: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified`}},
 	})
 	ns := kindtest.Create(t, k, `{metadata: {name: shop}, status: {phase: Terminating}}`).(*corev1.Namespace)
 	if ns.Labels["kubernetes.io/metadata.name"] != "shop" || ns.Status.Phase != corev1.NamespaceActive || len(ns.Spec.Finalizers) != 1 {

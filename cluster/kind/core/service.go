@@ -30,7 +30,7 @@ func Service() *kind.Kind {
 		Default:        defaultService,
 		Prepare:        prepareService,
 		Validate:       validateService,
-		ValidateName:   validation.NameIsDNS1035Label,
+		ValidateName:   validation.NameIsDNSLabel, // since 1.36 (KEP-5311)
 		Warn:           warnService,
 		Ignored:        kind.Paths("", ServiceGaps),
 		Parts: map[string]kind.Part[corev1.Service]{

@@ -31,7 +31,13 @@ func CSIDriver() *kind.Kind {
 		Validate:    validateDriver,
 		Warn:        driverWarnings,
 		Ignored:     kind.Paths("", CSIDriverGaps),
-		Spec:        func(d *storagev1.CSIDriver) any { return &d.Spec },
+		Prepare: func(d, old *storagev1.CSIDriver) {
+			// Upstream counts changes of what may change, from nothing.
+			if old != nil && !(kind.Equal(d.Spec.TokenRequests, old.Spec.TokenRequests) && kind.Equal(d.Spec.RequiresRepublish, old.Spec.RequiresRepublish) &&
+				kind.Equal(d.Spec.SELinuxMount, old.Spec.SELinuxMount)) {
+				d.Generation = old.Generation + 1
+			}
+		},
 
 		ReturnDeleted: true, // as upstream
 		Columns: []kind.Column[storagev1.CSIDriver]{
