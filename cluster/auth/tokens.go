@@ -193,11 +193,19 @@ func (t *Tokens) sign(c any) (string, error) {
 
 // AuthenticateToken implements TokenAuthenticator.
 func (t *Tokens) AuthenticateToken(ctx context.Context, token string, wanted []string) (*Identity, error) {
-	issuer := UncheckedIssuer(token)
-	if issuer != legacyIssuer && issuer != t.cfg.Issuer && !slices.Contains(t.cfg.OldIssuers, issuer) {
-		return nil, nil
+	id := sha256.Sum256([]byte(token))
+	c := t.remembered(id)
+	if c == nil {
+		issuer := UncheckedIssuer(token)
+		if issuer != legacyIssuer && issuer != t.cfg.Issuer && !slices.Contains(t.cfg.OldIssuers, issuer) {
+			return nil, nil
+		}
+		var err error
+		if c, err = t.parse(id, token); err != nil {
+			return nil, err
+		}
 	}
-	u, good, err := t.Verify(ctx, token, wanted)
+	u, good, err := t.verify(ctx, token, c, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -228,10 +236,19 @@ func UncheckedIssuer(token string) string {
 // Verify returns the user whom the token names and for which of the wanted
 // audiences it is good. Nil wanted means this API server.
 func (t *Tokens) Verify(ctx context.Context, token string, wanted []string) (request.User, []string, error) {
-	c, err := t.parse(token)
-	if err != nil {
-		return request.User{}, nil, err
+	id := sha256.Sum256([]byte(token))
+	c := t.remembered(id)
+	if c == nil {
+		var err error
+		if c, err = t.parse(id, token); err != nil {
+			return request.User{}, nil, err
+		}
 	}
+	return t.verify(ctx, token, c, wanted)
+}
+
+// verify checks what of a token changes with time.
+func (t *Tokens) verify(ctx context.Context, token string, c *claims, wanted []string) (request.User, []string, error) {
 	had := c.Audience
 	if len(had) == 0 { // one out of a Secret says nothing of audiences
 		had = t.cfg.Audiences
@@ -264,21 +281,22 @@ func (t *Tokens) Verify(ctx context.Context, token string, wanted []string) (req
 	return c.user(), good, nil
 }
 
+// remembered is what a token says whose signature was checked before; nil if
+// that is not known.
+func (t *Tokens) remembered(id [sha256.Size]byte) *claims {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.known[id]
+}
+
 // parse checks the signature, once per token: a client sends the same one
 // with each request.
-func (t *Tokens) parse(token string) (*claims, error) {
-	id := sha256.Sum256([]byte(token))
-	t.mu.Lock()
-	c := t.known[id]
-	t.mu.Unlock()
-	if c != nil {
-		return c, nil
-	}
+func (t *Tokens) parse(id [sha256.Size]byte, token string) (*claims, error) {
 	payload, err := t.payload(token)
 	if err != nil {
 		return nil, err
 	}
-	c = &claims{}
+	c := &claims{}
 	if err := json.Unmarshal(payload, c); err != nil {
 		return nil, errCredentials
 	}
