@@ -213,8 +213,12 @@ func (r *running) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	dir := storeDir(r.cfg.State)
+	if len(r.cfg.EtcdEndpoints) > 0 {
+		dir = ""
+	}
 	r.store, err = store.Open(ctx, store.Config{
-		Dir: storeDir(r.cfg.State), Endpoints: r.cfg.EtcdEndpoints, TLS: etcdTLS, CompactEvery: r.cfg.EtcdCompaction,
+		Dir: dir, Endpoints: r.cfg.EtcdEndpoints, TLS: etcdTLS, CompactEvery: r.cfg.EtcdCompaction,
 		Kinds: r.kinds, Codec: object.Storage{}, Transformer: sealed, Log: r.log, CheckShared: r.cfg.CheckShared,
 	})
 	return err
