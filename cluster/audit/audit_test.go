@@ -31,6 +31,11 @@ type kept struct {
 }
 
 func (k *kept) write(_ context.Context, events []*auditv1.Event) error {
+	for _, e := range events {
+		if _, err := json.Marshal(e); err != nil { // reads all of it, as a real one does
+			return err
+		}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.batches = append(k.batches, events)
@@ -408,6 +413,38 @@ func TestWithoutAPolicyOrAPlaceNothingIsRecorded(t *testing.T) {
 		change(&c)
 		if trail, err := New(c); trail != nil || err != nil {
 			t.Errorf("there is %v, error %v", trail, err)
+		}
+	}
+}
+
+func TestRecordsAreMadeAtOnceByMany(t *testing.T) {
+	k := &kept{}
+	trail := trailTo(t, k, "rules: [{level: Request}]", Delivery{Mode: Batch, Buffer: 1000, Most: 10})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { trail.Run(ctx); close(done) }()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			r := trail.Begin(asked(), time.Now(), aMap)
+			var notes sync.WaitGroup // webhooks that are asked at once
+			for i := range 4 {
+				notes.Go(func() { r.Annotate(fmt.Sprint(i), "x", false) })
+				_ = r.Stage(auditv1.StageRequestReceived) // its event is being sent meanwhile
+			}
+			create(r)
+			notes.Wait()
+		})
+	}
+	all.Wait()
+	stop()
+	<-done
+	if n := len(k.all()); n != 4*6 {
+		t.Errorf("%d events, want %d", n, 4*6)
+	}
+	for _, e := range k.all() {
+		if _, err := json.Marshal(e); err != nil {
+			t.Error(err)
 		}
 	}
 }
