@@ -11,7 +11,7 @@ export PATH := $(PATH):$(CURDIR)/bin/tools
 build: export CGO_ENABLED := 0
 hello: export CGO_ENABLED := 0
 
-.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance conformance-suite conformance-ratchet bench-check lint tools clients
+.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance conformance-suite conformance-ratchet bench-check upstream-data lint tools clients differ
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -79,6 +79,9 @@ clients: ## helm's library and an operator on controller-runtime against the pla
 bench-check: ## vet and test the module that measures
 	@cd test/bench && CGO_ENABLED=0 $(GO) vet . && CGO_ENABLED=0 $(GO) test .
 
+upstream-data: build ## this program and upstream's API server on each other's data (as root; the first build takes a quarter of an hour): FIGURES=10000
+	@cd test/upstream && CGO_ENABLED=0 $(GO) vet . && SAMPAN='$(abspath $(SAMPAN))' UPSTREAM_FIGURES='$(FIGURES)' CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m $(if $(FIGURES),-v -run Figures) .
+
 # The suite's busybox is built of its sources. The first build takes about 25 minutes on two cores.
 conformance-suite: ## build upstream's conformance suite and its images
 	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
@@ -90,6 +93,10 @@ conformance: conformance-suite ## run upstream's conformance suite (as root): FO
 
 conformance-ratchet: conformance-suite ## run as much of what once passed as fits into BUDGET=12m; what fails is an error
 	@cd test/conformance && $(GO) vet . && $(GO) test . && $(GO) run . -ratchet '$(or $(BUDGET),12m)' -procs '$(or $(PROCS),3)' -out ratchet
+
+differ: ## the API beside upstream's (as root): SEED=n ONLY=case BUDGET=2m; differences that are not in test/differ/known.yaml are an error
+	@cd test/differ && $(GO) vet . && $(GO) test . && CGO_ENABLED=0 $(GO) run . -seed '$(or $(SEED),0)' -only '$(or $(ONLY),-1)' \
+	-budget '$(or $(BUDGET),0)' $(if $(BUDGET)$(ONLY),,-strict)
 
 lint: ## what machines can see of the house rules
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

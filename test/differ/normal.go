@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sigs.k8s.io/yaml"
 )
 
 // What each side chooses by itself, and time, are replaced by words, so that
@@ -27,7 +29,9 @@ var (
 	jwts      = regexp.MustCompile(`^[\w-]+\.([\w-]+)\.[\w-]+$`)
 	pointers  = regexp.MustCompile(`0x?c[0-9a-f]{9}`)
 	structs   = regexp.MustCompile(`(?s)Invalid value: [{\[].*[}\]]: `)
+	whole     = regexp.MustCompile(`(?s)Invalid value: "\{\\".*\}": `)
 	patches   = regexp.MustCompile(`(?s)\n(@@|  (core|volumes|[a-z]+)\.).*`)
+	digests   = regexp.MustCompile(`X509SHA256=[0-9a-f]{64}`)
 	servers   = regexp.MustCompile(`127\.0\.0\.1:[12]6443`)
 )
 
@@ -36,6 +40,7 @@ func (m memory) text(s string) string {
 	if name := m["$NAME"]; name != "" {
 		s = strings.ReplaceAll(s, name, "NAME")
 	}
+	s = digests.ReplaceAllString(s, "X509SHA256=DIGEST")
 	s = uuids.ReplaceAllString(s, "UID")
 	s = tokens.ReplaceAllString(s, "kube-api-access-R")
 	s = addresses.ReplaceAllString(s, "SERVICE-IP")
@@ -43,6 +48,7 @@ func (m memory) text(s string) string {
 	s = currents.ReplaceAllString(s, "${1}RV")
 	s = pointers.ReplaceAllString(s, "0xPOINTER")
 	s = structs.ReplaceAllString(s, "Invalid value: {…}: ")
+	s = whole.ReplaceAllString(s, "Invalid value: {…}: ")
 	s = patches.ReplaceAllString(s, "")
 	s = servers.ReplaceAllString(s, "SERVER")
 	return times.ReplaceAllStringFunc(s, func(t string) string {
@@ -57,7 +63,14 @@ func (m memory) text(s string) string {
 // body reads an answer's body: JSON as values (a stream of it as a list), all
 // else as text.
 func (m memory) body(a answer) any {
-	if !strings.Contains(a.header.Get("Content-Type"), "json") {
+	switch of := a.header.Get("Content-Type"); {
+	case strings.Contains(of, "yaml"):
+		text, err := yaml.YAMLToJSON(a.body)
+		if err != nil {
+			return "not YAML: " + err.Error()
+		}
+		a.body = text
+	case !strings.Contains(of, "json"):
 		return m.text(string(a.body))
 	}
 	d := json.NewDecoder(bytes.NewReader(a.body))
@@ -128,6 +141,9 @@ func continued(token string) any {
 		return "opaque: " + err.Error()
 	}
 	v["rv"] = "RV"
+	if start, ok := v["start"].(string); ok {
+		v["start"] = strings.TrimPrefix(start, "/") // a matter of the store's keys
+	}
 	return v
 }
 
@@ -186,7 +202,7 @@ func (m memory) learn(a answer) {
 		return
 	}
 	meta := got.Metadata
-	if got.Items != nil {
+	if got.Items != nil || got.Kind == "Table" && meta.ResourceVersion != "" {
 		m["$CONTINUE"], m["$LISTRV"] = meta.Continue, meta.ResourceVersion
 		return
 	}

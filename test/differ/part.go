@@ -108,7 +108,7 @@ func (m *maker) odds() {
 	if m.chance(2) {
 		m.create()
 	}
-	path := pick(m.rand, m.path(), m.path(), m.list(), m.list(), m.path()+"/bogus", m.path()+"/status", m.seed.resource.base(), m.seed.resource.base()+"/bogus", strings.Replace(m.list(), m.namespace, "none", 1), m.path()+"/", m.list()+"/", m.path()+"/status/x", "/apis/"+m.seed.resource.group+"/v9/"+m.seed.resource.plural)
+	path := pick(m.rand, m.path(), m.path(), m.list(), m.list(), m.path()+"/bogus", m.path()+"/status", m.seed.resource.base(), m.seed.resource.base()+"/bogus", strings.Replace(m.list(), m.namespace, "none", 1), m.path()+"/", m.list()+"/", m.path()+"/status/x", strings.TrimSuffix(m.seed.resource.base(), m.seed.resource.version)+"v9/"+m.seed.resource.plural)
 	q := request{method: pick(m.rand, "GET", "GET", "HEAD", "OPTIONS", "PUT", "POST", "POST", "DELETE", "PATCH", "TRACE", "ODD", "CONNECTED"), path: path, header: map[string]string{}}
 	if q.method == "PUT" || q.method == "POST" || q.method == "PATCH" {
 		text := encode(m.obj)

@@ -30,6 +30,9 @@ type answer struct {
 // memory is what one side has said about the objects of a case.
 type memory map[string]string
 
+// newMemory has something for what may not be said in a form that is read.
+func newMemory() memory { return memory{"$RV": "0", "$LISTRV": "0", "$CONTINUE": ""} }
+
 // fill puts into text what the side named.
 func (m memory) fill(text string) string {
 	if !strings.Contains(text, "$") {
@@ -80,9 +83,6 @@ func (s *side) send(ctx context.Context, r request) (answer, error) {
 		return answer{}, err
 	}
 	q.Header.Set("User-Agent", "differ/1")
-	if s.token != "" {
-		q.Header.Set("Authorization", "Bearer "+s.token)
-	}
 	for name, value := range r.header {
 		q.Header.Set(name, value)
 	}

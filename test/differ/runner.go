@@ -126,7 +126,7 @@ func (r *runner) try(ctx context.Context, worker, number int) {
 	r.report.mu.Lock()
 	r.report.cases++
 	r.report.mu.Unlock()
-	here, there := memory{}, memory{}
+	here, there := newMemory(), newMemory()
 	defer r.clear(ctx, t, here, there)
 	for _, s := range t.steps {
 		if ctx.Err() != nil {

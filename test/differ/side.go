@@ -6,9 +6,11 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,7 +25,6 @@ import (
 type side struct {
 	name   string
 	url    string
-	token  string // of its administrator, if it has one
 	client *http.Client
 
 	daemons []*exec.Cmd
@@ -68,17 +69,21 @@ func (s *side) stop() {
 // startUpstream starts etcd and kube-apiserver. Of the admission plugins those
 // are on that are by default; there is no other of upstream's programs.
 func startUpstream(ctx context.Context, b binaries, dir string) (*side, error) {
-	s := &side{name: "upstream", url: "https://127.0.0.1:16443", token: rand.Text()}
-	s.client = newClient(&tls.Config{InsecureSkipVerify: true})
+	s := &side{name: "upstream", url: "https://127.0.0.1:16443"}
 	path := func(name string) string { return filepath.Join(dir, name) }
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return s, err
 	}
+	certificate, err := selfSigned(key)
+	if err != nil {
+		return s, err
+	}
+	s.client = newClient(&tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}})
 	if err := errors.Join(
 		os.MkdirAll(dir, 0o700),
 		os.WriteFile(path("key"), pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}), 0o600),
-		os.WriteFile(path("tokens"), fmt.Appendf(nil, "%s,%s,,%q\n", s.token, administrator, masters), 0o600),
+		os.WriteFile(path("ca"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o600),
 	); err != nil {
 		return s, err
 	}
@@ -88,13 +93,21 @@ func startUpstream(ctx context.Context, b binaries, dir string) (*side, error) {
 		return s, err
 	}
 	if err := s.start(dir, b.apiserver, "--etcd-servers="+etcd, "--secure-port=16443", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
-		"--endpoint-reconciler-type=none", "--cert-dir="+path("certificates"), "--token-auth-file="+path("tokens"), "--authorization-mode=Node,RBAC",
+		"--endpoint-reconciler-type=none", "--cert-dir="+path("certificates"), "--client-ca-file="+path("ca"), "--authorization-mode=Node,RBAC",
 		"--service-cluster-ip-range="+serviceRange, "--allow-privileged=true", "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file="+path("key"), "--service-account-signing-key-file="+path("key"),
 		"--max-requests-inflight=0", "--max-mutating-requests-inflight=0", "--enable-priority-and-fairness=false"); err != nil {
 		return s, err
 	}
 	return s, s.ready(ctx)
+}
+
+// selfSigned is a certificate of the administrator, and the authority for it.
+func selfSigned(key *rsa.PrivateKey) ([]byte, error) {
+	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: administrator, Organization: []string{masters}},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	return x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
 }
 
 // startOurs starts this program's API server alone.
