@@ -82,9 +82,10 @@ func (p ErasedPart) Put(dst, src Object) {
 
 // ErasedAction is an Action without its Go type. Do may be nil.
 type ErasedAction struct {
-	GVK schema.GroupVersionKind
-	New func() runtime.Object
-	Do  func(obj Object, body runtime.Object) error
+	GVK  schema.GroupVersionKind
+	Also []schema.GroupVersionKind
+	New  func() runtime.Object
+	Do   func(obj Object, body runtime.Object) error
 }
 
 // ErasedScale is a Scale without its Go type.
@@ -194,7 +195,7 @@ func Declare[T any, P interface {
 		}
 	}
 	for name, a := range d.Actions {
-		e := ErasedAction{GVK: a.GVK, New: a.New}
+		e := ErasedAction{GVK: a.GVK, Also: a.Also, New: a.New}
 		if a.Do != nil {
 			e.Do = func(obj Object, body runtime.Object) error { return a.Do(typed(obj), body) }
 		}

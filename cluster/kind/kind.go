@@ -193,6 +193,10 @@ type Part[T any] struct {
 // own for it, found by kind and name.
 type Action[T any] struct {
 	GVK schema.GroupVersionKind
+
+	// Also are further versions of the body, the same but for their name.
+	Also []schema.GroupVersionKind
+
 	New func() runtime.Object
 	Do  func(obj *T, body runtime.Object) error
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -112,6 +113,18 @@ func DecodeOptions(obj runtime.Object, kind string, data []byte, mediaType strin
 	}
 	_, err := DecodeInto(obj, want, data, mediaType, Ignore)
 	return err
+}
+
+// Claimed is what a body calls itself, if that is one of also; else it has to be
+// of the kind gvk.
+func Claimed(data []byte, mediaType string, gvk schema.GroupVersionKind, also []schema.GroupVersionKind) schema.GroupVersionKind {
+	if len(also) == 0 {
+		return gvk
+	}
+	if got, known := claimed(data, mediaType); known && slices.Contains(also, got) {
+		return got
+	}
+	return gvk
 }
 
 // sameKind checks what the body called itself, and settles it.

@@ -24,10 +24,11 @@ func (a *API) Act(ctx context.Context, r request.Request, b Body) (runtime.Objec
 		return nil, apierrors.NewMethodNotSupported(resource(r), r.Verb)
 	}
 	body := action.New()
-	warnings, err := object.DecodeInto(body, action.GVK, b.Data, b.MediaType, object.Validation(r.FieldValidation))
+	warnings, err := object.DecodeInto(body, object.Claimed(b.Data, b.MediaType, action.GVK, action.Also), b.Data, b.MediaType, object.Validation(r.FieldValidation))
 	if err != nil {
 		return nil, err
 	}
+	body.GetObjectKind().SetGroupVersionKind(action.GVK)
 	warn(r, warnings...)
 	return a.act(ctx, r, action, body)
 }

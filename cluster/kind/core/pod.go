@@ -55,8 +55,9 @@ func Pod() *kind.Kind {
 				Do:  bindPod,
 			},
 			"eviction": {
-				GVK: policyv1.SchemeGroupVersion.WithKind("Eviction"),
-				New: func() runtime.Object { return &policyv1.Eviction{} },
+				GVK:  policyv1.SchemeGroupVersion.WithKind("Eviction"),
+				Also: []schema.GroupVersionKind{{Group: policyv1.GroupName, Version: "v1beta1", Kind: "Eviction"}},
+				New:  func() runtime.Object { return &policyv1.Eviction{} },
 			},
 		},
 		Ignored: podGaps,
