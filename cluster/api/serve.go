@@ -61,8 +61,9 @@ func (s *Server) Serve(ctx context.Context, config *tls.Config, listeners ...net
 			MaxReceiveBufferPerConnection: 1 << 20,
 			MaxReceiveBufferPerStream:     256 << 10,
 			// A client that reads nothing at all blocks the whole connection, where
-			// the deadlines of single streams do not help.
-			WriteByteTimeout: s.cfg.Limits.Write,
+			// the deadlines of single streams do not help. What waits gives up
+			// first, and says so.
+			WriteByteTimeout: 2 * s.cfg.Limits.Write,
 		},
 	}
 	failed := make(chan error, len(listeners))

@@ -136,7 +136,6 @@ func newEventWriter(c *call, r request.Request, a accepted, options metav1.Table
 // write sends events and flushes once. An error means that the client is
 // gone or too slow; or that an event could not be encoded, which was said.
 func (e *eventWriter) write(events []verb.WatchEvent) error {
-	e.patience.start()
 	defer e.patience.stop()
 	for i := range events {
 		frame, err := e.frame(&events[i])
@@ -144,11 +143,13 @@ func (e *eventWriter) write(events []verb.WatchEvent) error {
 			e.fail(err)
 			return err
 		}
+		e.patience.start() // again for each: many may take long
 		if _, err := e.c.w.Write(frame); err != nil {
 			return err
 		}
 		e.sent.add(len(frame))
 	}
+	e.patience.start()
 	return e.control.Flush()
 }
 

@@ -63,7 +63,12 @@ func unavailable(op, on string, err error) error {
 			Fix: "the store has reached its quota: delete objects or raise the quota"}
 	}
 	if errors.Is(err, rpctypes.ErrRequestTooLarge) {
-		return &fault.Error{Class: fault.Invalid, Op: op, On: on, Err: err}
+		return &TooLarge{err}
 	}
 	return &fault.Error{Class: fault.Unavailable, Op: op, On: on, Err: err}
 }
+
+// TooLarge is the error of a write that etcd does not take for its size.
+type TooLarge struct{ Err error }
+
+func (e *TooLarge) Error() string { return e.Err.Error() }

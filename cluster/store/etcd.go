@@ -120,7 +120,7 @@ func embedded(c Config, ended *ending) *embed.Config {
 	// and looking ten times a second whether there is any costs CPU at idle.
 	e.BackendBatchInterval = time.Second
 	e.QuotaBackendBytes = c.Quota
-	e.MaxRequestBytes = 2 << 20
+	e.MaxRequestBytes = 1536 << 10 // etcd's default, with which upstream's limit of 1.5 MB for an object comes about
 	e.MaxTxnOps = 1024
 
 	// Our compactor knows when nothing has changed. The others are for several

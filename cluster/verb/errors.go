@@ -32,6 +32,7 @@ func failure(r request.Request, err error) error {
 	var op *store.OpFailed
 	var unread *store.Unreadable
 	var unreads store.UnreadableObjects
+	var large *store.TooLarge
 	switch {
 	case err == nil || errors.As(err, &status):
 		return err
@@ -41,6 +42,8 @@ func failure(r request.Request, err error) error {
 		return apierrors.NewInternalError(unread)
 	case errors.As(err, &unreads):
 		return unreadable(r, unreads)
+	case errors.As(err, &large): // upstream gives it no reason
+		return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: large.Error()}}
 	case errors.As(err, &op):
 		return apierrors.NewConflict(resource(r), r.Name, err)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -82,8 +85,21 @@ func unreadable(r request.Request, all store.UnreadableObjects) error {
 		Reason: metav1.StatusReasonStoreReadError, Message: all.Error(), Details: details}}
 }
 
+// mostErrors bounds what is said of an invalid object: a body of 3 MB can be
+// wrong in more than 100,000 places, and joining their texts takes time that
+// grows with their square.
+const mostErrors = 1000
+
 func invalid(r request.Request, name string, errs field.ErrorList) error {
-	return apierrors.NewInvalid(schema.GroupKind{Group: r.GVK.Group, Kind: r.GVK.Kind}, name, errs)
+	left := len(errs) - mostErrors
+	if left > 0 {
+		errs = errs[:mostErrors]
+	}
+	err := apierrors.NewInvalid(schema.GroupKind{Group: r.GVK.Group, Kind: r.GVK.Kind}, name, errs)
+	if left > 0 {
+		err.ErrStatus.Message += fmt.Sprintf(" and %d more", left)
+	}
+	return err
 }
 
 // invalidOptions refuses query options as upstream does.
