@@ -63,7 +63,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			klog.SetSlogLogger(slog.New(debugOnly{cfg.Log.Handler()}))
 			// A program in the background holds no directory; what was said
 			// relative to the one it was started in stays so.
-			for _, path := range append(identityFiles(&cfg), &cfg.Join, &cfg.Kubeconfig, &cfg.ResolvConf, &cfg.AdmissionFile, &cfg.Encryption.File,
+			for _, path := range append(identityFiles(&cfg), &cfg.EtcdTLS.CA, &cfg.EtcdTLS.Cert, &cfg.EtcdTLS.Key, &cfg.Join, &cfg.Kubeconfig, &cfg.ResolvConf, &cfg.AdmissionFile, &cfg.Encryption.File,
 				&cfg.Audit.PolicyFile, &cfg.Audit.Webhook.File) {
 				if *path != "" {
 					*path, _ = filepath.Abs(*path) // fails only where the directory is gone
