@@ -74,7 +74,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"nodeipam", nodeipam.New(nodeipam.Config{Client: as("node-controller"), Range: r.cfg.Pods,
 			Fixed: map[string]netip.Prefix{r.cfg.NodeName: r.cfg.nodePods()}, Log: r.log}).Run},
 		{"nodelife", nodelife.New(nodelife.Config{Client: as("node-controller"), Log: r.log}).Run},
-		{"namespace", namespace.New(namespace.Config{Client: as("namespace-controller"), Log: r.log}).Run},
+		{"namespace", namespace.New(namespace.Config{Client: as("namespace-controller"), Log: r.log, Elsewhere: r.aggregate}).Run},
 		{"volumebinder", volumebinder.New(volumebinder.Config{Client: as("persistent-volume-binder"), Log: r.log}).Run},
 		{"pvc-protection", protection.Claims(protection.Config{Client: as("pvc-protection-controller"), Log: r.log}).Run},
 		{"pv-protection", protection.Volumes(protection.Config{Client: as("pv-protection-controller"), Log: r.log}).Run},

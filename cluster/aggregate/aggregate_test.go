@@ -44,8 +44,10 @@ type world struct {
 	*clienttest.Fake
 	aggregator *aggregate.Aggregator
 	server     *httptest.Server
-	old        atomic.Bool // the server has no aggregated discovery
-	broken     atomic.Bool // the server answers 500
+	old        atomic.Bool  // the server has no aggregated discovery
+	broken     atomic.Bool  // the server answers 500
+	flunders   atomic.Int32 // that the server keeps in each namespace
+	held       atomic.Bool  // by a finalizer
 	front      *httptest.Server
 }
 
@@ -103,12 +105,22 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/apis" && !w.old.Load():
 		rw.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
 		io.WriteString(rw, `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[{"metadata":{"name":"wardle.example.com"},
-"versions":[{"version":"v1alpha1","resources":[{"resource":"flunders","scope":"Namespaced","verbs":["get"],"subresources":[{"subresource":"status"}]}]}]}]}`)
+"versions":[{"version":"v1alpha1","resources":[{"resource":"flunders","scope":"Namespaced","verbs":["delete","deletecollection","get","list"],"subresources":[{"subresource":"status"}]}]}]}]}`)
 	case r.URL.Path == "/apis":
 		io.WriteString(rw, `{"kind":"APIGroupList","groups":[]}`)
 	case r.URL.Path == "/apis/wardle.example.com/v1alpha1":
 		io.WriteString(rw, `{"kind":"APIResourceList","resources":[{"name":"flunders","kind":"Flunder","namespaced":true,"verbs":["get","list"]},
 {"name":"flunders/status","kind":"Flunder","namespaced":true,"verbs":["get"]}]}`)
+	case strings.HasSuffix(r.URL.Path, "/namespaces/shop/flunders"):
+		if r.Header.Get("X-Remote-User") != "system:serviceaccount:kube-system:namespace-controller" {
+			http.Error(rw, "who are you?", http.StatusForbidden)
+			return
+		}
+		if r.Method == http.MethodDelete && !w.held.Load() {
+			w.flunders.Store(0)
+		}
+		items := slices.Repeat([]string{`{"metadata":{"name":"a","finalizers":["example.com/hold"]}}`}, int(w.flunders.Load()))
+		fmt.Fprintf(rw, `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[%s]}`, strings.Join(items, ","))
 	case strings.HasSuffix(r.URL.Path, "/whoami"):
 		rw.Header().Set("Cache-Control", "private")
 		fmt.Fprintf(rw, "%s %s %s %q %q %s", r.Header.Get("X-Remote-User"), r.Header.Get("X-Remote-Uid"), r.Header.Get("X-Remote-Group"),
@@ -330,6 +342,32 @@ func TestWhatOthersServeIsKnown(t *testing.T) {
 			t.Errorf("what is not there is not what it was, but stale: %+v", v)
 		}
 	}
+}
+
+func TestNamespacesAreEmptiedElsewhereToo(t *testing.T) {
+	w := newWorld(t)
+	w.register()
+	w.available()
+	flunders := wardle.WithResource("flunders")
+	empty := func(want int, unsure int) {
+		t.Helper()
+		left, unknown, err := w.aggregator.Empty(t.Context(), "shop")
+		if err != nil || len(left[flunders]) != want || len(unknown) != unsure {
+			t.Errorf("left %v, unknown %v, %v; want %d and %d", left, unknown, err, want, unsure)
+		}
+	}
+	empty(0, 0)
+	w.flunders.Store(2)
+	w.held.Store(true)
+	empty(2, 0)
+	w.held.Store(false)
+	empty(0, 0)
+	if n := w.flunders.Load(); n != 0 {
+		t.Errorf("%d flunders are there still", n)
+	}
+	w.Put(w.slice(false))
+	w.reason("MissingEndpoints")
+	empty(0, 1)
 }
 
 // custom is a kind that somebody has declared at run time.

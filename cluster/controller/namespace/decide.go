@@ -83,8 +83,9 @@ func stuck(ns *corev1.Namespace, remain []content, now time.Time) (failures []er
 // the status of a condition.
 func conditions(have []corev1.NamespaceCondition, remain []content, failures []error, now time.Time) []corev1.NamespaceCondition {
 	all := slices.Clone(have)
+	failures, discovery := withoutDiscovery(failures)
 	for _, want := range []corev1.NamespaceCondition{
-		{Type: corev1.NamespaceDeletionDiscoveryFailure, Reason: "ResourcesDiscovered", Message: "All resources successfully discovered"},
+		discovery,
 		{Type: corev1.NamespaceDeletionGVParsingFailure, Reason: "ParsedGroupVersions", Message: "All legacy kube types successfully parsed"},
 		failed(failures),
 		remaining(remain),
@@ -105,6 +106,35 @@ func conditions(have []corev1.NamespaceCondition, remain []content, failures []e
 		all[i] = want
 	}
 	return all
+}
+
+// undiscovered are group versions of which nobody knows now what they have: as
+// long as that is so, no namespace is known to be empty.
+type undiscovered []schema.GroupVersion
+
+// Error is what upstream's discovery client says of them.
+func (u undiscovered) Error() string {
+	texts := make([]string, len(u))
+	for i, gv := range u {
+		texts[i] = fmt.Sprintf("%s: stale GroupVersion discovery: %s", gv, gv)
+	}
+	slices.Sort(texts)
+	return "unable to retrieve the complete list of server APIs: " + strings.Join(texts, ", ")
+}
+
+// withoutDiscovery is what else has failed, and the condition about discovery.
+func withoutDiscovery(failures []error) (others []error, c corev1.NamespaceCondition) {
+	c = corev1.NamespaceCondition{Type: corev1.NamespaceDeletionDiscoveryFailure, Reason: "ResourcesDiscovered", Message: "All resources successfully discovered"}
+	for _, err := range failures {
+		u, ok := err.(undiscovered)
+		if !ok {
+			others = append(others, err)
+			continue
+		}
+		c.Status, c.Reason = corev1.ConditionTrue, "DiscoveryFailed"
+		c.Message = fmt.Sprintf("Discovery failed for some groups, %d failing: %v", len(u), err)
+	}
+	return others, c
 }
 
 func failed(failures []error) corev1.NamespaceCondition {

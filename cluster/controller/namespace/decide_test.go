@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/kind"
 )
@@ -107,6 +108,18 @@ func TestWhenSomethingIsStuck(t *testing.T) {
 		if got := errors.Join(stuck(leaving(), []content{c.remain}, now)...); (got == nil) != (c.want == "") || got != nil && got.Error() != c.want {
 			t.Errorf("%s: %v, want %q", c.it, got, c.want)
 		}
+	}
+}
+
+func TestConditionsSayWhatIsNotDiscovered(t *testing.T) {
+	metrics := schema.GroupVersion{Group: "metrics.k8s.io", Version: "v1beta1"}
+	got := conditions(nil, nil, []error{undiscovered{metrics}}, start)
+	if want := (corev1.NamespaceCondition{Type: "NamespaceDeletionDiscoveryFailure", Status: "True", Reason: "DiscoveryFailed", LastTransitionTime: metav1.NewTime(start),
+		Message: "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: metrics.k8s.io/v1beta1: stale GroupVersion discovery: metrics.k8s.io/v1beta1"}); got[0] != want {
+		t.Errorf("got  %+v\nwant %+v", got[0], want)
+	}
+	if got[2].Status != "False" {
+		t.Errorf("what could not be asked for was not deleted wrongly: %+v", got[2])
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/client"
 	"sampan/cluster/controller/loop"
@@ -29,6 +30,16 @@ type Config struct {
 	Client  client.Client
 	Log     *slog.Logger
 	Workers int // namespaces emptied at once; default 10, as upstream's
+
+	// Elsewhere is what other servers keep. Nil: there are none.
+	Elsewhere Elsewhere
+}
+
+// Elsewhere is what servers behind the API server keep in namespaces.
+type Elsewhere interface {
+	// Empty deletes it. It returns what is there still, and the group versions
+	// of which nobody knows now what they have.
+	Empty(ctx context.Context, namespace string) (left map[schema.GroupVersionResource][]*metav1.PartialObjectMetadata, unknown []schema.GroupVersion, err error)
 }
 
 // Controller empties namespaces. See the package comment.
@@ -96,12 +107,17 @@ func (c *Controller) sync(ctx context.Context, name string) (time.Duration, erro
 		return 0, nil
 	}
 	remain, errs := c.empty(ctx, name)
+	further, more := c.emptyElsewhere(ctx, name, remain)
+	remain, errs = append(remain, further...), append(errs, more...)
 	failures := append(errs, stuck(ns, remain, time.Now())...)
 	if ns, err = c.report(ctx, ns, remain, failures); err != nil {
 		return 0, err
 	}
 	if len(errs) > 0 {
 		return 0, errors.Join(errs...)
+	}
+	if len(further) > 0 {
+		return elsewhereAgain, nil // nothing wakes us
 	}
 	if len(remain) > 0 {
 		// Who leaves wakes us; the clock matters only to what stuck says.
@@ -141,6 +157,32 @@ func (c *Controller) empty(ctx context.Context, name string) (remain []content, 
 		}
 		// What is next, and what came in while this went on.
 	}
+}
+
+// elsewhereAgain is when to look again at what other servers keep.
+const elsewhereAgain = 5 * time.Second
+
+// emptyElsewhere deletes what other servers keep in a namespace, once its pods
+// are gone, and returns what is there still.
+func (c *Controller) emptyElsewhere(ctx context.Context, name string, remain []content) (further []content, errs []error) {
+	if c.cfg.Elsewhere == nil || slices.ContainsFunc(remain, func(r content) bool { return r.kind == pods }) {
+		return nil, nil
+	}
+	left, unknown, err := c.cfg.Elsewhere.Empty(ctx, name)
+	for of, objects := range left {
+		one := content{kind: of}
+		for _, o := range objects {
+			one.objects = append(one.objects, o)
+		}
+		further = append(further, one)
+	}
+	if err != nil {
+		errs = append(errs, err)
+	}
+	if len(unknown) > 0 {
+		errs = append(errs, undiscovered(unknown))
+	}
+	return further, errs
 }
 
 // list returns what a namespace holds, from memory.

@@ -1,10 +1,13 @@
 package namespace_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/client"
 	"sampan/cluster/client/clienttest"
@@ -199,6 +203,54 @@ func TestAFailureIsReportedAndTriedAgain(t *testing.T) {
 		synctest.Wait()
 		w.expect("shop", "")
 	}, &corev1.Secret{ObjectMeta: in("shop", "a")}, &corev1.ConfigMap{ObjectMeta: in("shop", "a")})
+}
+
+// elsewhere is another server that keeps flunders.
+type elsewhere struct {
+	mu      sync.Mutex // guards all below
+	left    int
+	unknown []schema.GroupVersion
+}
+
+func (e *elsewhere) set(left int, unknown ...schema.GroupVersion) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.left, e.unknown = left, unknown
+}
+
+func (e *elsewhere) Empty(context.Context, string) (map[schema.GroupVersionResource][]*metav1.PartialObjectMetadata, []schema.GroupVersion, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.left == 0 {
+		return nil, e.unknown, nil
+	}
+	of := schema.GroupVersionResource{Group: "wardle.example.com", Version: "v1", Resource: "flunders"}
+	held := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Finalizers: []string{"example.com/hold"}}}
+	return map[schema.GroupVersionResource][]*metav1.PartialObjectMetadata{of: slices.Repeat([]*metav1.PartialObjectMetadata{held}, e.left)}, e.unknown, nil
+}
+
+func TestANamespaceWaitsForWhatIsElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := world{controllertest.New(t, kind.NewTable(core.Kinds(), apps.Kinds()), space("shop"))}
+		w.Validate = false
+		e := &elsewhere{left: 2}
+		w.Start(namespace.New(namespace.Config{Client: w, Log: slog.New(slog.DiscardHandler), Elsewhere: e}))
+		w.end("shop")
+		if got, want := w.condition("shop", corev1.NamespaceContentRemaining),
+			"True SomeResourcesRemain: Some resources are remaining: flunders.wardle.example.com has 2 resource instances"; got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+		e.set(0, schema.GroupVersion{Group: "wardle.example.com", Version: "v1"})
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got, want := w.condition("shop", corev1.NamespaceDeletionDiscoveryFailure), "True DiscoveryFailed: Discovery failed for some groups, 1 failing"; !strings.HasPrefix(got, want) {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+		e.set(0)
+		time.Sleep(10 * time.Minute) // the longest back-off
+		synctest.Wait()
+		w.expect("shop", "")
+	})
 }
 
 func TestOtherFinalizersOfTheNamespaceStay(t *testing.T) {
