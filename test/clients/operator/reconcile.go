@@ -6,7 +6,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	applyapps "k8s.io/client-go/applyconfigurations/apps/v1"
 	applycore "k8s.io/client-go/applyconfigurations/core/v1"
@@ -60,7 +59,8 @@ func (r *reconciler) setUp(m ctrl.Manager) error {
 		Complete(r)
 }
 
-// Reconcile implements reconcile.Reconciler.
+// Reconcile implements reconcile.Reconciler. A write that loses against another
+// is an error like any other: the controller comes again.
 func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	c := &crew.Crew{}
 	if err := r.Get(ctx, req.NamespacedName, c); err != nil {
@@ -71,7 +71,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	if controllerutil.AddFinalizer(c, finalizer) {
 		if err := r.Update(ctx, c); err != nil {
-			return ctrl.Result{}, again(err)
+			return ctrl.Result{}, err
 		}
 		r.events.Eventf(c, nil, corev1.EventTypeNormal, "Hired", "Hire", "hired a crew of %d", c.Spec.Replicas)
 	}
@@ -82,15 +82,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Apply(ctx, deployment(c, orders), owner, client.ForceOwnership); err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{}, again(r.report(ctx, c, orders))
-}
-
-// again is nil for a conflict: whoever won wakes the controller once more.
-func again(err error) error {
-	if apierrors.IsConflict(err) {
-		return nil
-	}
-	return err
+	return ctrl.Result{}, r.report(ctx, c, orders)
 }
 
 // orders is the version of the ConfigMap that the crew reads, empty if there
