@@ -172,3 +172,14 @@ func TestOneDisruptionIsNotTakenTwice(t *testing.T) {
 		t.Errorf("%d pods went, 3 were allowed to", gone.Load())
 	}
 }
+
+func TestAnEvictionMayBeOfTheVersionBefore(t *testing.T) {
+	s := serve(t)
+	s.running("a", corev1.ConditionTrue)
+	if _, err := s.act("pods/a/eviction", `{"apiVersion":"policy/v1alpha1","kind":"Eviction","metadata":{"name":"a"}}`); !apierrors.IsBadRequest(err) {
+		t.Errorf("a version that never was: %v", err)
+	}
+	if _, err := s.act("pods/a/eviction", `{"apiVersion":"policy/v1beta1","kind":"Eviction","metadata":{"name":"a"}}`); err != nil {
+		t.Errorf("policy/v1beta1: %v", err)
+	}
+}
