@@ -191,7 +191,7 @@ func TestApply(t *testing.T) {
 		}
 	})
 	t.Run("removes what is applied no more", func(t *testing.T) {
-		obj, _, err := s.apply("configmaps/web", "two", "apiVersion: v1\nkind: ConfigMap\ndata: {b: x}", false)
+		obj, _, err := s.apply("configmaps/web", "two", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {b: x}", false)
 		if err != nil || text(obj.(*corev1.ConfigMap).Data) != `{"b":"x"}` || len(obj.GetLabels()) != 0 {
 			t.Errorf("got %s, %v", text(obj), err)
 		}
@@ -271,7 +271,7 @@ func TestAVersionMayAskForMore(t *testing.T) {
 	newer := s.ask("create", "events")
 	newer.GVK = eventsv1.SchemeGroupVersion.WithKind("Event")
 	_, err := s.api.Create(t.Context(), newer, asJSON(`{"metadata":{"name":"e"},"type":"Normal","deprecatedCount":2,"regarding":{"namespace":"default"}}`))
-	s.status(err, 422, `Event.events.k8s.io "e" is invalid: [eventTime: Required value, count: Invalid value: "": needs to be unset]`)
+	s.status(err, 422, `Event "e" is invalid: [eventTime: Required value, count: Invalid value: "": needs to be unset]`)
 	older, err := s.create("events", `{"metadata":{"name":"e"},"type":"Normal","count":2,"involvedObject":{"namespace":"default"}}`)
 	if err != nil {
 		t.Fatalf("core/v1 asks for less: %v", err)
@@ -279,7 +279,7 @@ func TestAVersionMayAskForMore(t *testing.T) {
 	newer = s.ask("update", "events/e")
 	newer.GVK = eventsv1.SchemeGroupVersion.WithKind("Event")
 	_, _, err = s.api.Update(t.Context(), newer, asJSON(`{"metadata":{"name":"e"},"type":"Normal","note":"n","deprecatedCount":2,"regarding":{"namespace":"default"}}`))
-	s.status(err, 422, `Event.events.k8s.io "e" is invalid: message: Invalid value: "n": field is immutable`)
+	s.status(err, 422, `Event "e" is invalid: message: Invalid value: "n": field is immutable`)
 	if _, err = s.update("events/e", `{"metadata":{"name":"e"},"type":"Normal","message":"n","count":2,"involvedObject":{"namespace":"default"}}`); err != nil {
 		t.Errorf("%s may change: %v", older.GetName(), err)
 	}

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -41,7 +42,15 @@ func (a *API) Delete(ctx context.Context, r request.Request, o *metav1.DeleteOpt
 	if ptr.Deref(o.IgnoreStoreReadErrorWithClusterBreakingPotential, false) {
 		return a.discard(ctx, r)
 	}
+	foretell(r, o)
 	return a.delete(ctx, r, o)
+}
+
+// foretell warns of what a delete leaves behind that its author may not expect.
+func foretell(r request.Request, o *metav1.DeleteOptions) {
+	if text := r.Kind.Orphaning; text != "" && o.PropagationPolicy == nil && o.OrphanDependents == nil {
+		warn(r, text)
+	}
 }
 
 func (a *API) delete(ctx context.Context, r request.Request, o *metav1.DeleteOptions) (runtime.Object, bool, error) {
@@ -66,7 +75,7 @@ var errGone = errors.New("nothing holds the object")
 // remove marks the object or removes it, and returns its last state.
 func (a *API) remove(ctx context.Context, r request.Request, o *metav1.DeleteOptions) (obj kind.Object, gone bool, err error) {
 	for {
-		var seen kind.Object
+		var seen, last kind.Object
 		decide := func(current kind.Object) (kind.Object, []store.Op, error) {
 			if current == nil {
 				return nil, nil, apierrors.NewNotFound(resource(r), r.Name)
@@ -82,15 +91,18 @@ func (a *API) remove(ctx context.Context, r request.Request, o *metav1.DeleteOpt
 				return nil, nil, err
 			}
 			next, err := leave(r, current, opts, a.Now())
+			if last = nil; errors.Is(err, errGone) {
+				last, next = next, nil
+			}
 			return next, nil, err
 		}
 		if r.DryRun {
 			current, _ := a.Store.Get(key(r, r.Name))
 			obj, _, err = decide(current)
 			if errors.Is(err, errGone) {
-				return seen, true, nil
+				return parting(last, seen), true, nil
 			}
-			return obj, false, err
+			return parting(obj, seen), false, err
 		}
 		obj, err = a.Store.Transact(ctx, key(r, r.Name), decide)
 		if !errors.Is(err, errGone) {
@@ -104,13 +116,27 @@ func (a *API) remove(ctx context.Context, r request.Request, o *metav1.DeleteOpt
 			return nil
 		})
 		if !errors.Is(err, moved) {
+			if err == nil {
+				obj = parting(last, obj)
+			}
 			return obj, err == nil, err
 		}
 	}
 }
 
+// parting is the answer to a delete: last if there is such a state, which was
+// never stored, with the revision of stored.
+func parting(last, stored kind.Object) kind.Object {
+	if last == nil || last == stored {
+		return stored
+	}
+	last.SetResourceVersion(stored.GetResourceVersion())
+	return last
+}
+
 // leave decides how current leaves: it returns the state in which it stays for
-// a while, current if it already is in that, or errGone. It is upstream's
+// a while, current if it already is in that, or errGone; with it the state in
+// which it left, if that is another one. It is upstream's
 // rest.BeforeDelete and the store's part in it.
 func leave(r request.Request, current kind.Object, o *metav1.DeleteOptions, now time.Time) (kind.Object, error) {
 	if err := foreseen(r, current, o); err != nil {
@@ -129,7 +155,7 @@ func leave(r request.Request, current kind.Object, o *metav1.DeleteOptions, now 
 		}
 		mark(r.Kind, next, now)
 	} else if *next.GetDeletionGracePeriodSeconds() == 0 && !held {
-		return nil, errGone
+		return next, errGone
 	}
 	if current.GetDeletionTimestamp() == nil {
 		r.Kind.Leaving(next)
@@ -147,13 +173,14 @@ func foreseen(r request.Request, current kind.Object, o *metav1.DeleteOptions) e
 	if p == nil {
 		return nil
 	}
+	of := schema.GroupResource{Group: r.Kind.GVK.Group, Resource: r.Kind.GVK.Kind} // upstream says the kind here
 	if p.UID != nil && *p.UID != current.GetUID() {
-		return apierrors.NewConflict(resource(r), r.Name, fmt.Errorf(
+		return apierrors.NewConflict(of, r.Name, fmt.Errorf(
 			"the UID in the precondition (%s) does not match the UID in record (%s). "+
 				"The object might have been deleted and then recreated", *p.UID, current.GetUID()))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != current.GetResourceVersion() {
-		return apierrors.NewConflict(resource(r), r.Name, fmt.Errorf(
+		return apierrors.NewConflict(of, r.Name, fmt.Errorf(
 			"the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). "+
 				"The object might have been modified", *p.ResourceVersion, current.GetResourceVersion()))
 	}
@@ -193,14 +220,17 @@ func grace(k *kind.Kind, obj kind.Object, o *metav1.DeleteOptions, now time.Time
 // mark says that obj is being deleted and waits for nothing but finalizers.
 func mark(k *kind.Kind, obj kind.Object, now time.Time) {
 	at := metav1.NewTime(now.Truncate(time.Second))
-	if obj.GetDeletionTimestamp() == nil && obj.GetGeneration() > 0 {
+	first := obj.GetDeletionTimestamp() == nil
+	if first && obj.GetGeneration() > 0 {
 		obj.SetGeneration(obj.GetGeneration() + 1)
 	}
 	if was := obj.GetDeletionTimestamp(); was == nil || was.After(at.Time) {
 		obj.SetDeletionTimestamp(&at)
 	}
-	var none int64
-	obj.SetDeletionGracePeriodSeconds(&none)
+	if first || obj.GetDeletionGracePeriodSeconds() != nil {
+		var none int64
+		obj.SetDeletionGracePeriodSeconds(&none)
+	}
 }
 
 // finalizers are obj's with those of garbage collection as the options, the
@@ -257,6 +287,7 @@ func (a *API) DeleteCollection(ctx context.Context, r request.Request, o *metav1
 		return nil, invalidOptions("DeleteOptions", field.Invalid(field.NewPath("ignoreStoreReadErrorWithClusterBreakingPotential"), true,
 			"is not allowed with DELETECOLLECTION, try again after removing the option"))
 	}
+	foretell(r, o)
 	r.DryRun = r.DryRun || len(o.DryRun) > 0
 	list, err := a.list(ctx, r, l)
 	if err != nil {

@@ -95,7 +95,7 @@ func invalid(r request.Request, name string, errs field.ErrorList) error {
 	if left > 0 {
 		errs = errs[:mostErrors]
 	}
-	err := apierrors.NewInvalid(schema.GroupKind{Group: r.GVK.Group, Kind: r.GVK.Kind}, name, errs)
+	err := apierrors.NewInvalid(schema.GroupKind{Group: r.Kind.GVK.Group, Kind: r.GVK.Kind}, name, errs)
 	if left > 0 {
 		err.ErrStatus.Message += fmt.Sprintf(" and %d more", left)
 	}

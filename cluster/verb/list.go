@@ -40,6 +40,9 @@ func (a *API) list(ctx context.Context, r request.Request, o metav1.ListOptions)
 	if err := validListOptions(o); err != nil {
 		return nil, err
 	}
+	if o.ResourceVersion == "0" && o.Continue == "" {
+		o.Limit = 0 // upstream answers this from its cache, whole
+	}
 	by, err := selectedBy(r, o)
 	if err != nil {
 		return nil, err

@@ -81,7 +81,7 @@ func generated(base string) string {
 
 // stamp sets what the server alone decides about a new object.
 func (a *API) stamp(obj kind.Object, r request.Request) error {
-	if obj.GetResourceVersion() != "" {
+	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
 		return apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	obj.SetUID(uuid.NewUUID())
@@ -89,8 +89,7 @@ func (a *API) stamp(obj kind.Object, r request.Request) error {
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
-	obj.SetGeneration(0)
-	if r.Kind.Spec != nil {
+	if r.Kind.Spec != nil { // else it is what the user says, as upstream has it
 		obj.SetGeneration(1)
 	}
 	return nil
@@ -108,14 +107,9 @@ func carry(obj, old kind.Object) {
 	}
 	if t := old.GetDeletionTimestamp(); t != nil {
 		obj.SetDeletionTimestamp(t)
-	} else {
-		obj.SetDeletionTimestamp(nil)
 	}
 	if s := old.GetDeletionGracePeriodSeconds(); s != nil && obj.GetDeletionGracePeriodSeconds() == nil {
 		obj.SetDeletionGracePeriodSeconds(s)
-	}
-	if old.GetDeletionTimestamp() == nil {
-		obj.SetDeletionGracePeriodSeconds(nil)
 	}
 }
 

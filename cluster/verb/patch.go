@@ -2,8 +2,11 @@ package verb
 
 import (
 	"context"
+	"net/http"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -88,12 +91,6 @@ func (a *API) apply(ctx context.Context, r request.Request, data []byte) (kind.O
 		return nil, false, err
 	}
 	warn(r, warnings...)
-	if config.GetName() == "" {
-		config.SetName(r.Name)
-	}
-	if config.GetNamespace() == "" && !r.Kind.Cluster {
-		config.SetNamespace(r.Namespace)
-	}
 	return a.write(ctx, r, change{
 		create: r.Subresource == "",
 		owned:  true,
@@ -101,7 +98,13 @@ func (a *API) apply(ctx context.Context, r request.Request, data []byte) (kind.O
 		next: func(current kind.Object) (kind.Object, error) {
 			next, err := a.owners.Apply(r.Kind, r.GVK, r.Subresource, current, config.DeepCopy(), r.FieldManager, r.Force)
 			if err != nil {
-				return nil, err
+				return nil, unmerged(err)
+			}
+			if next.GetNamespace() == "" && !r.Kind.Cluster {
+				next.SetNamespace(r.Namespace)
+			}
+			if current == nil && next.GetName() == "" {
+				return nil, named(next, r)
 			}
 			if current == nil {
 				return next, nil
@@ -119,4 +122,14 @@ func (a *API) apply(ctx context.Context, r request.Request, data []byte) (kind.O
 			return next, nil
 		},
 	})
+}
+
+// unmerged is upstream's answer to a configuration that does not fit the
+// schema: an error of the server's, without a reason.
+func unmerged(err error) error {
+	if _, ok := err.(apierrors.APIStatus); ok {
+		return err
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure,
+		Code: http.StatusInternalServerError, Message: err.Error()}}
 }
