@@ -42,6 +42,7 @@ func (a *Aggregator) Empty(ctx context.Context, namespace string) (left map[sche
 		if r.Discovery.Freshness != apidiscoveryv2.DiscoveryFreshnessCurrent {
 			a.touch(r.name)
 			unknown = append(unknown, gv)
+			continue // what it had may not be what it has, and it may not be there
 		}
 		for _, d := range r.Discovery.Resources {
 			if d.Scope != apidiscoveryv2.ScopeNamespace || !slices.Contains(d.Verbs, "delete") || !slices.Contains(d.Verbs, "list") {
@@ -58,7 +59,8 @@ func (a *Aggregator) Empty(ctx context.Context, namespace string) (left map[sche
 	for gr, gv := range preferred {
 		r := state.remotes[gv]
 		if !r.available {
-			continue // it is among the unknown
+			unknown = append(unknown, gv)
+			continue
 		}
 		i := slices.IndexFunc(r.Discovery.Resources, func(d apidiscoveryv2.APIResourceDiscovery) bool { return d.Resource == gr.Resource })
 		remain, err := a.emptyOne(ctx, r, r.Discovery.Resources[i], namespace)
@@ -69,6 +71,7 @@ func (a *Aggregator) Empty(ctx context.Context, namespace string) (left map[sche
 		}
 	}
 	slices.SortFunc(unknown, func(a, b schema.GroupVersion) int { return strings.Compare(a.String(), b.String()) })
+	unknown = slices.Compact(unknown)
 	return left, unknown, errors.Join(errs...)
 }
 
