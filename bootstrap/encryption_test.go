@@ -164,10 +164,17 @@ func TestSecretsAreEncryptedAtRestAndTheirKeyIsRotated(t *testing.T) {
 	expect(500, "--encryption-provider-config", "GET", "/api/v1/secrets", "")
 	expect(200, `"items":[]`, "GET", "/api/v1/namespaces/other/secrets", "")
 	expect(200, "ok", "GET", "/readyz", "")
+	expect(500, "corrupt object", "DELETE", one, "")
 	a.end()
 
 	a.start(func(*Config) {})
 	expect(500, "identity transformer tried to read encrypted data", "GET", one, "")
+	const unsafe = `{"kind":"DeleteOptions","apiVersion":"v1","ignoreStoreReadErrorWithClusterBreakingPotential":true}`
+	expect(201, "", "POST", all, `{"metadata":{"name":"plain"}}`)
+	expect(409, "unsafe deletion is not allowed because the object is decodable from storage", "DELETE", all+"/plain", unsafe)
+	expect(200, `"status":"Success"`, "DELETE", one, unsafe)
+	expect(404, "", "GET", one, "")
+	expect(200, `"name":"plain"`, "GET", all, "")
 	a.end()
 }
 
