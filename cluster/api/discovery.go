@@ -2,7 +2,9 @@ package api
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"maps"
@@ -137,6 +139,10 @@ func discover(k *kind.Kind, gvk schema.GroupVersionKind) apidiscoveryv2.APIResou
 		d.Verbs = verbsOfEnding
 	}
 	for name := range k.Parts {
+		if name == "finalize" {
+			sub(name, gvk, "update")
+			continue
+		}
 		sub(name, gvk, "get", "patch", "update")
 	}
 	for name, a := range k.Actions {
@@ -222,7 +228,7 @@ func (c *call) resources(cat *catalogue, gv schema.GroupVersion) bool {
 	for _, g := range cat.groups {
 		for _, v := range g.Versions {
 			if g.Name == gv.Group && v.Version == gv.Version {
-				c.sendDoc(legacyResources(gv, v))
+				c.sendDoc(legacyResources(c.s.cfg.Kinds, gv, v))
 				return true
 			}
 		}
@@ -230,7 +236,7 @@ func (c *call) resources(cat *catalogue, gv schema.GroupVersion) bool {
 	return false
 }
 
-func legacyResources(gv schema.GroupVersion, v apidiscoveryv2.APIVersionDiscovery) *metav1.APIResourceList {
+func legacyResources(kinds *kind.Table, gv schema.GroupVersion, v apidiscoveryv2.APIVersionDiscovery) *metav1.APIResourceList {
 	l := &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList"}, GroupVersion: gv.String(), APIResources: []metav1.APIResource{}}
 	if gv.Group != "" {
 		l.TypeMeta.APIVersion = "v1"
@@ -246,6 +252,9 @@ func legacyResources(gv schema.GroupVersion, v apidiscoveryv2.APIVersionDiscover
 		r := entry(d.Resource, d.ResponseKind)
 		r.SingularName, r.Namespaced = d.SingularResource, d.Scope == apidiscoveryv2.ScopeNamespace
 		r.Verbs, r.ShortNames, r.Categories = d.Verbs, d.ShortNames, d.Categories
+		if k := kinds.ByGVR(gv.WithResource(d.Resource)); k != nil {
+			r.StorageVersionHash = versionHash(k.GVK)
+		}
 		l.APIResources = append(l.APIResources, r)
 		for _, s := range d.Subresources {
 			sr := entry(d.Resource+"/"+s.Subresource, s.ResponseKind)
@@ -254,6 +263,13 @@ func legacyResources(gv schema.GroupVersion, v apidiscoveryv2.APIVersionDiscover
 		}
 	}
 	return l
+}
+
+// versionHash is by what clients see that objects come to be stored in another
+// version. (Upstream: apiserver/pkg/endpoints/discovery.)
+func versionHash(stored schema.GroupVersionKind) string {
+	sum := sha256.Sum256([]byte(stored.Group + "/" + stored.Version + "/" + stored.Kind))
+	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
 // aggregatedForm is the aggregated form the client prefers to plain JSON, or

@@ -97,7 +97,8 @@ func deleteOptions(q url.Values, body []byte, mediaType string, r *request.Reque
 // registers DeleteOptions in each group version.)
 func decodeDeleteOptions(o *metav1.DeleteOptions, body []byte, mediaType string) error {
 	if err := object.DecodeOptions(o, "DeleteOptions", body, mediaType); err != nil {
-		return asBadRequest(err)
+		// Upstream says of options what is wrong, and not that they are.
+		return apierrors.NewBadRequest(strings.TrimPrefix(err.Error(), `DeleteOptions in version "v1" cannot be handled as a DeleteOptions: `))
 	}
 	return nil
 }

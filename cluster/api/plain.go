@@ -42,6 +42,10 @@ func (c *call) plainPath() {
 	}
 	switch segments[0] {
 	case "api", "apis":
+		if c.r.Method == http.MethodHead && c.knownPath(segments) {
+			c.methodNotAllowed() // as upstream, here alone
+			return
+		}
 		if c.discover(segments) {
 			return
 		}
@@ -75,6 +79,9 @@ func (c *call) plainPath() {
 }
 
 func (c *call) knownPath(segments []string) bool {
+	if segments[0] == "api" && len(segments) > 2 || segments[0] == "apis" && len(segments) > 3 {
+		return false // below the documents there are resources only
+	}
 	return slices.Contains([]string{"", "api", "apis", "version", "healthz", "livez", "readyz", "openapi", "metrics"}, segments[0])
 }
 

@@ -51,17 +51,17 @@ func (c *call) resource() {
 		c.through(t, r, query)
 		return
 	}
-	if text := k.Deprecation(r.GVK); text != "" {
-		c.warn(text)
-	}
 	do, known := c.handler(k, r)
 	if !known {
 		c.nowhere(r.Verb)
 		return
 	}
-	if do == nil {
+	if do == nil || c.r.Method == http.MethodHead {
 		c.methodNotAllowed()
 		return
+	}
+	if text := k.Deprecation(r.GVK); text != "" {
+		c.warn(text)
 	}
 	if r.Verb == "watch" {
 		c.watch(r, query)
@@ -105,12 +105,14 @@ func (c *call) handler(k *kind.Kind, r request.Request) (do handler, known bool)
 		}
 		return nil, true
 	case r.Subresource == "scale" && k.Scale != nil, k.Parts[r.Subresource].Take != nil:
-		switch r.Verb {
-		case "get":
+		switch {
+		case r.Subresource == "finalize" && r.Verb != "update":
+			return nil, true // of a namespace: upstream only writes it, and only whole
+		case r.Verb == "get":
 			return c.get, true
-		case "update":
+		case r.Verb == "update":
 			return c.update, true
-		case "patch":
+		case r.Verb == "patch":
 			return c.patch, true
 		}
 		return nil, true
@@ -383,11 +385,11 @@ func (c *call) notFound() { c.fail(notFound(c.r.Method)) }
 
 // notFound is what clients print for a path that nothing answers.
 func notFound(method string) error {
-	return apierrors.NewGenericServerResponse(http.StatusNotFound, strings.ToLower(method), schema.GroupResource{}, "", "", 0, true)
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, strings.ToLower(method), schema.GroupResource{}, "", "", 0, false)
 }
 
 func (c *call) methodNotAllowed() {
 	c.fail(&apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure,
-		Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed,
+		Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed, Details: &metav1.StatusDetails{},
 		Message: "the server does not allow this method on the requested resource"}})
 }

@@ -97,13 +97,14 @@ func tableOptions(q url.Values) (o metav1.TableOptions, err error) {
 // endpoints/handlers/response.go.)
 func (s *Server) table(a accepted, r request.Request, o metav1.TableOptions, objs []kind.Object, meta metav1.ListMeta, headers bool) (*metav1.Table, error) {
 	t := &metav1.Table{TypeMeta: metav1.TypeMeta{APIVersion: metav1.GroupName + "/" + a.version, Kind: "Table"},
-		ListMeta: meta, ColumnDefinitions: []metav1.TableColumnDefinition{}, Rows: make([]metav1.TableRow, 0, len(objs))}
+		ListMeta: meta, Rows: make([]metav1.TableRow, 0, len(objs))}
 	objs, err := object.AllAs(r.Kind, objs, r.GVK)
 	if err != nil {
 		return nil, err
 	}
 	columns := columnsOf(r)
 	if headers && !o.NoHeaders {
+		t.ColumnDefinitions = make([]metav1.TableColumnDefinition, 0, len(columns))
 		for _, c := range columns {
 			t.ColumnDefinitions = append(t.ColumnDefinitions, c.TableColumnDefinition)
 		}

@@ -114,7 +114,8 @@ func TestWatchAsTable(t *testing.T) {
 	for i, columns := range []int{3, 0} {
 		e := next()
 		table := e["object"].(map[string]any)
-		if table["kind"] != "Table" || len(table["rows"].([]any)) != 1 || len(table["columnDefinitions"].([]any)) != columns {
+		headers, _ := table["columnDefinitions"].([]any) // null after the first, as upstream
+		if table["kind"] != "Table" || len(table["rows"].([]any)) != 1 || len(headers) != columns {
 			t.Errorf("event %d: %v, want %d columns and a row", i, e, columns)
 		}
 	}
