@@ -6,7 +6,7 @@ import (
 )
 
 // worth is how many bytes a defragmentation has to free: writes wait while it
-// runs, some 5 ms for each MB that stays.
+// runs, for as long as the disk takes to write what stays.
 const worth = 32 << 20
 
 // pays says whether the database's file is to be written anew: it is mostly

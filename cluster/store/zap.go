@@ -21,13 +21,17 @@ func zapTo(log *slog.Logger, ended *ending) *zap.Logger {
 	return zap.New(slogCore{log: log}, zap.WithFatalHook(ended), zap.WithPanicHook(ended))
 }
 
+// publishing begins a warning of a member that has its log's end yet to apply,
+// which it gives again and again until that is done.
+const publishing = "failed to publish local member to cluster through raft"
+
 // onePort begins a warning about how clients are served, which is also given
 // when nothing listens.
 const onePort = "Running http and grpc server on single port"
 
 // ofStart are what etcd says at a start in which nothing is wrong.
 func ofStart(message string) bool {
-	return message == "Failed to detect schema version" || message == "failed to update storage version" ||
+	return message == "Failed to detect schema version" || strings.HasPrefix(message, publishing) || message == "failed to update storage version" ||
 		strings.Contains(message, " cannot campaign at term ")
 }
 

@@ -18,6 +18,7 @@ func TestEtcdIsHeardWhenItHasSomethingToSay(t *testing.T) {
 		{"a warning", "slow disk", "WARN", func(l *zap.Logger, m string) { l.Warn(m) }},
 		{"a new directory has no version", "Failed to detect schema version", "DEBUG", func(l *zap.Logger, m string) { l.Warn(m) }},
 		{"a new directory gets one later", "failed to update storage version", "DEBUG", func(l *zap.Logger, m string) { l.Error(m) }},
+		{"a log is still applied", publishing, "DEBUG", func(l *zap.Logger, m string) { l.Warn(m) }},
 		{"what nobody needs", "raft goes on", "", func(l *zap.Logger, m string) { l.Info(m) }},
 		{"that nothing listens is as meant", onePort + " is not recommended", "", func(l *zap.Logger, m string) { l.Warn(m) }},
 	} {

@@ -46,6 +46,9 @@ func TryExclusive(path string) (l *Lock, ok bool, err error) {
 // Unlock gives the lock up. It may be called twice, and on a nil Lock.
 func (l *Lock) Unlock() {
 	if l != nil {
+		// A process that is being forked has the descriptor too, until it execs:
+		// closing ours alone would leave the lock to it (flock(2)).
+		_ = syscall.Flock(int(l.f.Fd()), syscall.LOCK_UN)
 		l.f.Close()
 	}
 }
