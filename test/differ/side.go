@@ -117,7 +117,7 @@ func startOurs(ctx context.Context, b binaries, dir string) (*side, error) {
 		return s, err
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
-	if err := s.start(dir, b.sampan, "--state", filepath.Join(dir, "state"), "--run", filepath.Join(dir, "run"), "up", "--api-only",
+	if err := s.start(dir, b.sampan, "--state", filepath.Join(dir, "state"), "--run", filepath.Join(dir, "run"), "up", "--api-only", "--strict-versions",
 		"--listen", "127.0.0.1", "--port", "26443", "--service-range", serviceRange, "--kubeconfig", kubeconfig); err != nil {
 		return s, err
 	}
