@@ -194,10 +194,10 @@ func TestCustomResourceIsAppliedByItsSchema(t *testing.T) {
 		_, _, err := c.api.Patch(t.Context(), r, types.ApplyYAMLPatchType, []byte(config))
 		return err
 	}
-	if err := apply("ann", "v1", `{apiVersion: example.com/v1, kind: CronTab, spec: {a: one}}`); err != nil {
+	if err := apply("ann", "v1", `{apiVersion: example.com/v1, kind: CronTab, metadata: {name: x}, spec: {a: one}}`); err != nil {
 		t.Fatal(err)
 	}
-	if err := apply("bob", "v2", `{apiVersion: example.com/v2, kind: CronTab, spec: {a: two}}`); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "ann": .spec.a`) {
+	if err := apply("bob", "v2", `{apiVersion: example.com/v2, kind: CronTab, metadata: {name: x}, spec: {a: two}}`); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "ann": .spec.a`) {
 		t.Errorf("what another owns: %v", err)
 	}
 	if err := apply("ann", "v1", `{apiVersion: example.com/v1, kind: CronTab, spec: {nope: 1}}`); err == nil || !strings.Contains(err.Error(), ".spec.nope: field not declared in schema") {
