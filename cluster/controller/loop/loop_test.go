@@ -155,3 +155,26 @@ func TestChangesComeBeforeWhatIsLookedAtAtStart(t *testing.T) {
 		}
 	})
 }
+
+func TestALoopThatEndedRunsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		l := &loop.Loop[string]{Name: t.Name(), Log: slog.New(slog.DiscardHandler), Sync: func(context.Context, string) (time.Duration, error) {
+			calls++
+			return 0, nil
+		}}
+		for want := 1; want <= 2; want++ {
+			ctx, stop := context.WithCancel(t.Context())
+			over := make(chan struct{})
+			go func() { defer close(over); l.Run(ctx) }()
+			synctest.Wait()
+			l.Add("web")
+			synctest.Wait()
+			if calls != want {
+				t.Errorf("%d calls, want %d", calls, want)
+			}
+			stop()
+			<-over
+		}
+	})
+}
