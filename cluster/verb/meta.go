@@ -64,8 +64,7 @@ func named(obj kind.Object, r request.Request) error {
 		return nil
 	}
 	if ns := obj.GetNamespace(); ns != "" && ns != r.Namespace {
-		return apierrors.NewBadRequest(fmt.Sprintf(
-			"the namespace of the object (%s) does not match the namespace on the request (%s)", ns, r.Namespace))
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
 	obj.SetNamespace(r.Namespace)
 	return nil

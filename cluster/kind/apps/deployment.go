@@ -26,9 +26,14 @@ func Deployment() *kind.Kind {
 		Short:      []string{"deploy"},
 		Categories: []string{"all"},
 		Default:    defaultDeployment,
-		Prepare:    func(d, _ *appsv1.Deployment) { podspec.SyncServiceAccount(&d.Spec.Template.Spec) },
-		Validate:   validateDeployment,
-		Ignored:    kind.Paths("spec.template.spec.", podspec.Gaps),
+		Prepare: func(d, old *appsv1.Deployment) {
+			podspec.SyncServiceAccount(&d.Spec.Template.Spec)
+			if old != nil && !kind.Equal(d.Annotations, old.Annotations) {
+				d.Generation = old.Generation + 1 // as upstream: the controller copies them
+			}
+		},
+		Validate: validateDeployment,
+		Ignored:  kind.Paths("spec.template.spec.", podspec.Gaps),
 		Warn: func(d, old *appsv1.Deployment) []string {
 			return podspec.TemplateWarnings(&d.Spec.Template, field.NewPath("spec", "template"))
 		},

@@ -116,6 +116,6 @@ func validateNamespaceStatus(ns, _ *corev1.Namespace) field.ErrorList {
 	if ns.Status.Phase == want {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(field.NewPath("status", "phase"), ns.Status.Phase,
+	return field.ErrorList{field.Invalid(field.NewPath("status", "Phase"), ns.Status.Phase,
 		fmt.Sprintf("may only be '%s' if `deletionTimestamp` %s", want, when))}
 }

@@ -65,7 +65,7 @@ func TestNamespaceRules(t *testing.T) {
 	}
 	ns.Status.Phase = corev1.NamespaceTerminating
 	kindtest.Compare(t, k.Parts["status"].Validate(ns, ns),
-		"status.phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty")
+		"status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty")
 }
 
 func TestServiceRules(t *testing.T) {

@@ -21,6 +21,11 @@ func ServiceAccount() *kind.Kind {
 				New: func() runtime.Object { return &authenticationv1.TokenRequest{} },
 			},
 		},
+		Prepare: func(a, _ *corev1.ServiceAccount) {
+			for i := range a.Secrets { // nothing else of a reference means anything
+				a.Secrets[i] = corev1.ObjectReference{Name: a.Secrets[i].Name}
+			}
+		},
 		Columns: []kind.Column[corev1.ServiceAccount]{
 			kind.Age[corev1.ServiceAccount](),
 		},

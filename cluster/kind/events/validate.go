@@ -120,14 +120,16 @@ func unchanged(e, old *corev1.Event) (errs field.ErrorList) {
 		{"lastTimestamp", e.LastTimestamp, old.LastTimestamp},
 		{"count", e.Count, old.Count},
 		{"type", e.Type, old.Type},
-		// A time goes through JSON with microseconds only.
-		{"eventTime", e.EventTime.UnixMicro(), old.EventTime.UnixMicro()},
 		{"action", e.Action, old.Action},
 		{"related", e.Related, old.Related},
 		{"reportingController", e.ReportingController, old.ReportingController},
 		{"reportingInstance", e.ReportingInstance, old.ReportingInstance},
 	} {
 		errs = append(errs, kind.Immutable(f.now, f.was, field.NewPath(f.name))...)
+	}
+	// A time goes through JSON with microseconds only.
+	if e.EventTime.UnixMicro() != old.EventTime.UnixMicro() {
+		errs = append(errs, kind.Immutable(e.EventTime, old.EventTime, field.NewPath("eventTime"))...)
 	}
 	return errs
 }

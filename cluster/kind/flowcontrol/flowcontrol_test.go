@@ -65,7 +65,7 @@ func TestLevelRules(t *testing.T) {
 		{Rule: "of some kind", New: `{spec: {}}`, Want: []string{"spec.type: Required value"}},
 		{Rule: "only one level has none", New: `{spec: {type: Exempt}}`, Want: []string{`spec.type: Invalid value: "Exempt": must be 'Exempt' if and only if ` + "`name` is 'exempt'"}},
 		{Rule: "queues for a queue", New: `{spec: {type: Limited, limited: {limitResponse: {type: Queue}}}}`, Want: []string{
-			"spec.limited.limitResponse.queuing: Required value: must not be empty if limited.limitResponse.type is Limited"}},
+			"spec.limited.limitResponse.queuing: Required value"}},
 		{Rule: "a hand that one hash can deal", New: `{spec: {type: Limited, limited: {limitResponse: {type: Queue, queuing: {queues: 1024, handSize: 7}}}}}`, Want: []string{
 			"spec.limited.limitResponse.queuing.handSize: Invalid value: 7: required entropy bits of deckSize 1024 and handSize 7 should not be greater than 60"}},
 	})

@@ -102,20 +102,20 @@ func validateLevel(p, _ *flowv1.PriorityLevelConfiguration) (errs field.ErrorLis
 	if (p.Name == flowv1.PriorityLevelConfigurationNameExempt) != (s.Type == flowv1.PriorityLevelEnablementExempt) {
 		errs = append(errs, field.Invalid(spec.Child("type"), s.Type, "must be 'Exempt' if and only if `name` is 'exempt'"))
 	}
+	if s.Limited != nil && s.Type != flowv1.PriorityLevelEnablementLimited {
+		errs = append(errs, field.Forbidden(spec.Child("limited"), ""))
+	}
+	if s.Exempt != nil && s.Type != flowv1.PriorityLevelEnablementExempt {
+		errs = append(errs, field.Forbidden(spec.Child("exempt"), ""))
+	}
 	switch s.Type {
 	case flowv1.PriorityLevelEnablementExempt:
-		if s.Limited != nil {
-			errs = append(errs, field.Forbidden(spec.Child("limited"), "must be nil if the type is not Limited"))
-		}
 		if e := s.Exempt; e != nil {
 			errs = append(errs, shares(e.NominalConcurrencyShares, e.LendablePercent, spec.Child("exempt"))...)
 		}
 	case flowv1.PriorityLevelEnablementLimited:
-		if s.Exempt != nil {
-			errs = append(errs, field.Forbidden(spec.Child("exempt"), "must be nil if the type is Limited"))
-		}
 		if s.Limited == nil {
-			errs = append(errs, field.Required(spec.Child("limited"), "must not be empty when type is Limited"))
+			errs = append(errs, field.Required(spec.Child("limited"), ""))
 		} else {
 			errs = append(errs, limited(s.Limited, spec.Child("limited"))...)
 		}
@@ -153,14 +153,14 @@ func limited(l *flowv1.LimitedPriorityLevelConfiguration, path *field.Path) (err
 	}
 	response := path.Child("limitResponse")
 	r, queuing := &l.LimitResponse, response.Child("queuing")
+	if r.Queuing != nil && r.Type != flowv1.LimitResponseTypeQueue {
+		errs = append(errs, field.Forbidden(queuing, ""))
+	}
 	switch r.Type {
 	case flowv1.LimitResponseTypeReject:
-		if r.Queuing != nil {
-			errs = append(errs, field.Forbidden(queuing, "must be nil if limited.limitResponse.type is not Limited"))
-		}
 	case flowv1.LimitResponseTypeQueue:
 		if r.Queuing == nil {
-			errs = append(errs, field.Required(queuing, "must not be empty if limited.limitResponse.type is Limited"))
+			errs = append(errs, field.Required(queuing, ""))
 		} else {
 			errs = append(errs, queues(r.Queuing, queuing)...)
 		}

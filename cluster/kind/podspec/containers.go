@@ -124,8 +124,11 @@ func containerRestarts(c *corev1.Container, path *field.Path) (errs field.ErrorL
 			errs = append(errs, field.Required(at.Child("exitCodes"), "must be specified"))
 			continue
 		}
-		errs = append(errs, kind.OneOf(r.ExitCodes.Operator, at.Child("exitCodes", "operator"),
-			corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn)...)
+		switch in, out := corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn; r.ExitCodes.Operator {
+		case in, out:
+		default: // upstream says so of an empty one too
+			errs = append(errs, field.NotSupported(at.Child("exitCodes", "operator"), r.ExitCodes.Operator, []corev1.ContainerRestartRuleOnExitCodesOperator{in, out}))
+		}
 		if len(r.ExitCodes.Values) > 255 {
 			errs = append(errs, field.TooLong(at.Child("exitCodes", "values"), r.ExitCodes.Values, 255))
 		}

@@ -1,11 +1,11 @@
 package resource
 
 import (
-	"strings"
+	"context"
 
-	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/api/operation"
+	"k8s.io/apimachinery/pkg/api/validate"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/kind"
@@ -34,17 +34,5 @@ func validateDeviceClass(c, old *resourcev1.DeviceClass) (errs field.ErrorList) 
 	errs = append(errs, each(c.Spec.Config, resourcev1.DeviceConfigMaxSize, func(c *resourcev1.DeviceClassConfiguration, path *field.Path) field.ErrorList {
 		return configuration(&c.DeviceConfiguration, storedConfig, path)
 	}, spec.Child("config"))...)
-	if name := c.Spec.ExtendedResourceName; name != nil && !extendedResource(*name) {
-		errs = append(errs, field.Invalid(spec.Child("extendedResourceName"), *name, "must be a valid extended resource name").
-			WithOrigin("format=k8s-extended-resource-name"))
-	}
-	return errs
-}
-
-// extendedResource is true for a name with a domain that is not Kubernetes'
-// own, and that a quota can count.
-func extendedResource(name string) bool {
-	return strings.Contains(name, "/") && !strings.Contains(name, corev1.ResourceDefaultNamespacePrefix) &&
-		!strings.HasPrefix(name, corev1.DefaultResourceRequestsPrefix) &&
-		len(validation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+name)) == 0
+	return append(errs, validate.ExtendedResourceName(context.Background(), operation.Operation{}, spec.Child("extendedResourceName"), c.Spec.ExtendedResourceName, nil)...)
 }

@@ -92,7 +92,7 @@ func TestSliceRules(t *testing.T) {
 func TestClassAndTaintRules(t *testing.T) {
 	kindtest.Check(t, resource.DeviceClass(), []kindtest.Rule{
 		{Rule: "devices are chosen by an expression", New: `{spec: {selectors: [{cel: {expression: "true"}}, {}]}}`, Want: []string{"spec.selectors[1].cel: Required value"}},
-		{Rule: "a resource has a domain", New: `{spec: {extendedResourceName: cpu}}`, Want: []string{`spec.extendedResourceName: Invalid value: "cpu": must be a valid extended resource name`}},
+		{Rule: "a resource has a domain", New: `{spec: {extendedResourceName: cpu}}`, Want: []string{`spec.extendedResourceName: Invalid value: "cpu": a name must be a domain-prefixed path, such as 'example.com/my-prop'`}},
 	})
 	k := resource.DeviceTaintRule()
 	kindtest.Check(t, k, []kindtest.Rule{

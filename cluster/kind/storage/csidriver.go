@@ -32,9 +32,8 @@ func CSIDriver() *kind.Kind {
 		Warn:        driverWarnings,
 		Ignored:     kind.Paths("", CSIDriverGaps),
 		Prepare: func(d, old *storagev1.CSIDriver) {
-			// Upstream counts changes of what may change, from nothing.
-			if old != nil && !(kind.Equal(d.Spec.TokenRequests, old.Spec.TokenRequests) && kind.Equal(d.Spec.RequiresRepublish, old.Spec.RequiresRepublish) &&
-				kind.Equal(d.Spec.SELinuxMount, old.Spec.SELinuxMount)) {
+			// Upstream counts from nothing.
+			if old != nil && !kind.Equal(d.Spec, old.Spec) {
 				d.Generation = old.Generation + 1
 			}
 		},
