@@ -134,6 +134,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}, active: requests{none: make(chan struct{}, 1)}}
 	s.virtual, s.components = s.virtualKinds(), componentStatus()
 	s.virtual = append(s.virtual, oldReviews(s.virtual, cfg.OldReviews)...)
+	cfg.Schemas.Describe(s.described())
 	return s, nil
 }
 

@@ -87,7 +87,7 @@ func TestNegotiation(t *testing.T) {
 		{"/openapi/v3/api/v1", "application/json", 200, "application/json", "{"},
 		{"/openapi/v3/api/v1", "text/plain", 406, "application/json", ""},
 		{"/openapi/v2", "", 200, "application/json", `{"swagger":"2.0"`},
-		{"/openapi/v2", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", 406, "application/json", ""},
+		{"/openapi/v2", "text/plain", 406, "application/json", ""},
 	} {
 		t.Run(tc.path+" as "+tc.accept, func(t *testing.T) {
 			method, body := "GET", ""
@@ -330,5 +330,24 @@ func TestOpenAPIVersion2IsKeptByItsETag(t *testing.T) {
 	}
 	if code, _, body := w.do(w.admin(), "GET", "/openapi/v2", "", "If-None-Match", h.Get("ETag")); code != 304 || body != "" {
 		t.Errorf("with the ETag: %d %.100s", code, body)
+	}
+}
+
+func TestOpenAPIV2HasTwoForms(t *testing.T) {
+	w := newWorld(t)
+	const asked, named = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+	etags := map[string]bool{}
+	for accept, want := range map[string]string{"": "application/json", "*/*": "application/json", asked: named, named + ", */*;q=0.1": named} {
+		code, h, body := w.do(w.admin(), "GET", "/openapi/v2", "", "Accept", accept)
+		if code != 200 || h.Get("Content-Type") != want || len(body) == 0 || h.Get("Vary") == "" {
+			t.Fatalf("%q: %d %v", accept, code, h)
+		}
+		etags[h.Get("ETag")] = true
+		if code, _, body := w.do(w.admin(), "GET", "/openapi/v2", "", "Accept", accept, "If-None-Match", h.Get("ETag")); code != 304 || body != "" {
+			t.Errorf("%q, once more: %d with %d bytes", accept, code, len(body))
+		}
+	}
+	if len(etags) != 2 {
+		t.Errorf("tags %v: want one of each form", etags)
 	}
 }

@@ -117,3 +117,30 @@ func TestKubectlWatches(t *testing.T) {
 		t.Errorf("got %q, want the second", lines.Text())
 	}
 }
+
+// TestKubectlValidates has kubectl ask the document of version 2, as it does for
+// what cannot be patched: it validates lists and reviews itself.
+func TestKubectlValidates(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.kubectl("", "create", "namespace", "default"); err != nil {
+		t.Fatal(err)
+	}
+	const (
+		list   = `{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"stringData":{"a":"b"}}]}`
+		review = `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","spec":{"token":"x"}}`
+	)
+	for _, step := range []struct{ args, stdin, says string }{
+		{"apply --validate=strict -f -", list, "secret/s created"},
+		{"replace -f -", list, "secret/s replaced"},
+		{"!replace -f -", strings.Replace(list, "stringData", "strings", 1), `ValidationError(Secret): unknown field "strings" in io.k8s.api.core.v1.Secret`},
+		{"create -f -", review, "tokenreview.authentication.k8s.io/<unknown> created"},
+		{"!create -f -", strings.Replace(review, "token\"", "nope\"", 1), `ValidationError(TokenReview.spec): unknown field "nope"`},
+		{"explain tokenreview.spec.token", "", "FIELD: token <string>"},
+		{"explain cs.conditions.type", "", "FIELD: type <string>"},
+	} {
+		args, fails := strings.CutPrefix(step.args, "!")
+		if out, err := w.kubectl(step.stdin, strings.Fields(args)...); (err != nil) != fails || !strings.Contains(out, step.says) {
+			t.Errorf("%s %s: %v: says\n%s\nwithout %q", step.args, step.stdin, err, out, step.says)
+		}
+	}
+}

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"sampan/cluster/auth"
+	"sampan/cluster/object"
+	openapi "sampan/cluster/schema"
 )
 
 // plainPath answers paths that are no resource.
@@ -251,12 +253,13 @@ func (c *call) openapi(segments []string) bool {
 
 // openapiV2 answers with the whole API in one document.
 func (c *call) openapiV2() bool {
-	if _, err := negotiate(c.r, offer{plain: true, yamlOff: true}); err != nil {
-		c.fail(notAcceptable([]string{"application/json"}))
+	form, contentType, ok := formV2(c.r.Header.Get("Accept"))
+	if !ok {
+		c.fail(notAcceptable([]string{object.JSON, protobufV2}))
 		return true
 	}
 	h := c.w.Header()
-	etag := `"` + c.s.cfg.Schemas.HashV2() + `"`
+	etag := `"` + c.s.cfg.Schemas.HashV2(form) + `"`
 	h.Set("ETag", etag)
 	h.Set("Vary", "Accept")
 	if matchesETag(c.r, etag) {
@@ -264,13 +267,37 @@ func (c *call) openapiV2() bool {
 		c.w.WriteHeader(http.StatusNotModified)
 		return true
 	}
-	doc, err := c.s.cfg.Schemas.OpenAPIV2()
+	doc, err := c.s.cfg.Schemas.OpenAPIV2(form)
 	if err != nil {
 		c.fail(err)
 		return true
 	}
-	c.sendBytes(http.StatusOK, "application/json", doc)
+	c.sendBytes(http.StatusOK, contentType, doc)
 	return true
+}
+
+// protobufV2 is the media type of OpenAPI version 2 as protobuf. Clients ask for
+// it as protobufV2Asked, which is no media type by RFC 9110: there is no "@" in
+// one. (Upstream: kube-openapi/pkg/handler.)
+const (
+	protobufV2      = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+	protobufV2Asked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+)
+
+// formV2 is the form that a client prefers, and its name.
+func formV2(accept string) (form openapi.Form, contentType string, ok bool) {
+	if accept == "" {
+		return openapi.JSON, object.JSON, true
+	}
+	for _, clause := range clauses(strings.ReplaceAll(accept, protobufV2Asked, protobufV2)) {
+		switch clause.mediaType {
+		case object.JSON, "application/*", "*/*":
+			return openapi.JSON, object.JSON, true
+		case protobufV2:
+			return openapi.Protobuf, protobufV2, true
+		}
+	}
+	return 0, "", false
 }
 
 func (c *call) openapiOf(gv schema.GroupVersion, path string) bool {

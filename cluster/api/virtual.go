@@ -14,6 +14,7 @@ import (
 	"sampan/cluster/auth"
 	"sampan/cluster/object"
 	"sampan/cluster/request"
+	openapi "sampan/cluster/schema"
 )
 
 // virtualKind is a kind that is answered and never stored: it can only be
@@ -71,6 +72,15 @@ func (s *Server) virtualAt(r route) *virtualKind {
 		}
 	}
 	return nil
+}
+
+// described are the kinds that OpenAPI has beside those of the table.
+func (s *Server) described() []openapi.Virtual {
+	all := []openapi.Virtual{{GVK: s.components.GVK, Plural: s.components.Plural, Verbs: []string{"get", "list"}}}
+	for _, v := range s.virtual {
+		all = append(all, openapi.Virtual{GVK: v.gvk, Plural: v.plural, Namespaced: v.namespaced, Verbs: []string{"create"}})
+	}
+	return all
 }
 
 func (v *virtualKind) discover() apidiscoveryv2.APIResourceDiscovery {

@@ -32,6 +32,7 @@ import (
 	"sampan/cluster/auth/policy"
 	"sampan/cluster/client"
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/apiextensions"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
@@ -59,7 +60,7 @@ type world struct {
 }
 
 func kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), apps.Kinds(), discovery.Kinds(), coordination.Kinds(), rbac.Kinds())
+	return kind.NewTable(core.Kinds(), apps.Kinds(), discovery.Kinds(), coordination.Kinds(), rbac.Kinds(), apiextensions.Kinds())
 }
 
 // newWorld starts a server; change may adapt its configuration.

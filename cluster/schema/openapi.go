@@ -49,8 +49,12 @@ func (s *Schemas) groups() map[schema.GroupVersion][]one {
 	for _, k := range s.kinds.All() {
 		for _, f := range k.Faces() {
 			gv := f.GVK.GroupVersion()
-			all[gv] = append(all[gv], one{f.Kind, f.Kind, f.GVK, gv.Group})
+			all[gv] = append(all[gv], one{f.Kind, f.Kind, f.GVK, gv.Group, nil})
 		}
+	}
+	for _, v := range s.virtual {
+		k := &kind.Kind{GVK: v.GVK, Plural: v.Plural, Cluster: !v.Namespaced}
+		all[v.GVK.GroupVersion()] = append(all[v.GVK.GroupVersion()], one{k, k, v.GVK, v.GVK.Group, v.Verbs})
 	}
 	return all
 }
@@ -66,7 +70,7 @@ func digest(gv schema.GroupVersion, kinds []one) string {
 	h.Write(b[:])
 	fmt.Fprintln(h, Version, gv)
 	for _, k := range kinds {
-		fmt.Fprintln(h, k.Plural, k.kind.Cluster, k.gvk, k.kind.Scale != nil, subresources(k.kind))
+		fmt.Fprintln(h, k.Plural, k.kind.Cluster, k.gvk, k.kind.Scale != nil, subresources(k.kind), k.verbs)
 		if k.Custom != nil {
 			fmt.Fprintln(h, k.Custom.Digest)
 		}
@@ -80,7 +84,23 @@ type one struct {
 	kind *kind.Kind
 	gvk  schema.GroupVersionKind
 
-	group string // of the document
+	group string   // of the document
+	verbs []string // of what is never stored; nil: all
+}
+
+// can says whether the objects know a verb.
+func (k one) can(verb string) bool { return k.verbs == nil || slices.Contains(k.verbs, verb) }
+
+// models are the names of the generated schemas that its paths are about.
+func (k one) models() []string {
+	names := []string{k.model()}
+	if k.can("list") {
+		names = append(names, k.listModel())
+	}
+	for _, action := range k.kind.Actions {
+		names = append(names, model(action.GVK))
+	}
+	return names
 }
 
 // model is the name of its schema.
@@ -143,10 +163,7 @@ func (s *Schemas) OpenAPIV3(gv schema.GroupVersion) (doc []byte, hash string, er
 		if d, err := docs.get(packageOf(model(k.gvk))); err != nil || d[model(k.gvk)] == nil {
 			continue // not among the generated ones; a test finds it
 		}
-		names = append(names, model(k.gvk), model(k.gvk)+"List")
-		for _, action := range k.kind.Actions {
-			names = append(names, model(action.GVK))
-		}
+		names = append(names, k.models()...)
 	}
 	schemas, err := closure(names, docs.get)
 	if err != nil {

@@ -15,8 +15,9 @@ import (
 )
 
 // HashV2 changes whenever the document of OpenAPIV2 does. It makes no document.
-func (s *Schemas) HashV2() string {
+func (s *Schemas) HashV2(form Form) string {
 	h := sha256.New()
+	fmt.Fprintln(h, form)
 	groups := s.groups()
 	for _, gv := range sortedGroups(groups) {
 		fmt.Fprintln(h, gv, digest(gv, groups[gv]))
@@ -28,16 +29,27 @@ func sortedGroups(groups map[schema.GroupVersion][]one) []schema.GroupVersion {
 	return slices.SortedFunc(maps.Keys(groups), func(a, b schema.GroupVersion) int { return strings.Compare(Path(a), Path(b)) })
 }
 
+// Form is how a document of version 2 is written.
+type Form int
+
+// JSON is what people read; Protobuf is what kubectl asks for.
+const (
+	JSON Form = iota
+	Protobuf
+
+	forms = iota
+)
+
 // older is the part of a document of version 2 that is made of generated
-// schemas: what is in braces behind "paths" and "definitions".
+// schemas: what is inside "paths" and "definitions".
 type older struct {
 	of                 string // digest of the kinds that it is made of
 	paths, definitions []byte
 }
 
-// OpenAPIV2 is the whole API in one document, OpenAPI version 2, as JSON. Its
-// larger part is kept as long as memory is not needed for something else.
-func (s *Schemas) OpenAPIV2() ([]byte, error) {
+// OpenAPIV2 is the whole API in one document, OpenAPI version 2. Its larger
+// part is kept as long as memory is not needed for something else.
+func (s *Schemas) OpenAPIV2(form Form) ([]byte, error) {
 	groups := s.groups()
 	var generated, custom []one
 	h := sha256.New()
@@ -53,20 +65,10 @@ func (s *Schemas) OpenAPIV2() ([]byte, error) {
 		generated = append(generated, own...)
 		fmt.Fprintln(h, gv, digest(gv, own))
 	}
-	of := hex.EncodeToString(h.Sum(nil))
-	s.mu.Lock()
-	part := s.older.Value()
-	s.mu.Unlock()
-	if part == nil || part.of != of {
-		var err error
-		if part, err = makeOlder(of, generated); err != nil {
-			return nil, err
-		}
-		s.mu.Lock()
-		s.older = weak.Make(part)
-		s.mu.Unlock()
+	part, err := s.olderPart(form, hex.EncodeToString(h.Sum(nil)), generated)
+	if err != nil {
+		return nil, err
 	}
-
 	paths, schemas := map[string]json.RawMessage{}, definitions{}
 	for _, k := range custom {
 		if err := k.olderPaths(paths); err != nil {
@@ -76,16 +78,56 @@ func (s *Schemas) OpenAPIV2() ([]byte, error) {
 			return nil, err
 		}
 	}
+	rest, err := form.write(paths, schemas)
+	if err != nil {
+		return nil, err
+	}
+	if form == Protobuf {
+		return wholeProtobuf(part, rest)
+	}
 	var doc bytes.Buffer
-	doc.Grow(len(part.paths) + len(part.definitions) + 4096)
-	fmt.Fprintf(&doc, `{"swagger":"2.0","info":{"title":"Kubernetes","version":%q},"paths":{`, Version)
-	join(&doc, part.paths, members(paths))
+	doc.Grow(len(part.paths) + len(part.definitions) + len(rest.paths) + len(rest.definitions) + 1024)
+	doc.WriteString(openingV2 + `,"paths":{`)
+	join(&doc, part.paths, rest.paths)
 	doc.WriteString(`},"definitions":{`)
-	join(&doc, part.definitions, members(schemas))
-	doc.WriteString(`},"securityDefinitions":{"BearerToken":{"description":"Bearer Token authentication",` +
-		`"type":"apiKey","name":"authorization","in":"header"}},"security":[{"BearerToken":[]}]}`)
-	doc.WriteByte('\n')
+	join(&doc, part.definitions, rest.definitions)
+	doc.WriteString(`},` + closingV2 + "\n")
 	return doc.Bytes(), nil
+}
+
+const (
+	openingV2 = `{"swagger":"2.0","info":{"title":"Kubernetes","version":"` + Version + `"}`
+	closingV2 = `"securityDefinitions":{"BearerToken":{"description":"Bearer Token authentication",` +
+		`"type":"apiKey","name":"authorization","in":"header"}},"security":[{"BearerToken":[]}]}`
+)
+
+// olderPart is the part made of generated schemas, anew if nobody holds it any
+// more. Who asks for it while another makes it waits, instead of needing the
+// memory twice.
+func (s *Schemas) olderPart(form Form, of string, kinds []one) (*older, error) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	if part := s.older[form].Value(); part != nil && part.of == of {
+		return part, nil
+	}
+	paths, schemas, err := olderOf(kinds)
+	if err != nil {
+		return nil, err
+	}
+	part, err := form.write(paths, schemas)
+	if err != nil {
+		return nil, err
+	}
+	part.of = of
+	s.older[form] = weak.Make(part)
+	return part, nil
+}
+
+func (f Form) write(paths map[string]json.RawMessage, schemas definitions) (*older, error) {
+	if f == Protobuf {
+		return inProtobuf(paths, schemas)
+	}
+	return &older{paths: members(paths), definitions: members(schemas)}, nil
 }
 
 func join(doc *bytes.Buffer, a, b []byte) {
@@ -100,46 +142,46 @@ func join(doc *bytes.Buffer, a, b []byte) {
 func members[M ~map[string]json.RawMessage](all M) []byte {
 	var out bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if out.Len() > 0 {
-			out.WriteByte(',')
-		}
-		fmt.Fprintf(&out, "%q:", name)
-		out.Write(all[name])
+		addMember(&out, name, all[name])
 	}
 	return out.Bytes()
 }
 
-func makeOlder(of string, kinds []one) (*older, error) {
+func addMember(out *bytes.Buffer, name string, text json.RawMessage) {
+	if out.Len() > 0 {
+		out.WriteByte(',')
+	}
+	fmt.Fprintf(out, "%q:", name)
+	out.Write(text)
+}
+
+func olderOf(kinds []one) (paths map[string]json.RawMessage, schemas definitions, err error) {
 	docs := packages{}
 	names := []string{metaV1 + "Status", metaV1 + "DeleteOptions", metaV1 + "Patch", metaV1 + "WatchEvent", metaV1 + "APIResourceList",
 		metaV1 + "ObjectMeta", metaV1 + "ListMeta", model(scaleGVK)}
-	paths := map[string]json.RawMessage{}
+	paths = map[string]json.RawMessage{}
 	for _, k := range kinds {
 		if err := k.olderPaths(paths); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if d, err := docs.get(packageOf(model(k.gvk))); err != nil || d[model(k.gvk)] == nil {
 			continue // not among the generated ones; a test finds it
 		}
-		names = append(names, k.model(), k.listModel())
-		for _, action := range k.kind.Actions {
-			names = append(names, model(action.GVK))
-		}
+		names = append(names, k.models()...)
 	}
-	schemas, err := closure(names, docs.get)
-	if err != nil {
-		return nil, err
+	if schemas, err = closure(names, docs.get); err != nil {
+		return nil, nil, err
 	}
 	for name, text := range schemas {
 		var s any
 		if err := json.Unmarshal(text, &s); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if schemas[name], err = json.Marshal(olderSchema(s)); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return &older{of: of, paths: members(paths), definitions: members(schemas)}, nil
+	return paths, schemas, nil
 }
 
 // olderSchema says in version 2 what a schema of version 3 says: references

@@ -39,7 +39,7 @@ type document2 struct {
 
 func read2(t *testing.T, s *schema.Schemas) document2 {
 	t.Helper()
-	data, err := s.OpenAPIV2()
+	data, err := s.OpenAPIV2(schema.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,12 +106,12 @@ func TestCustomResourcesComeAndGoInDocuments(t *testing.T) {
 	const name = "com.example.stable.v1.CronTab"
 	kinds := all()
 	s := schema.New(kinds)
-	none := s.HashV2()
+	none := s.HashV2(schema.JSON)
 	if read2(t, s).Defs[name] != nil {
 		t.Fatal("it is there before it was declared")
 	}
 	kinds.Add(crontabs("one"))
-	first := s.HashV2()
+	first := s.HashV2(schema.JSON)
 	d := read2(t, s)
 	if d.Defs[name]["description"] != "one" || d.Defs["com.example.stable.v1.CronTabs"] == nil || d.Paths["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}"] == nil {
 		t.Errorf("definition %v", d.Defs[name])
@@ -121,13 +121,13 @@ func TestCustomResourcesComeAndGoInDocuments(t *testing.T) {
 		t.Error("version 3 has no schema of it")
 	}
 	kinds.Add(crontabs("two"))
-	second := s.HashV2()
+	second := s.HashV2(schema.JSON)
 	if d := read2(t, s); d.Defs[name]["description"] != "two" {
 		t.Errorf("definition %v after it was declared anew", d.Defs[name])
 	}
 	kinds.Remove(crontabs("").GroupResource())
-	if none == first || first == second || s.HashV2() != none {
-		t.Errorf("hashes %s, %s, %s, %s", none, first, second, s.HashV2())
+	if none == first || first == second || s.HashV2(schema.JSON) != none {
+		t.Errorf("hashes %s, %s, %s, %s", none, first, second, s.HashV2(schema.JSON))
 	}
 }
 

@@ -14,6 +14,9 @@ type object = map[string]any
 
 // paths are the path items of a kind, by path.
 func (k one) paths() map[string]any {
+	if k.verbs != nil {
+		return k.virtualPaths()
+	}
 	base := "/" + Path(k.gvk.GroupVersion())
 	all := map[string]any{}
 	var place []any
@@ -62,6 +65,29 @@ func (k one) paths() map[string]any {
 		body := ref(model(action.GVK))
 		all[collection+"/{name}/"+sub] = k.item(place, object{
 			"post": as.operation("create", "post", title(sub), writeParameters, body, body)})
+	}
+	return all
+}
+
+// virtualPaths are the path items of what is answered and never stored.
+func (k one) virtualPaths() map[string]any {
+	collection, self := "/"+Path(k.gvk.GroupVersion())+"/"+k.Plural, ref(k.model())
+	var place []any
+	if !k.Cluster {
+		collection = "/" + Path(k.gvk.GroupVersion()) + "/namespaces/{namespace}/" + k.Plural
+		place = append(place, inPath("namespace", "object name and auth scope, such as for teams and projects"))
+	}
+	own := object{}
+	if k.can("list") {
+		own["get"] = k.operation("list", "list", "", listParameters, nil, k.list())
+	}
+	if k.can("create") {
+		own["post"] = k.operation("create", "post", "", writeParameters, self, self)
+	}
+	all := map[string]any{collection: k.item(place, own)}
+	if k.can("get") {
+		all[collection+"/{name}"] = k.item(append(place, inPath("name", "name of the "+k.gvk.Kind)), object{
+			"get": k.operation("read", "get", "", nil, nil, self)})
 	}
 	return all
 }

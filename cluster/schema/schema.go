@@ -35,13 +35,23 @@ var blob []byte
 // Schemas answers for the kinds of a table. Nothing is read or kept before
 // the first question. It is safe for concurrent use.
 type Schemas struct {
-	kinds *kind.Table
+	kinds   *kind.Table
+	virtual []Virtual
 
 	mu   sync.Mutex                                              // guards all below
 	pods *types                                                  // of all kinds that have pods inside; nil until one is asked for
 	old  map[schema.GroupVersionKind]managedfields.TypeConverter // of old versions that were asked for
 
-	older weak.Pointer[older] // the generated part of OpenAPIV2, if it is still there
+	making sync.Mutex                 // guards all below, while a part is made as well
+	older  [forms]weak.Pointer[older] // the generated parts of OpenAPIV2, if they are still there
+}
+
+// Virtual is a kind that is answered and never stored.
+type Virtual struct {
+	GVK        schema.GroupVersionKind
+	Plural     string
+	Namespaced bool
+	Verbs      []string // some of create, get and list
 }
 
 // definitions are schemas by name, as JSON.
@@ -49,6 +59,10 @@ type definitions map[string]json.RawMessage
 
 // New returns the schemas of the kinds in a table.
 func New(kinds *kind.Table) *Schemas { return &Schemas{kinds: kinds} }
+
+// Describe has documents describe virtual kinds too, these and no others. It is
+// called before the first question.
+func (s *Schemas) Describe(virtual []Virtual) { s.virtual = virtual }
 
 // model is the name of gvk's schema, upstream's: "io.k8s.api.apps.v1.Deployment".
 // All groups' packages are called like the first label of the group.
