@@ -135,8 +135,11 @@ func discover(k *kind.Kind, gvk schema.GroupVersionKind) apidiscoveryv2.APIResou
 		d.Subresources = append(d.Subresources, apidiscoveryv2.APISubresourceDiscovery{
 			Subresource: name, ResponseKind: &response, Verbs: verbs})
 	}
-	if k.Custom != nil && k.Custom.Ending {
+	switch {
+	case k.Custom != nil && k.Custom.Ending:
 		d.Verbs = verbsOfEnding
+	case k.Singly:
+		d.Verbs = slices.DeleteFunc(slices.Clone(verbsOfObjects), func(verb string) bool { return verb == "deletecollection" })
 	}
 	for name := range k.Parts {
 		if name == "finalize" {

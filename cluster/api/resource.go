@@ -99,7 +99,7 @@ func (c *call) handler(k *kind.Kind, r request.Request) (do handler, known bool)
 		case "delete":
 			return c.delete, true
 		case "deletecollection":
-			if k.Cluster || r.Namespace != "" {
+			if !k.Singly && (k.Cluster || r.Namespace != "") {
 				return c.deleteCollection, true
 			}
 		}

@@ -46,6 +46,7 @@ type Kind struct {
 	Orphan         bool
 	CreateOnUpdate bool
 	Conditional    bool
+	Singly         bool
 	Parts          map[string]ErasedPart
 	Actions        map[string]ErasedAction
 	Scale          *ErasedScale // nil: none
@@ -155,7 +156,7 @@ func Declare[T any, P interface {
 		Leaving:       func(Object) {},
 		ReturnDeleted: d.ReturnDeleted,
 		Orphaning:     d.Orphaning,
-		Orphan:        d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional,
+		Orphan:        d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional, Singly: d.Singly,
 		Parts: map[string]ErasedPart{}, Actions: map[string]ErasedAction{},
 		Fields: map[string]func(Object) string{}, Indexes: map[string]func(Object) []string{},
 		Ignored: d.Ignored, ignored: sync.OnceValue(func() []ignoredStep { return compileIgnored(reflect.TypeFor[T](), d.Ignored) }),

@@ -120,6 +120,8 @@ type Of[T any] struct {
 	// CreateOnUpdate allows PUT to create (Lease, Event, Endpoints).
 	CreateOnUpdate bool
 
+	// Singly is true where there is no deletecollection.
+	Singly bool
 	// Conditional is true where an update must name a resourceVersion.
 	Conditional bool
 

@@ -110,7 +110,7 @@ func invalidOptions(kind string, errs ...*field.Error) error {
 // precondition is upstream's answer to an update of an object that was deleted
 // and made again meanwhile.
 func precondition(r request.Request, want, got kind.Object) error {
-	key := "/" + r.Kind.Prefix + "/" + r.Path()
+	key := "/registry/" + r.Kind.Prefix + "/" + r.Path()
 	return apierrors.NewConflict(resource(r), r.Name, fmt.Errorf(
 		"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: "+
 			"Precondition failed: UID in precondition: %v, UID in object meta: %v", key, want.GetUID(), got.GetUID()))

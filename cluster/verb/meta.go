@@ -3,6 +3,7 @@ package verb
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -80,7 +81,8 @@ func generated(base string) string {
 
 // stamp sets what the server alone decides about a new object.
 func (a *API) stamp(obj kind.Object, r request.Request) error {
-	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
+	// One that is no number says nothing (upstream: storage.APIObjectVersioner).
+	if rv, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64); err == nil && rv != 0 {
 		return apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	obj.SetUID(uuid.NewUUID())

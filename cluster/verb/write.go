@@ -160,7 +160,8 @@ func (a *API) decide(ctx context.Context, r request.Request, c change, attempt *
 
 // current checks that next was made from the state there is.
 func (a *API) current(r request.Request, next, current kind.Object) error {
-	if uid := next.GetUID(); uid != "" && uid != current.GetUID() {
+	// What a patch says of the UID is a change of a field, as upstream has it.
+	if uid := next.GetUID(); uid != "" && uid != current.GetUID() && r.Verb != "patch" {
 		return precondition(r, next, current)
 	}
 	switch rv := next.GetResourceVersion(); {

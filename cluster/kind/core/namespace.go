@@ -23,6 +23,7 @@ func Namespace() *kind.Kind {
 		Plural:       "namespaces",
 		Short:        []string{"ns"},
 		Cluster:      true,
+		Singly:       true,
 		Default:      defaultNamespace,
 		Prepare:      prepareNamespace,
 		Validate:     validateNamespace,
