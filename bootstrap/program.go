@@ -336,18 +336,33 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	r.log.Info("up", "server", url, "node", r.cfg.NodeName, "took", time.Since(started).Round(time.Millisecond))
 
 	var err error
+	var enough <-chan time.Time
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	case <-r.store.Done():
-		err = r.store.Err() // what is not in the cache can't be served
+		err = r.store.Err()              // what is not in the cache can't be served
+		enough = time.After(brokenPause) // what is broken may hold what a part waits for
 	}
 	stopParts()
 	stopAPI()
 	r.pipe.Close()
-	all.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		all.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-enough:
+		r.log.Error("parts still wait for the store, which is broken")
+	}
 	return err
 }
+
+// brokenPause is how long parts may take to end when the store cannot go on:
+// longer than the API takes for its last requests.
+const brokenPause = 20 * time.Second
 
 // parts are what runs beside the API.
 func (r *running) parts(kubelet net.Listener) []part {

@@ -229,25 +229,53 @@ func (e *etcd) close() {
 		return
 	}
 	defer e.lock.Unlock()
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
+	e.settle(func() {
 		_ = e.ended.try(func() error { // it may find itself broken only now
 			e.server.Close()
 			<-e.server.Server.StopNotify()
 			return nil
 		})
-	}()
-	select {
-	case <-closed:
 		if e.ended.reason() == nil {
 			closedWell(e.server.Config().Dir)
 		}
+	})
+}
+
+// unlessEnded runs f and waits for it. When etcd ends, which leaves locks that
+// f may wait for for ever, that is the error, and f is left alone.
+func (e *etcd) unlessEnded(f func() error) error {
+	if e.ended == nil {
+		return f()
+	}
+	result := make(chan error, 1)
+	go func() { result <- f() }()
+	select {
+	case err := <-result:
+		return err
+	case <-e.ended.done:
+		return e.ended.reason()
+	}
+}
+
+// settle runs f, which lets go of etcd, and waits for it: when etcd has ended
+// not for ever, since what is broken may hold what f waits for.
+func (e *etcd) settle(f func()) {
+	if e.ended == nil {
+		f()
+		return
+	}
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		f()
+	}()
+	select {
+	case <-settled:
 		return
 	case <-e.ended.done:
 	}
-	select { // what is broken may hold what another part waits for
-	case <-closed:
+	select {
+	case <-settled:
 	case <-time.After(closeWithin):
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"sampan/cluster/kind"
 	"sampan/internal/fault"
 )
@@ -140,7 +142,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		sets[k.Prefix] = newSet(k)
 	}
 	s.sets.Store(&sets)
-	events, err := s.load(ctx, run)
+	var events clientv3.WatchChan
+	err = server.unlessEnded(func() (err error) {
+		events, err = s.load(ctx, run)
+		return err
+	})
 	if err != nil {
 		stop()
 		server.close()
@@ -170,8 +176,10 @@ func (s *Store) Close() error { return s.close() }
 
 func (s *Store) shut() error {
 	s.stop()
-	s.over.Wait()
-	s.compact.close()
+	s.etcd.settle(func() {
+		s.over.Wait()
+		s.compact.close()
+	})
 	s.etcd.close()
 	if s.check == nil {
 		return nil
