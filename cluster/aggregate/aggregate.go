@@ -70,6 +70,8 @@ type Aggregator struct {
 	wants   atomic.Pointer[map[string]*apiService] // to be kept, by name; replaced, never written to
 	watches sync.WaitGroup                         // of services and endpoint slices
 
+	describing sync.Mutex // held while servers are asked for documents, before mu
+
 	mu         sync.Mutex // guards all below
 	known      map[string]*known
 	priorities map[schema.GroupVersion]Priority // of local ones that differ from the usual
@@ -85,6 +87,7 @@ type known struct {
 
 	condition apiregistrationv1.APIServiceCondition // as last found
 	discovery apidiscoveryv2.APIVersionDiscovery    // as last fetched
+	described described                             // as last asked
 	looked    time.Time
 	failed    int           // looks in a row
 	next      chan struct{} // closed when the look that is due is over; nil: none is waited for
@@ -162,7 +165,7 @@ func (a *Aggregator) seen(ctx context.Context, e client.Change[*apiService]) {
 	}
 	if trust {
 		k.connection.close()
-		k.connection = a.connect(s)
+		k.connection, k.described = a.connect(s), described{}
 	}
 	shown := moved || k.of.Spec.GroupPriorityMinimum != s.Spec.GroupPriorityMinimum || k.of.Spec.VersionPriority != s.Spec.VersionPriority
 	k.of = s

@@ -44,10 +44,12 @@ type world struct {
 	*clienttest.Fake
 	aggregator *aggregate.Aggregator
 	server     *httptest.Server
-	old        atomic.Bool  // the server has no aggregated discovery
-	broken     atomic.Bool  // the server answers 500
-	flunders   atomic.Int32 // that the server keeps in each namespace
-	held       atomic.Bool  // by a finalizer
+	old        atomic.Bool            // the server has no aggregated discovery
+	broken     atomic.Bool            // the server answers 500
+	flunders   atomic.Int32           // that the server keeps in each namespace
+	held       atomic.Bool            // by a finalizer
+	index      atomic.Pointer[string] // of its OpenAPI documents; nil: it has none
+	described  atomic.Int32           // how often it was asked for them
 	front      *httptest.Server
 }
 
@@ -106,6 +108,13 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
 		io.WriteString(rw, `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[{"metadata":{"name":"wardle.example.com"},
 "versions":[{"version":"v1alpha1","resources":[{"resource":"flunders","scope":"Namespaced","verbs":["delete","deletecollection","get","list"],"subresources":[{"subresource":"status"}]}]}]}]}`)
+	case r.URL.Path == "/openapi/v3":
+		w.described.Add(1)
+		if index := w.index.Load(); index != nil {
+			io.WriteString(rw, *index)
+			return
+		}
+		http.NotFound(rw, r)
 	case r.URL.Path == "/apis":
 		io.WriteString(rw, `{"kind":"APIGroupList","groups":[]}`)
 	case r.URL.Path == "/apis/wardle.example.com/v1alpha1":

@@ -36,13 +36,18 @@ func (c *call) elsewhere() bool {
 		c.fail(err)
 		return true
 	}
+	c.passOn(to)
+	return true
+}
+
+// passOn has another server answer what is authorized.
+func (c *call) passOn(to *aggregate.Remote) {
 	c.settled() // the other server has limits of its own
 	ctx, end := c.s.long.begin(c.r.Context())
 	defer end()
 	if err := c.s.cfg.Aggregate.Pass(ctx, &noted{ResponseWriter: c.w, c: c}, c.r, to, c.user); err != nil {
 		c.fail(apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0))
 	}
-	return true
 }
 
 // groupVersionIn is the group version that a path is below, and what follows.

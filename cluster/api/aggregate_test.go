@@ -38,13 +38,15 @@ func wardle(t *testing.T) *httptest.Server {
 			w.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
 			io.WriteString(w, `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[{"metadata":{"name":"wardle.example.com"},
 "versions":[{"version":"v1","resources":[{"resource":"flunders","responseKind":{"group":"","version":"","kind":"Flunder"},"scope":"Namespaced","verbs":["get","list"]}]}]}]}`)
-		case "/openapi/v2":
-			io.WriteString(w, `{"swagger":"2.0","info":{"title":"x","version":"1"},"paths":{"/apis/wardle.example.com/v1/flunders":{"get":{"description":"all flunders",
-"responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/com.example.wardle.v1.FlunderList"}}}}},"/healthz":{"get":{}}},
-"definitions":{"com.example.wardle.v1.FlunderList":{"type":"object","properties":{"metadata":{"$ref":"#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"}}},
-"io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta":{"type":"object","description":"an older one"},"unused":{"type":"string"}}}`)
-		case "/openapi/v3", "/openapi/v3/apis/wardle.example.com/v1":
-			http.NotFound(w, r)
+		case "/openapi/v3":
+			io.WriteString(w, `{"paths":{"version":{"serverRelativeURL":"/openapi/v3/version?hash=0"},
+"apis/wardle.example.com/v1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1?hash=7"}}}`)
+		case "/openapi/v3/apis/wardle.example.com/v1":
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, `{"openapi":"3.0.0","info":{"title":"`+r.Header.Get("X-Remote-User")+`","version":"1"},"paths":{"/apis/wardle.example.com/v1/namespaces/{namespace}/flunders":{"get":{
+"x-kubernetes-action":"list","x-kubernetes-group-version-kind":{"group":"wardle.example.com","version":"v1","kind":"Flunder"}}}},
+"components":{"schemas":{"com.example.wardle.v1.Flunder":{"type":"object","description":"A kind of fish.",
+"x-kubernetes-group-version-kind":[{"group":"wardle.example.com","version":"v1","kind":"Flunder"}]}}}}`)
 		case "/apis/wardle.example.com/v1/slow":
 			<-r.Context().Done()
 		default:
@@ -140,6 +142,31 @@ func TestOtherServersAreInDiscoveryByPriority(t *testing.T) {
 	_, _, text = w.do(w.admin(), "GET", "/apis", "", "Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
 	if !strings.Contains(text, `"resource":"flunders"`) {
 		t.Errorf("no flunders in %s", text)
+	}
+}
+
+func TestOtherServersDescribeTheirKinds(t *testing.T) {
+	w := aggregated(t)
+	want := `"apis/wardle.example.com/v1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1?hash=7"}`
+	for n := 0; ; n++ { // a server that does not answer within a second is asked again later
+		_, _, text := w.do(w.admin(), "GET", "/openapi/v3", "")
+		if strings.Contains(text, want) && strings.Contains(text, `"apis/apps/v1":{`) && !strings.Contains(text, "openapi/v3/version") {
+			break
+		}
+		if n == 1200 {
+			t.Fatalf("no %s in %s", want, text)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if code, h, text := w.do(w.admin(), "GET", "/openapi/v3/apis/wardle.example.com/v1?hash=7", ""); code != http.StatusOK ||
+		!strings.Contains(text, `"title":"admin"`) || h.Get("Content-Type") != "application/json" {
+		t.Errorf("%d %v %s", code, h, text)
+	}
+	if out, err := w.kubectl("", "explain", "flunders"); err != nil || !strings.Contains(out, "A kind of fish.") {
+		t.Errorf("kubectl explains: %v: %s", err, out)
+	}
+	if code, _, text := w.do(w.admin(), "GET", "/openapi/v3/apis/wardle.example.com/v1", "", "Impersonate-User", "bob"); code != http.StatusOK || !strings.Contains(text, `"title":"bob"`) {
+		t.Errorf("as somebody else: %d %s", code, text)
 	}
 }
 

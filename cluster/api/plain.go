@@ -241,12 +241,27 @@ func (c *call) openapi(segments []string) bool {
 		for path, hash := range index {
 			doc.Paths[path] = link{"/openapi/v3/" + path + "?hash=" + url.QueryEscape(hash)}
 		}
+		if a := c.others(); a != nil {
+			for gv := range a.State().Remotes() {
+				delete(doc.Paths, openapi.Path(gv)) // who answers describes too
+			}
+			for gv, url := range a.Documents(c.r.Context()) {
+				doc.Paths[openapi.Path(gv)] = link{url}
+			}
+		}
 		c.sendJSON("application/json", doc)
 		return true
 	case len(segments) == 3 && segments[0] == "v3" && segments[1] == "api":
 		return c.openapiOf(schema.GroupVersion{Version: segments[2]}, strings.Join(segments[1:], "/"))
 	case len(segments) == 4 && segments[0] == "v3" && segments[1] == "apis":
-		return c.openapiOf(schema.GroupVersion{Group: segments[2], Version: segments[3]}, strings.Join(segments[1:], "/"))
+		gv := schema.GroupVersion{Group: segments[2], Version: segments[3]}
+		if a := c.others(); a != nil {
+			if to := a.State().At(gv); to != nil {
+				c.passOn(to)
+				return true
+			}
+		}
+		return c.openapiOf(gv, strings.Join(segments[1:], "/"))
 	}
 	return false
 }
