@@ -22,6 +22,9 @@ func compare(theirs, ours map[string]any) []difference {
 	if theirs["status"] != ours["status"] {
 		return []difference{{"status", outcome(theirs), outcome(ours)}}
 	}
+	if a, b := kindOf(theirs), kindOf(ours); a != b {
+		return []difference{{"body.kind", a, b}} // all else in it differs for that alone
+	}
 	var all []difference
 	dig(&all, "", theirs, ours)
 	// An invalid object's message repeats its causes.
@@ -34,6 +37,12 @@ func compare(theirs, ours map[string]any) []difference {
 		b, ok2 := d.ours.(string)
 		return ok && ok2 && strings.HasSuffix(d.at, "message") && sameErrors(a, b)
 	})
+}
+
+// kindOf is the kind of the object that an answer has, nil for none.
+func kindOf(a map[string]any) any {
+	body, _ := a["body"].(map[string]any)
+	return body["kind"]
 }
 
 // outcome is an answer in short.

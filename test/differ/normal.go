@@ -22,7 +22,7 @@ var (
 	uuids     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	times     = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
 	ages      = regexp.MustCompile(`^\d+(s|m|m\d+s)$`)
-	addresses = regexp.MustCompile(`10\.97\.\d+\.\d+`)
+	addresses = regexp.MustCompile(`10\.(97|230)\.\d+\.\d+`) // of the range, and of a ServiceCIDR that a case makes
 	nodePorts = regexp.MustCompile(`:3\d{4}/`)
 	tokens    = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
 	currents  = regexp.MustCompile(`(current: |current resource version |in record \(|in record: |in precondition: |in the precondition \()\d+`)
@@ -40,6 +40,9 @@ func (m memory) text(s string) string {
 	if name := m["$NAME"]; name != "" {
 		s = strings.ReplaceAll(s, name, "NAME")
 	}
+	if base := m[wanted]; base != "" {
+		s = regexp.MustCompile(regexp.QuoteMeta(base)+`[b-df-hj-np-tv-z0-9]{5}`).ReplaceAllString(s, "NAME")
+	}
 	s = digests.ReplaceAllString(s, "X509SHA256=DIGEST")
 	s = uuids.ReplaceAllString(s, "UID")
 	s = tokens.ReplaceAllString(s, "kube-api-access-R")
@@ -51,6 +54,7 @@ func (m memory) text(s string) string {
 	s = whole.ReplaceAllString(s, "Invalid value: {…}: ")
 	s = patches.ReplaceAllString(s, "")
 	s = servers.ReplaceAllString(s, "SERVER")
+	s = strings.ReplaceAll(s, "Key: /registry/", "Key: /") // upstream says both, as its cache has the object or not
 	return times.ReplaceAllStringFunc(s, func(t string) string {
 		at, err := time.Parse(time.RFC3339Nano, t)
 		if err == nil && time.Since(at).Abs() < 2*time.Hour {
@@ -108,7 +112,7 @@ func (m memory) value(key string, v any) any {
 		}
 		return v
 	case json.Number:
-		if n, err := strconv.Atoi(v.String()); err == nil && strings.HasSuffix(strings.ToLower(key), "nodeport") && n >= 30000 && n < 32768 {
+		if n, err := strconv.Atoi(v.String()); err == nil && strings.HasSuffix(strings.ToLower(key), "nodeport") && n >= 30000 && n < 34000 {
 			return "PORT"
 		}
 		return v

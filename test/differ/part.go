@@ -131,7 +131,10 @@ func (m *maker) odds() {
 		}
 	}
 	if q.method == "GET" && m.chance(3) {
-		q.query = pick(m.rand, "watch=x", "watch=false", "resourceVersion=0", "resourceVersion=x", "resourceVersion=99999999", "pretty=1", "bogus=1", "includeObject=None", "includeObject=Object", "includeObject=Odd")
+		q.query = pick(m.rand, "watch=x&timeoutSeconds=1", "watch=false", "resourceVersion=0", "resourceVersion=x", "resourceVersion=99999999", "pretty=1", "bogus=1", "includeObject=None", "includeObject=Object", "includeObject=Odd")
+	}
+	if strings.TrimSuffix(path, "/") == m.list() && !m.seed.resource.namespaced {
+		q.query = query(q.query, m.mine()) // the others are those of cases that run beside this one, or of a server itself
 	}
 	m.add(false, q)
 }

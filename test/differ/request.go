@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -33,6 +34,13 @@ type memory map[string]string
 // newMemory has something for what may not be said in a form that is read.
 func newMemory() memory { return memory{"$RV": "0", "$LISTRV": "0", "$CONTINUE": ""} }
 
+// wanted is what a memory has for the generateName of the last request: an
+// object that is refused has a name too, which no answer names as such.
+const wanted = "generateName"
+
+// names are the places of it in a body.
+var names = regexp.MustCompile(`"?generateName"?: ?"?([^",\n}]+)`)
+
 // fill puts into text what the side named.
 func (m memory) fill(text string) string {
 	if !strings.Contains(text, "$") {
@@ -46,6 +54,9 @@ func (m memory) fill(text string) string {
 
 func (m memory) request(r request) request {
 	r.path, r.query, r.body = m.fill(r.path), m.fill(r.query), m.fill(r.body)
+	if found := names.FindStringSubmatch(r.body); found != nil {
+		m[wanted] = found[1][:min(len(found[1]), 58)]
+	}
 	return r
 }
 

@@ -148,7 +148,8 @@ func (r *runner) try(ctx context.Context, worker, number int) {
 		if r.only >= 0 {
 			fmt.Printf("%s\n  upstream  %s\n  ours      %s\n", s.request, show(a), show(b))
 		}
-		if r.report.add(number, t.title, s.on, s.request, all) > 0 && ours.status != theirs.status {
+		r.report.add(number, t.title, s.on, s.request, all)
+		if ours.status != theirs.status {
 			return // what follows would differ for that alone
 		}
 		if s.needs && (ours.status >= 300 || theirs.status >= 300) {
