@@ -94,9 +94,9 @@ conformance: conformance-suite ## run upstream's conformance suite (as root): FO
 conformance-ratchet: conformance-suite ## run as much of what once passed as fits into BUDGET=12m; what fails is an error
 	@cd test/conformance && $(GO) vet . && $(GO) test . && $(GO) run . -ratchet '$(or $(BUDGET),12m)' -procs '$(or $(PROCS),3)' -out ratchet
 
-differ: ## the API beside upstream's (as root): SEED=n ONLY=case BUDGET=2m; differences that are not in test/differ/known.yaml are an error
+differ: ## the API beside upstream's (as root): SEED=n ONLY=case BUDGET=2m GATE=1; differences that are not in test/differ/known.yaml are an error
 	@cd test/differ && $(GO) vet . && $(GO) test . && CGO_ENABLED=0 $(GO) run . -seed '$(or $(SEED),0)' -only '$(or $(ONLY),-1)' \
-	-budget '$(or $(BUDGET),0)' $(if $(BUDGET)$(ONLY),,-strict)
+	-budget '$(or $(BUDGET),0)' $(if $(BUDGET)$(ONLY)$(GATE),,-strict) $(if $(GATE),-gate)
 
 lint: ## what machines can see of the house rules
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

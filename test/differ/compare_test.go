@@ -73,3 +73,16 @@ func TestCasesOfASeedStayTheSame(t *testing.T) {
 		}
 	}
 }
+
+func TestAnotherKindIsOneDifference(t *testing.T) {
+	answer := func(kind, name string) map[string]any {
+		return map[string]any{"status": 200, "body": map[string]any{"kind": kind, "metadata": map[string]any{"name": name}}}
+	}
+	got := compare(answer("Status", "a"), answer("Event", "b"))
+	if len(got) != 1 || got[0].at != "body.kind" {
+		t.Errorf("%+v", got)
+	}
+	if got := compare(answer("Event", "a"), answer("Event", "b")); len(got) != 1 || got[0].at != "body.metadata.name" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -70,7 +70,7 @@ The same requests go to this program and to kube-apiserver ` + kubernetesVersion
 ` + "`make differ`" + ` (test/differ). What the answers differ in, beside names and times that a
 server chooses, is an error unless it is listed here.
 
-The list is not whole yet: ` + "`go run . -gate -seed N`" + ` runs ` + fmt.Sprint(gateCases) + ` cases of a seed, and a seed that nobody has
+The list is not whole yet: ` + "`make differ GATE=1 SEED=N`" + ` runs ` + fmt.Sprint(gateCases) + ` cases of a seed, and a seed that nobody has
 tried finds a few causes more, each in one or two requests that few clients send. Up to ` + fmt.Sprint(gateMost) + `
 are let through, and printed: twice the most that six such seeds found. What says "not
 mended yet" below is a fault of this program ([testing](testing.md) says how to see one).
