@@ -100,7 +100,7 @@ func killed(t *testing.T, dir string) map[string]string {
 	s := open(t, dir)
 	model := map[string]string{}
 	for i := range 40 {
-		name := fmt.Sprint("n", i)
+		name := fmt.Sprint("n", os.Getpid(), "-", i) // the one before has left some
 		create(t, s, name, "1")
 		model[name] = "1"
 	}
@@ -196,7 +196,7 @@ func writeUntilFull(dir string) {
 		}()
 	}
 	for i := 0; err == nil; i++ {
-		name := fmt.Sprint("n", i)
+		name := fmt.Sprint("n", os.Getpid(), "-", i) // the one before has left some
 		if _, err = s.Create(writes, cm(name), configMap(name, strings.Repeat("x", 500_000))); err == nil {
 			fmt.Println("wrote", name)
 			continue
