@@ -103,6 +103,9 @@ func embedded(c Config, ended *ending) *embed.Config {
 	e.AdvertisePeerUrls = []url.URL{self}
 	e.AdvertiseClientUrls = []url.URL{{Scheme: "http", Host: "localhost:2379"}}
 	e.InitialCluster = e.Name + "=" + self.String()
+	// The member's number follows from this: another one in each directory, so
+	// that several in one process can be told apart (see caughtUp).
+	e.InitialClusterToken = c.Dir
 	e.ListenPeerUrls, e.ListenClientUrls, e.ListenMetricsUrls = nil, nil, nil
 	e.EnableGRPCGateway = false
 
