@@ -10,9 +10,8 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 )
 
+// Not beside other tests: what raft publishes is of the last server of a process.
 func TestTheOnlyMemberLeadsWithoutItsClock(t *testing.T) {
-	t.Parallel()
-
 	ended := newEnding("")
 	c := embedded(Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}, ended)
 	c.TickMs, c.ElectionMs = 9_000, 45_000 // by the clock it would take one tick at least
