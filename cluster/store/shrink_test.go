@@ -51,7 +51,7 @@ func TestTheDatabaseShrinksByItselfWhileItIsUsed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for size() > most/2 { // what is free may stay as long as it is less than what is worth it
+	for size() > most*3/4 { // what is free may stay as long as it is less than what is worth it, also after half of it went
 		write()
 	}
 	t.Logf("from %d to %d bytes; the slowest write took %s", most, size(), slowest)
