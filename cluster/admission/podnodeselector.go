@@ -41,36 +41,42 @@ func NewPodNodeSelector(reader client.Reader, configuration []byte) (*PodNodeSel
 
 // Mutate implements Mutator.
 func (p *PodNodeSelector) Mutate(ctx context.Context, a *Attempt) error {
-	pod, ok := newPod(a)
-	if !ok {
-		return nil
-	}
-	selector, err := p.selector(ctx, a)
-	if err != nil {
+	pod, selector, err := p.fitting(ctx, a)
+	if pod == nil || err != nil {
 		return err
 	}
-	if labels.Conflicts(selector, pod.Spec.NodeSelector) {
-		return forbidden(a, errNodeSelector)
-	}
 	pod.Spec.NodeSelector = labels.Merge(selector, pod.Spec.NodeSelector)
-	return p.Review(ctx, a)
+	return p.within(a, pod)
 }
-
-var errNodeSelector = errors.New("pod node label selector conflicts with its namespace node label selector")
 
 // Review implements Reviewer.
 func (p *PodNodeSelector) Review(ctx context.Context, a *Attempt) error {
+	pod, _, err := p.fitting(ctx, a)
+	if pod == nil || err != nil {
+		return err
+	}
+	return p.within(a, pod)
+}
+
+// fitting is the new pod and its namespace's selector, which it does not
+// contradict; nil if a is about no new pod.
+func (p *PodNodeSelector) fitting(ctx context.Context, a *Attempt) (*corev1.Pod, labels.Set, error) {
 	pod, ok := newPod(a)
 	if !ok {
-		return nil
+		return nil, nil, nil
 	}
 	selector, err := p.selector(ctx, a)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if labels.Conflicts(selector, pod.Spec.NodeSelector) {
-		return forbidden(a, errNodeSelector)
+		return nil, nil, forbidden(a, errors.New("pod node label selector conflicts with its namespace node label selector"))
 	}
+	return pod, selector, nil
+}
+
+// within refuses a pod that selects by more than its namespace may.
+func (p *PodNodeSelector) within(a *Attempt, pod *corev1.Pod) error {
 	allowed := p.allowed[a.Request.Namespace]
 	for key, value := range pod.Spec.NodeSelector {
 		if got, ok := allowed[key]; len(allowed) > 0 && (!ok || got != value) {
