@@ -12,9 +12,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
+	called "sampan/cluster/webhook"
 	"sampan/internal/fault"
 )
 
@@ -37,29 +36,12 @@ const (
 )
 
 func newWebhook(c WebhookConfig) (*webhook, error) {
-	wrong := func(err error) error {
-		return &fault.Error{Class: fault.Invalid, Op: "read audit webhook's kubeconfig", On: c.File, Err: err,
+	url, client, err := called.FromFile(c.File, callTimeout)
+	if err != nil {
+		return nil, &fault.Error{Class: fault.Invalid, Op: "read audit webhook's kubeconfig", On: c.File, Err: err,
 			Fix: "correct the file given with --audit-webhook-config-file"}
 	}
-	raw, err := clientcmd.LoadFromFile(c.File)
-	if err != nil {
-		return nil, wrong(err)
-	}
-	if err := clientcmd.ResolveLocalPaths(raw); err != nil {
-		return nil, wrong(err)
-	}
-	cfg, err := clientcmd.NewDefaultClientConfig(*raw, &clientcmd.ConfigOverrides{}).ClientConfig()
-	if err != nil {
-		return nil, wrong(err)
-	}
-	cfg.Timeout, cfg.UserAgent = callTimeout, "kube-apiserver"
-	client, err := rest.HTTPClientFor(cfg)
-	if err != nil {
-		return nil, wrong(err)
-	}
-	// A token is nothing to be sent on to wherever an answer points.
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &webhook{url: cfg.Host, client: client, first: c.Backoff}, nil
+	return &webhook{url: url, client: client, first: c.Backoff}, nil
 }
 
 // write tries again whatever went wrong: an event that may still arrive is not

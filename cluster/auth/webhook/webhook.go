@@ -21,9 +21,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
+	called "sampan/cluster/webhook"
 	"sampan/internal/fault"
 )
 
@@ -54,35 +53,19 @@ func Open(path string, timeout time.Duration) (*Endpoint, error) {
 	wrong := func(err error) error {
 		return &fault.Error{Class: fault.Invalid, Op: "read webhook's kubeconfig", On: path, Err: err}
 	}
-	// Without the rules that fall back to other files and this pod's account.
-	raw, err := clientcmd.LoadFromFile(path)
-	if err != nil {
-		return nil, wrong(err)
-	}
-	if err := clientcmd.ResolveLocalPaths(raw); err != nil {
-		return nil, wrong(err)
-	}
-	cfg, err := clientcmd.NewDefaultClientConfig(*raw, &clientcmd.ConfigOverrides{}).ClientConfig()
-	if err != nil {
-		return nil, wrong(err)
-	}
 	if timeout == 0 {
 		timeout = DefaultTimeout
 	}
-	cfg.Timeout = timeout
-	cfg.UserAgent = "kube-apiserver"
-	client, err := rest.HTTPClientFor(cfg)
+	address, client, err := called.FromFile(path, timeout)
 	if err != nil {
 		return nil, wrong(err)
 	}
-	// A token is nothing to be sent on to wherever an answer points.
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	target, err := url.Parse(cfg.Host)
+	target, err := url.Parse(address)
 	if err != nil {
 		return nil, wrong(err)
 	}
 	if target.Scheme != "https" && target.Scheme != "http" {
-		return nil, wrong(fmt.Errorf("server %q: want a URL that begins with https://", cfg.Host))
+		return nil, wrong(fmt.Errorf("server %q: want a URL that begins with https://", address))
 	}
 	return &Endpoint{url: target.String(), client: client}, nil
 }
