@@ -11,7 +11,7 @@ export PATH := $(PATH):$(CURDIR)/bin/tools
 build: export CGO_ENABLED := 0
 hello: export CGO_ENABLED := 0
 
-.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance conformance-suite conformance-ratchet bench-check upstream-data lint tools clients differ
+.PHONY: help build hello up down reset test test-v2 race fuzz bench conformance conformance-suite conformance-ratchet bench-check upstream-data beside lint tools clients differ
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -79,8 +79,15 @@ clients: ## helm's library and an operator on controller-runtime against the pla
 bench-check: ## vet and test the module that measures
 	@cd test/bench && CGO_ENABLED=0 $(GO) vet . && CGO_ENABLED=0 $(GO) test .
 
-upstream-data: build ## this program and upstream's API server on each other's data (as root; the first build takes a quarter of an hour): FIGURES=10000
-	@cd test/upstream && CGO_ENABLED=0 $(GO) vet . && SAMPAN='$(abspath $(SAMPAN))' UPSTREAM_FIGURES='$(FIGURES)' CGO_ENABLED=0 $(GO) test -count=1 -timeout 15m $(if $(FIGURES),-v -run Figures) .
+upstream-data: ## this program and upstream's API server on each other's data (as root; the first build takes a quarter of an hour): FIGURES=10000
+	@CGO_ENABLED=0 $(GO) build -o .cache/upstream/sampan ./cmd/sampan
+	@cd test/upstream && CGO_ENABLED=0 $(GO) vet . && SAMPAN='$(CURDIR)/.cache/upstream/sampan' UPSTREAM_FIGURES='$(FIGURES)' \
+	CGO_ENABLED=0 $(GO) test -trimpath -count=1 -timeout 15m $(if $(FIGURES),-v -run Figures) .
+
+beside: ## build what clients, differ and upstream-data run beside this program, and run nothing
+	@cd test/clients && CGO_ENABLED=0 $(GO) test -c -o /dev/null .
+	@cd test/differ && CGO_ENABLED=0 $(GO) run . -build
+	@cd test/upstream && CGO_ENABLED=0 $(GO) test -trimpath -c -o /dev/null .
 
 # The suite's busybox is built of its sources. The first build takes about 25 minutes on two cores.
 conformance-suite: ## build upstream's conformance suite and its images
