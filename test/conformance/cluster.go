@@ -73,8 +73,9 @@ func (n *node) up(ctx context.Context, images string, flags ...string) error {
 	return n.sampan(ctx, "load", "--quiet", "-i", images)
 }
 
-// start brings up as many nodes as asked for, one or two.
-func (k *cluster) start(ctx context.Context, images string, nodes int) error {
+// start brings up as many nodes as asked for, one or two. The first is started
+// with flags too.
+func (k *cluster) start(ctx context.Context, images string, nodes int, flags ...string) error {
 	if err := loopbackUp(); err != nil {
 		return fmt.Errorf("set lo up: %w", err)
 	}
@@ -91,7 +92,7 @@ func (k *cluster) start(ctx context.Context, images string, nodes int) error {
 	}
 	first := &node{cluster: k, name: "first"}
 	k.nodes = append(k.nodes, first)
-	if err := first.up(ctx, images, "--kubeconfig", k.kubeconfig(), "--node-name", first.name); err != nil {
+	if err := first.up(ctx, images, append(flags, "--kubeconfig", k.kubeconfig(), "--node-name", first.name)...); err != nil {
 		return err
 	}
 	if beside == nil {

@@ -21,6 +21,7 @@ import (
 // options say what is run.
 type options struct {
 	focus, sig, filter, specs string
+	up                        string // flags for the program under test
 	sampan                    string // the program under test; "": built from the sources
 	procs, nodes              int
 	lastFailed, update, keep  bool
@@ -37,6 +38,7 @@ func main() {
 	flag.StringVar(&o.filter, "filter", "Conformance", "ginkgo label filter that every spec must match")
 	flag.StringVar(&o.specs, "specs", "", "file with the names of specs to run, one a line")
 	flag.StringVar(&o.sampan, "sampan", "", "program to test, instead of one built from the sources")
+	flag.StringVar(&o.up, "up", "", "flags for sampan up, such as --strict-versions")
 	flag.IntVar(&o.procs, "procs", 2, "specs that run at the same time")
 	flag.IntVar(&o.nodes, "nodes", 2, "nodes of the cluster, 1 or 2")
 	flag.DurationVar(&o.budget, "ratchet", 0, "run as much of passing.txt as fits into this time, and start no spec after it")

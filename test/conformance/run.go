@@ -55,7 +55,7 @@ func runSuite(ctx context.Context, c *cache, o options) (code int, err error) {
 		return 0, err
 	}
 	c.say("starting a cluster in %s", dir)
-	if err := k.start(ctx, filepath.Join(c.dir, "images.tar"), o.nodes); err != nil {
+	if err := k.start(ctx, filepath.Join(c.dir, "images.tar"), o.nodes, strings.Fields(o.up)...); err != nil {
 		return 0, err
 	}
 	ended := ginkgo(ctx, k, o, choice)
