@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -14,8 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
-	"k8s.io/client-go/kubernetes"
 )
 
 const (
@@ -69,9 +65,12 @@ func (b *bench) load(ctx context.Context, sides []*side, n int) error {
 	for _, s := range sides {
 		before := memoryOf(s.pids)
 		profiled := s.ours.profile(ctx, "create", 4)
-		wall, cpu, err := s.spread(asProtobuf, n, func(c *kubernetes.Clientset, i int) error {
-			_, err := c.CoreV1().ConfigMaps("kube-public").Create(ctx, configMap(fmt.Sprintf("ballast-%05d", i)), metav1.CreateOptions{})
+		bodies, err := configMaps(n, func(i int) string { return fmt.Sprintf("ballast-%05d", i) }, asProtobuf)
+		if err != nil {
 			return err
+		}
+		wall, cpu, err := s.send(ctx, asProtobuf, n, func(i int) request {
+			return request{method: "POST", path: inNamespace("kube-public"), body: bodies[i]}
 		})
 		<-profiled
 		if err != nil {
@@ -110,35 +109,50 @@ func configMap(name string) *corev1.ConfigMap {
 	}
 }
 
+// configMaps are n of them as bodies of requests.
+func configMaps(n int, name func(i int) string, as string, more ...string) ([][]byte, error) {
+	bodies := make([][]byte, n)
+	for i := range bodies {
+		m := configMap(name(i))
+		for _, key := range more {
+			m.Data[key] = "1"
+		}
+		var err error
+		if bodies[i], err = encoded(m, as); err != nil {
+			return nil, err
+		}
+	}
+	return bodies, nil
+}
+
+func inNamespace(namespace string) string { return "/api/v1/namespaces/" + namespace + "/configmaps" }
+
 func (t *trial) round(ctx context.Context, s *side, round int) error {
 	name := func(i int) string { return fmt.Sprintf("load-%d-%05d", round, i) }
+	bodies, err := configMaps(batch, name, t.as)
+	if err != nil {
+		return err
+	}
+	all := inNamespace("default")
 	for _, v := range []struct {
 		name string
 		n    int
-		do   func(c *kubernetes.Clientset, i int) error
+		of   func(i int) request
 	}{
-		{"create", batch, func(c *kubernetes.Clientset, i int) error {
-			_, err := c.CoreV1().ConfigMaps("default").Create(ctx, configMap(name(i)), metav1.CreateOptions{})
-			return err
+		{"create", batch, func(i int) request { return request{method: "POST", path: all, body: bodies[i]} }},
+		{"get", 2 * batch, func(i int) request { return request{method: "GET", path: all + "/" + name(i%batch)} }},
+		{"patch", batch / 2, func(i int) request {
+			return request{method: "PATCH", path: all + "/" + name(i), contentType: string(types.MergePatchType),
+				body: fmt.Appendf(nil, `{"data":{"patched":"%d"}}`, i)}
 		}},
-		{"get", 2 * batch, func(c *kubernetes.Clientset, i int) error {
-			_, err := c.CoreV1().ConfigMaps("default").Get(ctx, name(i%batch), metav1.GetOptions{})
-			return err
-		}},
-		{"patch", batch / 2, func(c *kubernetes.Clientset, i int) error {
-			body, err := json.Marshal(map[string]any{"data": map[string]string{"patched": fmt.Sprint(i)}})
-			if err == nil {
-				_, err = c.CoreV1().ConfigMaps("default").Patch(ctx, name(i), types.MergePatchType, body, metav1.PatchOptions{})
-			}
-			return err
-		}},
-		{"apply", batch / 2, func(c *kubernetes.Clientset, i int) error {
-			m := applyv1.ConfigMap(name(i), "default").WithData(map[string]string{"applied": fmt.Sprint(i)})
-			_, err := c.CoreV1().ConfigMaps("default").Apply(ctx, m, metav1.ApplyOptions{FieldManager: "bench", Force: true})
-			return err
+		{"apply", batch / 2, func(i int) request {
+			return request{method: "PATCH", path: all + "/" + name(i) + "?fieldManager=bench&force=true", contentType: string(types.ApplyYAMLPatchType),
+				body: fmt.Appendf(nil, `{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":%q,"namespace":"default"},"data":{"applied":"%d"}}`, name(i), i)}
 		}},
 	} {
-		wall, cpu, err := s.spread(t.as, v.n, v.do)
+		profiled := s.ours.profile(ctx, v.name+t.suffix, 1)
+		wall, cpu, err := s.send(ctx, t.as, v.n, v.of)
+		<-profiled
 		if err != nil {
 			return fmt.Errorf("%s: %w", v.name, err)
 		}
@@ -160,13 +174,7 @@ func (t *trial) list(ctx context.Context, s *side) error {
 	}
 	for range 3 {
 		before, began := s.spent(), time.Now()
-		body, err := s.clients[t.as][0].CoreV1().RESTClient().Get().Namespace(namespace).Resource("configmaps").Stream(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(io.Discard, body)
-		body.Close()
-		if err != nil {
+		if err := s.wires[t.as][0].do(ctx, request{method: "GET", path: inNamespace(namespace)}); err != nil {
 			return err
 		}
 		t.of(what, "ms", lessIsBetter).add(s.who, milliseconds(time.Since(began)), milliseconds(s.spent()-before))
@@ -178,48 +186,37 @@ func (t *trial) list(ctx context.Context, s *side) error {
 func (t *trial) fanOut(ctx context.Context, s *side) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	all := s.clients[t.as]
-	list, err := all[0].CoreV1().ConfigMaps("default").List(ctx, metav1.ListOptions{Limit: updates})
+	wires := s.wires[t.as]
+	list, err := s.clients[t.as][0].CoreV1().ConfigMaps("default").List(ctx, metav1.ListOptions{Limit: updates})
+	if err != nil {
+		return err
+	}
+	bodies, err := configMaps(updates, func(i int) string { return list.Items[i].Name }, t.as, "new")
 	if err != nil {
 		return err
 	}
 	heard := make(chan error, watchers)
 	for i := range watchers {
-		w, err := all[i%clients].CoreV1().ConfigMaps("default").Watch(ctx, metav1.ListOptions{ResourceVersion: list.ResourceVersion})
+		w := wires[i%clients]
+		body, err := w.open(ctx, request{method: "GET", path: inNamespace("default") + "?watch=1&resourceVersion=" + list.ResourceVersion})
 		if err != nil {
 			return err
 		}
-		defer w.Stop()
-		go func() {
-			n := 0
-			for e := range w.ResultChan() {
-				if m, ok := e.Object.(*corev1.ConfigMap); ok && m.Data["new"] != "" {
-					n++
-				}
-				if n == updates {
-					heard <- nil
-					return
-				}
-			}
-			heard <- fmt.Errorf("%s: a watch ended after %d of %d events", s.who, n, updates)
-		}()
+		defer body.Close()
+		go func() { heard <- w.hear(body, updates) }()
 	}
 	profiled := s.ours.profile(ctx, "watch"+t.suffix, 3)
 	before, began := s.spent(), time.Now()
-	_, _, err = s.spread(t.as, updates, func(c *kubernetes.Clientset, i int) error {
-		m := configMap(list.Items[i].Name)
-		m.Data["new"] = "1"
-		_, err := c.CoreV1().ConfigMaps("default").Update(ctx, m, metav1.UpdateOptions{})
-		return err
-	})
-	if err != nil {
+	if _, _, err = s.send(ctx, t.as, updates, func(i int) request {
+		return request{method: "PUT", path: inNamespace("default") + "/" + list.Items[i].Name, body: bodies[i]}
+	}); err != nil {
 		return err
 	}
 	r := t.of("100 watchers × 500 updates, all heard", "s", lessIsBetter)
 	for range watchers {
 		if err := <-heard; err != nil {
 			<-profiled
-			r.fail(s.who, err) // a server may end the watch of a client that is slow
+			r.fail(s.who, fmt.Errorf("%s: %w", s.who, err)) // a server may end the watch of a client that is slow
 			return nil
 		}
 	}

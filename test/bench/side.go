@@ -19,6 +19,7 @@ type side struct {
 	pids       []int
 	ours       *platform // of our side
 	clients    map[string][]*kubernetes.Clientset
+	wires      map[string][]*wire     // as many, for what is measured by the request
 	ignored    atomic.Pointer[string] // what the server said it does not act on, last
 }
 
@@ -61,9 +62,17 @@ func (s *side) connect(ctx context.Context) error {
 	if err := usable(ctx, s.kubeconfig); err != nil {
 		return err
 	}
-	s.clients = map[string][]*kubernetes.Clientset{}
+	s.clients, s.wires = map[string][]*kubernetes.Clientset{}, map[string][]*wire{}
 	for _, as := range []string{asJSON, asProtobuf} {
 		for range clients {
+			w, err := wireOf(s.kubeconfig, as, s)
+			if err != nil {
+				return err
+			}
+			if err := w.do(ctx, request{method: "GET", path: "/api/v1/namespaces/default"}); err != nil {
+				return err
+			}
+			s.wires[as] = append(s.wires[as], w)
 			c, err := clientOf(s.kubeconfig, as, s)
 			if err != nil {
 				return err
@@ -93,15 +102,24 @@ func (s *side) spent() (sum time.Duration) {
 	return sum
 }
 
-// spread runs op n times, shared out over all clients, and returns how long
-// all took together and what the server spent for each.
+// send sends n requests, shared out over all wires, and returns how long all
+// took together and what the server spent for each.
+func (s *side) send(ctx context.Context, as string, n int, of func(i int) request) (all, cpu time.Duration, err error) {
+	return share(s, s.wires[as], n, func(w *wire, i int) error { return w.do(ctx, of(i)) })
+}
+
+// spread is send for what a client of client-go does.
 func (s *side) spread(as string, n int, op func(c *kubernetes.Clientset, i int) error) (all, cpu time.Duration, err error) {
+	return share(s, s.clients[as], n, op)
+}
+
+func share[C any](s *side, by []C, n int, op func(c C, i int) error) (all, cpu time.Duration, err error) {
 	before := s.spent()
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
 	began := time.Now()
-	for _, c := range s.clients[as] {
+	for _, c := range by {
 		wg.Go(func() {
 			for failed.Load() == nil {
 				i := int(next.Add(1)) - 1
