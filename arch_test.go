@@ -35,7 +35,7 @@ var may = map[string]string{
 	"cluster/auth":         "internal cluster/kind cluster/client cluster/request",
 	"cluster/auth/webhook": "internal cluster/kind cluster/client cluster/request cluster/auth cluster/webhook",
 	"cluster/admission":    "internal cluster/kind cluster/client cluster/request cluster/object cluster/schema cluster/webhook cluster/admission",
-	"cluster/verb":         "internal cluster/kind cluster/object cluster/request cluster/schema cluster/store cluster/admission cluster/client",
+	"cluster/verb":         "internal cluster/kind cluster/object cluster/request cluster/schema cluster/store cluster/admission cluster/client cluster/audit",
 	"cluster/api":          "internal cluster/kind cluster/object cluster/request cluster/schema cluster/verb cluster/audit cluster/auth cluster/client cluster/flow cluster/aggregate",
 	"cluster/aggregate":    "internal cluster/kind cluster/client cluster/request cluster/controller/loop",
 	"cluster/encrypt":      "internal",

@@ -49,7 +49,7 @@ import (
 func (r *running) controllers(as func(name string) client.Client) []part {
 	return []part{
 		{"scheduler", scheduler.New(scheduler.Config{
-			Client: r.verbs.As(auth.Component("kube-scheduler")), Log: r.log}).Run},
+			Client: r.verbs.WithCache(auth.Component("kube-scheduler"), auth.Component("kube-scheduler")), Log: r.log}).Run},
 		{"replicaset", replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Log: r.log}).Run},
 		{"replication", replication.New(replicaset.Config{Client: as("replication-controller"), Log: r.log}).Run},
 		{"daemonset", daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Log: r.log}).Run},
@@ -60,7 +60,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"podcertificaterequest-cleaner", certificates.NewCleaner(as("podcertificaterequestcleaner"), r.log).Run},
 		{"clustertrustbundle-publisher", certificates.NewPublisher(as("kube-apiserver-serving-clustertrustbundle-publisher"), r.log, string(r.pki.CAPEM)).Run},
 		{"bootstrapsigner", bootstrapsigner.New(bootstrapsigner.Config{Client: as("bootstrap-signer"), Log: r.log}).Run},
-		{"tokens", tokens.New(tokens.Config{Client: r.verbs.As(auth.Component("kube-controller-manager")), Log: r.log, CA: string(r.pki.CAPEM),
+		{"tokens", tokens.New(tokens.Config{Client: r.verbs.WithCache(auth.Component("kube-controller-manager"), auth.Component("kube-controller-manager")), Log: r.log, CA: string(r.pki.CAPEM),
 			Sign: r.tokens.ForSecret}).Run},
 		{"tokencleaner", tokencleaner.New(tokencleaner.Config{Client: as("token-cleaner"), Log: r.log}).Run},
 		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},

@@ -268,18 +268,19 @@ func (r *running) openCluster() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := r.openAudit(); err != nil {
+		return err
+	}
 	r.verbs, err = verb.New(verb.Config{
 		Kinds: r.kinds, Store: r.store, Schemas: schemas, Authorizer: r.may,
 		Admission: admission.NewChain(plugins...),
 		Actions:   actions(r.tokens),
+		Audit:     r.audit,
 	})
 	if err != nil {
 		return err
 	}
 	if err := r.openFlow(); err != nil {
-		return err
-	}
-	if err := r.openAudit(); err != nil {
 		return err
 	}
 	if r.aggregate, err = r.openAggregate(); err != nil {

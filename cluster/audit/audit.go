@@ -238,5 +238,15 @@ func (t *Trail) Begin(r *http.Request, at time.Time, a Attributes) *Record {
 	if rule.level == auditv1.LevelNone {
 		return nil
 	}
-	return newRecord(t, rule, r, at, a)
+	return newRecord(t, rule, callOf(r), at, a)
+}
+
+// BeginLocal is Begin for what a part of this program asks as a function. call
+// is asked for if there is to be a record.
+func (t *Trail) BeginLocal(call func() Call, at time.Time, a Attributes) *Record {
+	rule := t.policy.decide(a)
+	if rule.level == auditv1.LevelNone {
+		return nil
+	}
+	return newRecord(t, rule, call(), at, a)
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -36,23 +37,36 @@ const (
 	truncated    = "...TRUNCATED"
 )
 
-func newRecord(t *Trail, rule rule, r *http.Request, at time.Time, a Attributes) *Record {
-	id := types.UID(r.Header.Get(IDHeader))
+// Call is where a request comes from, and what its URL is.
+type Call struct {
+	ID        string // empty: it gets one
+	URI       string
+	UserAgent string
+	SourceIPs []string
+}
+
+// callOf is an HTTP request's, of which nothing else is kept.
+func callOf(r *http.Request) Call {
+	c := Call{ID: r.Header.Get(IDHeader), URI: r.URL.RequestURI(), UserAgent: r.UserAgent()}
+	for _, ip := range utilnet.SourceIPs(r) {
+		c.SourceIPs = append(c.SourceIPs, ip.String())
+	}
+	return c
+}
+
+func newRecord(t *Trail, rule rule, c Call, at time.Time, a Attributes) *Record {
+	id := types.UID(c.ID)
 	if id == "" {
 		id = uuid.NewUUID()
 	}
-	agent := r.UserAgent()
-	if len(agent) > maxUserAgent {
-		agent = agent[:maxUserAgent] + truncated
+	if len(c.UserAgent) > maxUserAgent {
+		c.UserAgent = c.UserAgent[:maxUserAgent] + truncated
 	}
 	rec := &Record{trail: t, rule: rule, event: auditv1.Event{
 		TypeMeta: metav1.TypeMeta{Kind: "Event", APIVersion: auditv1.SchemeGroupVersion.String()},
-		Level:    rule.level, AuditID: id, RequestURI: r.URL.RequestURI(), Verb: a.Verb, User: a.User.info(), UserAgent: agent,
+		Level:    rule.level, AuditID: id, RequestURI: c.URI, Verb: a.Verb, User: a.User.info(), SourceIPs: c.SourceIPs, UserAgent: c.UserAgent,
 		RequestReceivedTimestamp: metav1.NewMicroTime(at),
 	}}
-	for _, ip := range utilnet.SourceIPs(r) {
-		rec.event.SourceIPs = append(rec.event.SourceIPs, ip.String())
-	}
 	if a.Resource != "" {
 		rec.event.ObjectRef = &auditv1.ObjectReference{Namespace: a.Namespace, Name: a.Name, APIGroup: a.Group, APIVersion: a.Version,
 			Resource: a.Resource, Subresource: a.Subresource}
@@ -129,26 +143,30 @@ func (r *Record) Request(object []byte) {
 	var n named
 	err := json.Unmarshal(object, &n)
 	kept := r.kept(object, err == nil)
+	if err == nil {
+		r.About(n.Metadata.Namespace, n.Metadata.Name, n.Metadata.UID, n.Metadata.ResourceVersion)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if ref := r.event.ObjectRef; ref != nil && err == nil {
-		next := *ref // what was handed out shares the old one
-		for _, f := range []struct {
-			to   *string
-			from string
-		}{{&next.Namespace, n.Metadata.Namespace}, {&next.Name, n.Metadata.Name}, {&next.ResourceVersion, n.Metadata.ResourceVersion}} {
-			if *f.to == "" {
-				*f.to = f.from
-			}
-		}
-		if next.UID == "" {
-			next.UID = n.Metadata.UID
-		}
-		r.event.ObjectRef = &next
-	}
 	if request, _ := r.Bodies(); request {
 		r.event.RequestObject = kept
 	}
+}
+
+// About notes what the object that was sent says of itself, where the URL has
+// not said it.
+func (r *Record) About(namespace, name string, uid types.UID, version string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.event.ObjectRef == nil {
+		return
+	}
+	next := *r.event.ObjectRef // what was handed out shares the old one
+	next.Namespace = cmp.Or(next.Namespace, namespace)
+	next.Name = cmp.Or(next.Name, name)
+	next.UID = cmp.Or(next.UID, uid)
+	next.ResourceVersion = cmp.Or(next.ResourceVersion, version)
+	r.event.ObjectRef = &next
 }
 
 // Patch notes a patch that was sent, in JSON, which is kept.

@@ -147,6 +147,9 @@ func (z *Authorizer) Authorize(ctx context.Context, r request.Request) error {
 	if r.Fields != nil {
 		a.Fields = r.Fields.Requirements()
 	}
+	if r.Labels != nil {
+		a.Labels, _ = r.Labels.Requirements()
+	}
 	return z.Check(ctx, a)
 }
 

@@ -1,17 +1,17 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"maps"
+	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/selection"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -29,19 +29,20 @@ func ReviewSelf(u request.User, r *authenticationv1.SelfSubjectReview) {
 
 // ReviewSelfAccess answers whether u may (`kubectl auth can-i`).
 func (z *Authorizer) ReviewSelfAccess(ctx context.Context, u request.User, r *authorizationv1.SelfSubjectAccessReview) error {
-	if errs := oneOf(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes); len(errs) > 0 {
+	errs := append(oneOf(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes), validateSelectors(r.Spec.ResourceAttributes)...)
+	if errs = append(errs, noMetadata(r.ObjectMeta, "must be empty")...); len(errs) > 0 {
 		return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName, Kind: "SelfSubjectAccessReview"}, "", errs)
 	}
-	r.Status = z.status(ctx, attributes(u, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	r.Status = z.status(ctx, u, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
 	return nil
 }
 
 // ReviewAccess answers whether the user named in r may.
 func (z *Authorizer) ReviewAccess(ctx context.Context, r *authorizationv1.SubjectAccessReview) error {
-	if errs := validateSubject(r.Spec); len(errs) > 0 {
+	if errs := append(validateSubject(r.Spec), noMetadata(r.ObjectMeta, "must be empty")...); len(errs) > 0 {
 		return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName, Kind: "SubjectAccessReview"}, "", errs)
 	}
-	r.Status = z.status(ctx, attributes(subject(r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+	r.Status = z.status(ctx, subject(r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
 	return nil
 }
 
@@ -49,6 +50,9 @@ func (z *Authorizer) ReviewAccess(ctx context.Context, r *authorizationv1.Subjec
 func (z *Authorizer) ReviewLocalAccess(ctx context.Context, namespace string, r *authorizationv1.LocalSubjectAccessReview) error {
 	spec := field.NewPath("spec")
 	errs := validateSubject(r.Spec)
+	meta := r.ObjectMeta
+	meta.Namespace = ""
+	errs = append(errs, noMetadata(meta, "must be empty except for namespace")...)
 	if a := r.Spec.ResourceAttributes; a != nil && a.Namespace != r.Namespace {
 		errs = append(errs, field.Invalid(spec.Child("resourceAttributes", "namespace"), a.Namespace, "must match metadata.namespace"))
 	}
@@ -61,7 +65,7 @@ func (z *Authorizer) ReviewLocalAccess(ctx context.Context, namespace string, r 
 	if r.Spec.ResourceAttributes == nil || r.Spec.ResourceAttributes.Namespace != namespace {
 		return apierrors.NewBadRequest("spec.resourceAttributes.namespace must match namespace: " + namespace)
 	}
-	r.Status = z.status(ctx, attributes(subject(r.Spec), r.Spec.ResourceAttributes, nil))
+	r.Status = z.status(ctx, subject(r.Spec), r.Spec.ResourceAttributes, nil)
 	return nil
 }
 
@@ -96,75 +100,41 @@ func (z *Authorizer) ReviewSelfRules(ctx context.Context, u request.User, r *aut
 	return nil
 }
 
-func (z *Authorizer) status(ctx context.Context, a Attributes) authorizationv1.SubjectAccessReviewStatus {
+func (z *Authorizer) status(ctx context.Context, u request.User, r *authorizationv1.ResourceAttributes, n *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
+	a, ignored := attributes(u, r, n)
 	d, why, err := z.Decide(ctx, a)
 	s := authorizationv1.SubjectAccessReviewStatus{Allowed: d == Allow, Denied: d == Deny, Reason: why}
 	if err != nil {
-		s.EvaluationError = err.Error()
+		ignored = append([]string{err.Error()}, ignored...)
 	}
+	s.EvaluationError = strings.Join(ignored, "; ")
 	return s
 }
 
-func attributes(u request.User, r *authorizationv1.ResourceAttributes, n *authorizationv1.NonResourceAttributes) Attributes {
+// attributes are what a review asks about, and which of it could not be read.
+func attributes(u request.User, r *authorizationv1.ResourceAttributes, n *authorizationv1.NonResourceAttributes) (a Attributes, ignored []string) {
 	if n != nil {
-		return Attributes{User: u, Verb: n.Verb, Path: n.Path}
+		return Attributes{User: u, Verb: n.Verb, Path: n.Path}, nil
 	}
-	return Attributes{User: u, Verb: r.Verb, Group: r.Group, Version: r.Version, Resource: r.Resource,
-		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name, Fields: required(r.FieldSelector), Labels: requiredLabels(r.LabelSelector)}
-}
-
-// required reads the selector of a review. What does not read, or cannot be
-// said in a request, narrows nothing: it is then asked about the whole list,
-// which is the safe side. (Upstream: registry/authorization/util.)
-func required(s *authorizationv1.FieldSelectorAttributes) (all fields.Requirements) {
-	if s == nil {
-		return nil
-	}
-	if s.RawSelector != "" {
-		f, err := fields.ParseSelector(s.RawSelector)
-		if err != nil {
-			return nil
-		}
-		return f.Requirements()
-	}
-	for _, q := range s.Requirements {
-		if len(q.Values) != 1 {
-			continue
-		}
-		switch q.Operator {
-		case metav1.FieldSelectorOpIn:
-			all = append(all, fields.Requirement{Field: q.Key, Operator: selection.Equals, Value: q.Values[0]})
-		case metav1.FieldSelectorOpNotIn:
-			all = append(all, fields.Requirement{Field: q.Key, Operator: selection.NotEquals, Value: q.Values[0]})
+	a = Attributes{User: u, Verb: r.Verb, Group: r.Group, Version: cmp.Or(r.Version, "*"), Resource: r.Resource,
+		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name}
+	var fieldsErr, labelsErr error
+	a.Fields, fieldsErr = required(r.FieldSelector)
+	a.Labels, labelsErr = requiredLabels(r.LabelSelector)
+	for _, s := range []struct {
+		name string
+		read int
+		err  error
+	}{{"fieldSelector", len(a.Fields), fieldsErr}, {"labelSelector", len(a.Labels), labelsErr}} {
+		switch {
+		case s.err == nil:
+		case s.read > 0:
+			ignored = append(ignored, "spec.resourceAttributes."+s.name+" partially ignored due to parse error")
+		default:
+			ignored = append(ignored, "spec.resourceAttributes."+s.name+" ignored due to parse error")
 		}
 	}
-	return all
-}
-
-func requiredLabels(s *authorizationv1.LabelSelectorAttributes) (all labels.Requirements) {
-	if s == nil {
-		return nil
-	}
-	if s.RawSelector != "" {
-		l, err := labels.Parse(s.RawSelector)
-		if err != nil {
-			return nil
-		}
-		all, _ = l.Requirements()
-		return all
-	}
-	for _, q := range s.Requirements {
-		op, ok := labelOperators[q.Operator]
-		if r, err := labels.NewRequirement(q.Key, op, q.Values); ok && err == nil {
-			all = append(all, *r)
-		}
-	}
-	return all
-}
-
-var labelOperators = map[metav1.LabelSelectorOperator]selection.Operator{
-	metav1.LabelSelectorOpIn: selection.In, metav1.LabelSelectorOpNotIn: selection.NotIn,
-	metav1.LabelSelectorOpExists: selection.Exists, metav1.LabelSelectorOpDoesNotExist: selection.DoesNotExist,
+	return a, ignored
 }
 
 func subject(s authorizationv1.SubjectAccessReviewSpec) request.User {
@@ -183,7 +153,16 @@ func validateSubject(s authorizationv1.SubjectAccessReviewSpec) field.ErrorList 
 	if s.User == "" && len(s.Groups) == 0 {
 		errs = append(errs, field.Invalid(field.NewPath("spec", "user"), s.User, "at least one of user or group must be specified"))
 	}
-	return errs
+	return append(errs, validateSelectors(s.ResourceAttributes)...)
+}
+
+// noMetadata: a review is never stored.
+func noMetadata(m metav1.ObjectMeta, why string) field.ErrorList {
+	m.ManagedFields = nil
+	if equality.Semantic.DeepEqual(m, metav1.ObjectMeta{}) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("metadata"), m, why)}
 }
 
 func oneOf(r *authorizationv1.ResourceAttributes, n *authorizationv1.NonResourceAttributes) field.ErrorList {
@@ -235,39 +214,4 @@ func (a Attributes) Review() authorizationv1.SubjectAccessReviewSpec {
 		r.LabelSelector = &authorizationv1.LabelSelectorAttributes{Requirements: all}
 	}
 	return s
-}
-
-// What cannot be said in a review is left out: it is asked about more then,
-// which is the safe side.
-
-func fieldRequirements(of fields.Requirements) (all []metav1.FieldSelectorRequirement) {
-	for _, q := range of {
-		switch q.Operator {
-		case selection.Equals, selection.DoubleEquals, selection.In:
-			all = append(all, metav1.FieldSelectorRequirement{Key: q.Field, Operator: metav1.FieldSelectorOpIn, Values: []string{q.Value}})
-		case selection.NotEquals, selection.NotIn:
-			all = append(all, metav1.FieldSelectorRequirement{Key: q.Field, Operator: metav1.FieldSelectorOpNotIn, Values: []string{q.Value}})
-		}
-	}
-	return all
-}
-
-func labelRequirements(of labels.Requirements) (all []metav1.LabelSelectorRequirement) {
-	for _, q := range of {
-		r := metav1.LabelSelectorRequirement{Key: q.Key(), Values: q.ValuesUnsorted()}
-		switch q.Operator() {
-		case selection.Equals, selection.DoubleEquals, selection.In:
-			r.Operator = metav1.LabelSelectorOpIn
-		case selection.NotEquals, selection.NotIn:
-			r.Operator = metav1.LabelSelectorOpNotIn
-		case selection.Exists:
-			r.Operator = metav1.LabelSelectorOpExists
-		case selection.DoesNotExist:
-			r.Operator = metav1.LabelSelectorOpDoesNotExist
-		default:
-			continue
-		}
-		all = append(all, r)
-	}
-	return all
 }

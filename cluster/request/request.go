@@ -3,6 +3,7 @@ package request
 
 import (
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/kind"
@@ -19,9 +20,10 @@ type Request struct {
 	User        User
 	DryRun      bool
 
-	// Fields is what a list, watch or deletecollection is narrowed down to, for
-	// authorization: a node may list its own pods. Nil: nothing.
+	// Fields and Labels are what a list, watch or deletecollection is narrowed
+	// down to, for authorization: a node may list its own pods. Nil: nothing.
 	Fields fields.Selector
+	Labels labels.Selector
 
 	FieldManager    string // who owns the fields written; empty: derived from the user agent by the caller
 	FieldValidation string // "Strict", "Warn" or "Ignore"; empty: "Warn"

@@ -273,7 +273,7 @@ func finalizers(k *kind.Kind, obj kind.Object, o *metav1.DeleteOptions) []string
 // that somebody else deleted meanwhile is not an error; the first other error
 // ends it.
 func (a *API) DeleteCollection(ctx context.Context, r request.Request, o *metav1.DeleteOptions, l metav1.ListOptions) (*List, error) {
-	r = narrowed(r, l.FieldSelector)
+	r = narrowed(r, l)
 	if err := a.Authorizer.Authorize(ctx, r); err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ type List struct {
 // List returns objects in the order of their keys, a page of them if o has a
 // Limit. All pages of a list are of one resourceVersion.
 func (a *API) List(ctx context.Context, r request.Request, o metav1.ListOptions) (*List, error) {
-	r = narrowed(r, o.FieldSelector)
+	r = narrowed(r, o)
 	if err := a.Authorizer.Authorize(ctx, r); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package verb
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -29,10 +30,7 @@ type Local struct {
 
 // As returns a client that reads and writes as user.
 func (a *API) As(user request.User) *Local {
-	return &Local{reader: reader{kinds: a.Kinds, store: a.Store, ask: func(ctx context.Context, r request.Request) error {
-		r.User = user
-		return a.Authorizer.Authorize(ctx, r)
-	}}, api: a, user: user}
+	return &Local{reader: reader{kinds: a.Kinds, store: a.Store, api: a, user: user}, api: a, user: user}
 }
 
 var _ client.Client = (*Local)(nil)
@@ -40,16 +38,11 @@ var _ client.Client = (*Local)(nil)
 // WithCache returns a client that writes as user and reads as the one whose
 // cache it shares: upstream's controllers, each with an identity of its own,
 // all read from the informers of system:kube-controller-manager. Reading one
-// object from that cache takes what filling it took, the right to list.
+// object from that cache takes what filling it took, the right to list; the
+// audit trail is told when it is followed, and not of each look.
 func (a *API) WithCache(user, cache request.User) *Local {
 	l := a.As(user)
-	l.reader.ask = func(ctx context.Context, r request.Request) error {
-		r.User = cache
-		if r.Verb == "get" {
-			r.Verb, r.Name = "list", ""
-		}
-		return a.Authorizer.Authorize(ctx, r)
-	}
+	l.reader.user, l.reader.cached = cache, true
 	return l
 }
 
@@ -76,25 +69,30 @@ func component(u request.User) string {
 // Create implements client.Client.
 func (l *Local) Create(ctx context.Context, k *kind.Kind, obj kind.Object) (kind.Object, error) {
 	r := l.request("create", k, obj.GetNamespace(), "", "")
-	if err := l.api.Authorizer.Authorize(ctx, r); err != nil {
-		return nil, err
-	}
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
-	return l.api.create(ctx, r, obj)
+	return recorded(l.api, r, sent{object: obj}, func(r request.Request) (kind.Object, int, error) {
+		if err := l.api.Authorizer.Authorize(ctx, r); err != nil {
+			return nil, 0, err
+		}
+		stored, err := l.api.create(ctx, r, obj)
+		return stored, http.StatusCreated, err
+	})
 }
 
 // Update implements client.Client.
 func (l *Local) Update(ctx context.Context, k *kind.Kind, obj kind.Object, sub string) (kind.Object, error) {
 	r := l.request("update", k, obj.GetNamespace(), obj.GetName(), sub)
-	if err := l.api.Authorizer.Authorize(ctx, r); err != nil {
-		return nil, err
-	}
-	if err := part(r); err != nil {
-		return nil, err
-	}
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK)
-	stored, _, err := l.api.update(ctx, r, obj)
-	return stored, err
+	return recorded(l.api, r, sent{object: obj}, func(r request.Request) (kind.Object, int, error) {
+		if err := l.api.Authorizer.Authorize(ctx, r); err != nil {
+			return nil, 0, err
+		}
+		if err := part(r); err != nil {
+			return nil, 0, err
+		}
+		stored, created, err := l.api.update(ctx, r, obj)
+		return stored, okOrCreated(created), err
+	})
 }
 
 // Patch implements client.Client.
@@ -106,41 +104,77 @@ func (l *Local) Patch(ctx context.Context, k *kind.Kind, p client.Patch) (kind.O
 	} else if p.Type == types.ApplyYAMLPatchType {
 		r.FieldManager = ""
 	}
-	obj, _, err := l.api.Patch(ctx, r, p.Type, p.Data)
-	return obj, err
+	return recorded(l.api, r, sent{patch: &p}, func(r request.Request) (kind.Object, int, error) {
+		obj, created, err := l.api.Patch(ctx, r, p.Type, p.Data)
+		return obj, okOrCreated(created), err
+	})
+}
+
+func okOrCreated(created bool) int {
+	if created {
+		return http.StatusCreated
+	}
+	return http.StatusOK
 }
 
 // Delete implements client.Client.
 func (l *Local) Delete(ctx context.Context, k *kind.Kind, namespace, name string, opts *metav1.DeleteOptions) error {
-	_, _, err := l.api.Delete(ctx, l.request("delete", k, namespace, name, ""), opts)
+	_, err := recorded(l.api, l.request("delete", k, namespace, name, ""), sent{options: opts}, func(r request.Request) (runtime.Object, int, error) {
+		answer, _, err := l.api.Delete(ctx, r, opts)
+		return answer, http.StatusOK, err
+	})
 	return err
 }
 
 // Act implements client.Client.
 func (l *Local) Act(ctx context.Context, k *kind.Kind, namespace, name, sub string, body runtime.Object) (runtime.Object, error) {
 	r := l.request("create", k, namespace, name, sub)
-	if err := l.api.Authorizer.Authorize(ctx, r); err != nil {
-		return nil, err
-	}
 	action, ok := k.Actions[sub]
-	if !ok {
-		return nil, apierrors.NewMethodNotSupported(resource(r), r.Verb)
+	if ok {
+		body.GetObjectKind().SetGroupVersionKind(action.GVK)
 	}
-	return l.api.act(ctx, r, action, body)
+	return recorded(l.api, r, sent{object: body}, func(r request.Request) (runtime.Object, int, error) {
+		if err := l.api.Authorizer.Authorize(ctx, r); err != nil {
+			return nil, 0, err
+		}
+		if !ok {
+			return nil, 0, apierrors.NewMethodNotSupported(resource(r), r.Verb)
+		}
+		answer, err := l.api.act(ctx, r, action, body)
+		return answer, http.StatusCreated, err
+	})
 }
 
 // NewReader returns a reader of the store that asks nobody: for admission and
 // authentication only.
 func NewReader(kinds *kind.Table, s *store.Store) client.Reader {
-	return reader{kinds: kinds, store: s, ask: func(context.Context, request.Request) error { return nil }}
+	return reader{kinds: kinds, store: s}
 }
 
 // reader reads the store's cache.
 type reader struct {
 	kinds *kind.Table
 	store *store.Store
-	ask   func(context.Context, request.Request) error
+
+	api    *API         // nil: nobody is asked, and nobody told
+	user   request.User // who reads
+	cached bool         // as upstream's parts do from their own memory; see WithCache
 }
+
+// ask says whether the reader may.
+func (l reader) ask(ctx context.Context, r request.Request) error {
+	if l.api == nil {
+		return nil
+	}
+	r.User = l.user
+	if l.cached && r.Verb == "get" {
+		r.Verb, r.Name = "list", ""
+	}
+	return l.api.Authorizer.Authorize(ctx, r)
+}
+
+// told says whether the audit trail is to know of gets and lists.
+func (l reader) told() bool { return l.api != nil && l.api.Audit != nil && !l.cached }
 
 // Kinds implements client.Reader.
 func (l reader) Kinds() *kind.Table { return l.kinds }
@@ -148,19 +182,41 @@ func (l reader) Kinds() *kind.Table { return l.kinds }
 // Get implements client.Reader.
 func (l reader) Get(ctx context.Context, k *kind.Kind, namespace, name string) (kind.Object, error) {
 	r := request.Request{Verb: "get", Kind: k, GVK: k.GVK, Namespace: namespace, Name: name}
+	if !l.told() {
+		return l.get(ctx, r)
+	}
+	r.User = l.user
+	return recorded(l.api, r, sent{}, func(r request.Request) (kind.Object, int, error) {
+		obj, err := l.get(ctx, r)
+		return obj, http.StatusOK, err
+	})
+}
+
+func (l reader) get(ctx context.Context, r request.Request) (kind.Object, error) {
 	if err := l.ask(ctx, r); err != nil {
 		return nil, err
 	}
-	if obj, ok := l.store.Get(key(r, name)); ok {
+	if obj, ok := l.store.Get(key(r, r.Name)); ok {
 		return obj, nil
 	}
-	r.Name = name
 	return nil, missing(l.store, r)
 }
 
 // List implements client.Reader.
 func (l reader) List(ctx context.Context, k *kind.Kind, q client.Query) ([]kind.Object, error) {
 	r := asked("list", k, q)
+	if !l.told() {
+		return l.list(ctx, r, q)
+	}
+	r.User = l.user
+	all, err := recorded(l.api, r, sent{}, func(r request.Request) (listed, int, error) {
+		objs, err := l.list(ctx, r, q)
+		return listed{objs}, http.StatusOK, err
+	})
+	return all.objects, err
+}
+
+func (l reader) list(ctx context.Context, r request.Request, q client.Query) ([]kind.Object, error) {
 	if err := l.ask(ctx, r); err != nil {
 		return nil, err
 	}
@@ -168,6 +224,7 @@ func (l reader) List(ctx context.Context, k *kind.Kind, q client.Query) ([]kind.
 	if err != nil {
 		return nil, err
 	}
+	k := r.Kind
 	if by.name != "" && (by.namespace != "" || k.Cluster) {
 		if obj, ok := l.store.Get(key(r, by.name)); ok && by.matches(obj) {
 			return []kind.Object{obj}, nil
@@ -184,7 +241,7 @@ func (l reader) List(ctx context.Context, k *kind.Kind, q client.Query) ([]kind.
 // asked is a list or watch as a request: an index that is a selectable field
 // narrows it down as the field selector would.
 func asked(verb string, k *kind.Kind, q client.Query) request.Request {
-	r := request.Request{Verb: verb, Kind: k, GVK: k.GVK, Namespace: q.Namespace, Name: q.Name, Fields: q.Fields}
+	r := request.Request{Verb: verb, Kind: k, GVK: k.GVK, Namespace: q.Namespace, Name: q.Name, Fields: q.Fields, Labels: q.Labels}
 	if q.Index != "" && q.Fields == nil && k.Fields[q.Index] != nil {
 		r.Fields = fields.OneTermEqualSelector(q.Index, q.Value)
 	}
@@ -229,6 +286,14 @@ func (s *selected) of(l *store.List) []kind.Object {
 // Watch implements client.Reader.
 func (l reader) Watch(ctx context.Context, k *kind.Kind, q client.Query) (client.Watcher, error) {
 	r := asked("watch", k, q)
+	if l.api == nil || l.api.Audit == nil {
+		return l.watch(ctx, r, q)
+	}
+	r.User = l.user
+	return recordedWatch(ctx, l.api, r, func(r request.Request) (client.Watcher, error) { return l.watch(ctx, r, q) })
+}
+
+func (l reader) watch(ctx context.Context, r request.Request, q client.Query) (client.Watcher, error) {
 	if err := l.ask(ctx, r); err != nil {
 		return nil, err
 	}
@@ -237,7 +302,7 @@ func (l reader) Watch(ctx context.Context, k *kind.Kind, q client.Query) (client
 		return nil, err
 	}
 	f := &follower{ctx: ctx, store: l.store, by: by, request: r}
-	all, cursor, err := l.store.ListAndWatch(k, f.options())
+	all, cursor, err := l.store.ListAndWatch(r.Kind, f.options())
 	if err != nil {
 		return nil, failure(r, err)
 	}

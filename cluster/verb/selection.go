@@ -53,16 +53,22 @@ func selectedBy(r request.Request, o metav1.ListOptions) (*selected, error) {
 	return s, nil
 }
 
-// narrowed adds to a request what its field selector narrows it down to, so
-// that who may not see all can still be let see some: a node its own pods, a
-// user the one object that a role names. (Upstream: RequestInfo.)
-func narrowed(r request.Request, selector string) request.Request {
-	if selector == "" {
+// narrowed adds to a request what its selectors narrow it down to, so that who
+// may not see all can still be let see some: a node its own pods, a user the
+// one object that a role names. What does not read narrows nothing and is
+// refused later, by those who select. (Upstream: RequestInfo; KEP-4601.)
+func narrowed(r request.Request, o metav1.ListOptions) request.Request {
+	if o.LabelSelector != "" {
+		if l, err := labels.Parse(o.LabelSelector); err == nil {
+			r.Labels = l
+		}
+	}
+	if o.FieldSelector == "" {
 		return r
 	}
-	f, err := fields.ParseSelector(selector)
+	f, err := fields.ParseSelector(o.FieldSelector)
 	if err != nil {
-		return r // refused later, by those who read the selector
+		return r
 	}
 	r.Fields = f
 	if name, ok := f.RequiresExactMatch("metadata.name"); ok && r.Name == "" && len(content.IsPathSegmentName(name)) == 0 {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sampan/cluster/admission"
+	"sampan/cluster/audit"
 	"sampan/cluster/kind"
 	"sampan/cluster/object"
 	"sampan/cluster/request"
@@ -34,7 +35,7 @@ type Authorizer interface {
 // decoded and belongs to it. What it returns is the answer's body.
 type Action func(ctx context.Context, r request.Request, obj kind.Object, body runtime.Object) (runtime.Object, error)
 
-// Config is what an API needs. All fields but Actions and Now are required.
+// Config is what an API needs. All fields but Actions, Audit and Now are required.
 type Config struct {
 	Kinds      *kind.Table
 	Store      *store.Store
@@ -45,6 +46,11 @@ type Config struct {
 	// Actions are by "plural/subresource", with ".group" after the plural for
 	// groups other than core. "pods/eviction" is there by default.
 	Actions map[string]Action
+
+	// Audit is told of what parts of this program ask through Local. What comes
+	// over HTTP is told by package api. Nil: nothing is recorded, and nothing
+	// is spent on it.
+	Audit *audit.Trail
 
 	Now func() time.Time // default: time.Now
 }

@@ -39,7 +39,7 @@ type WatchEvent struct {
 // Watch follows objects. Without a resourceVersion, and with "0", it begins
 // with what there is. Close it. What goes wrong later is an error of Next.
 func (a *API) Watch(ctx context.Context, r request.Request, o metav1.ListOptions) (*Watch, error) {
-	r = narrowed(r, o.FieldSelector)
+	r = narrowed(r, o)
 	if err := a.Authorizer.Authorize(ctx, r); err != nil {
 		return nil, err
 	}
