@@ -173,5 +173,5 @@ func flows(t table) {
 	add(t, hub, two, differ)
 	// The Go types of v1beta1 are the same but for their name.
 	gvk := one.WithKind("PriorityLevelConfiguration")
-	addAs(t, hub.WithKind(gvk.Kind), gvk, kind.Deprecation(gvk, &flowcontrolv1beta1.PriorityLevelConfiguration{}), differ)
+	addAs(t, hub.WithKind(gvk.Kind), gvk, instead(kind.Deprecation(gvk, &flowcontrolv1beta1.PriorityLevelConfiguration{}), hub.WithKind(gvk.Kind)), differ)
 }

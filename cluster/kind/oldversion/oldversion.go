@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -44,7 +45,7 @@ func versions() map[schema.GroupVersionKind][]kind.Version {
 	all := map[schema.GroupVersionKind][]kind.Version{}
 	for _, add := range []func(table){
 		workloads, cronJobs, ingresses, networkPolicies, budgets, roles, webhooks, definitions, priorities,
-		volumes, leases, requests, endpointSlices, happenings, autoscalers, runtimes, flows,
+		volumes, leases, servers, requests, endpointSlices, happenings, autoscalers, runtimes, flows,
 	} {
 		add(all)
 	}
@@ -73,7 +74,15 @@ type differs[Old, Hub any] struct {
 // add puts a version into the table. Its kind is called like the Go type.
 func add[Old, Hub any, O object[Old], H object[Hub]](t table, of, gv schema.GroupVersion, d differs[Old, Hub]) {
 	name := reflect.TypeFor[Hub]().Name()
-	addAs[Old, Hub, O, H](t, of.WithKind(name), gv.WithKind(name), "", d)
+	gvk := gv.WithKind(name)
+	addAs[Old, Hub, O, H](t, of.WithKind(name), gvk, instead(kind.Deprecation(gvk, O(new(Old))), of.WithKind(name)), d)
+}
+
+// instead names in a warning what is served today. Some Go types name nothing
+// that replaces them, or what has been removed since.
+func instead(text string, use schema.GroupVersionKind) string {
+	text, _, _ = strings.Cut(text, "; use ")
+	return fmt.Sprintf("%s; use %s %s", text, use.GroupVersion(), use.Kind)
 }
 
 // addDeprecated is add for Go types that do not know since when they are

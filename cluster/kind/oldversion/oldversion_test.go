@@ -23,6 +23,7 @@ import (
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/admissionregistration"
 	"sampan/cluster/kind/apiextensions"
+	"sampan/cluster/kind/apiregistration"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/autoscaling"
 	"sampan/cluster/kind/batch"
@@ -41,7 +42,7 @@ import (
 )
 
 func kinds() []*kind.Kind {
-	return slices.Concat(admissionregistration.Kinds(), apiextensions.Kinds(), apps.Kinds(), autoscaling.Kinds(), batch.Kinds(), certificates.Kinds(),
+	return slices.Concat(admissionregistration.Kinds(), apiextensions.Kinds(), apiregistration.Kinds(), apps.Kinds(), autoscaling.Kinds(), batch.Kinds(), certificates.Kinds(),
 		coordination.Kinds(), core.Kinds(), discovery.Kinds(), flowcontrol.Kinds(), networking.Kinds(), node.Kinds(), policy.Kinds(), rbac.Kinds(),
 		scheduling.Kinds(), storage.Kinds())
 }

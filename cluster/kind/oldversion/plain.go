@@ -13,7 +13,10 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	storagev1beta1 "k8s.io/api/storage/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	apiregistrationv1beta1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1beta1"
 
+	"sampan/cluster/kind"
 	"sampan/cluster/kind/events"
 )
 
@@ -44,12 +47,19 @@ func runtimes(t table) {
 	add(t, nodev1.SchemeGroupVersion, nodev1beta1.SchemeGroupVersion, differs[nodev1beta1.RuntimeClass, nodev1.RuntimeClass]{})
 }
 
+// servers are the other servers of the API.
+func servers(t table) {
+	add(t, apiregistrationv1.SchemeGroupVersion, apiregistrationv1beta1.SchemeGroupVersion, differs[apiregistrationv1beta1.APIService, apiregistrationv1.APIService]{})
+}
+
 // happenings are events: their hub is core's, and v1beta1 is v1 to the letter.
 // What v1 asks of an event that v1beta1 did not is not asked.
 func happenings(t table) {
 	v1 := events.Version()
 	var between copier
-	add(t, corev1.SchemeGroupVersion, eventsv1beta1.SchemeGroupVersion, differs[eventsv1beta1.Event, corev1.Event]{
+	gvk := eventsv1beta1.SchemeGroupVersion.WithKind("Event")
+	text := instead(kind.Deprecation(gvk, &eventsv1beta1.Event{}), eventsv1.SchemeGroupVersion.WithKind("Event"))
+	addAs(t, corev1.SchemeGroupVersion.WithKind("Event"), gvk, text, differs[eventsv1beta1.Event, corev1.Event]{
 		fields: v1.Fields,
 		up: func(hub *corev1.Event, old *eventsv1beta1.Event) {
 			var e eventsv1.Event

@@ -33,7 +33,7 @@ var packages = []string{
 	"k8s.io/api/flowcontrol/v1beta2", "k8s.io/api/flowcontrol/v1beta3", "k8s.io/api/networking/v1beta1",
 	"k8s.io/api/node/v1beta1", "k8s.io/api/policy/v1beta1", "k8s.io/api/rbac/v1alpha1", "k8s.io/api/rbac/v1beta1",
 	"k8s.io/api/scheduling/v1beta1", "k8s.io/api/storage/v1beta1",
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1",
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1", "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1beta1",
 }
 
 func main() {
