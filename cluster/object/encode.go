@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
@@ -39,11 +40,11 @@ func (c *Codec) Encode(dst []byte, obj runtime.Object, mediaType string) ([]byte
 }
 
 func appendJSON(dst []byte, obj any) ([]byte, error) {
-	b := bytes.NewBuffer(dst)
-	if err := json.NewEncoder(b).Encode(obj); err != nil {
-		return nil, err
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		obj = u.Object
 	}
-	return b.Bytes(), nil
+	dst, err := appendValue(dst, obj)
+	return append(dst, '\n'), err
 }
 
 // appendEnvelope appends magic and a runtime.Unknown: its TypeMeta (field 1),
@@ -139,23 +140,21 @@ func encodeJSONList(w io.Writer, k *kind.Kind, gvk schema.GroupVersionKind, meta
 	buf = append(buf, `,"items":[`...)
 	// Items of upstream's typed lists do not repeat kind and apiVersion.
 	prefix := []byte(`{"kind":` + strconv.Quote(gvk.Kind) + `,"apiVersion":` + strconv.Quote(version) + `,`)
-	var one []byte
 	for i, item := range items {
 		obj, err := As(k, item, gvk)
 		if err != nil {
 			return err
 		}
-		if one, err = appendJSON(one[:0], obj); err != nil {
-			return err
-		}
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		text := bytes.TrimRight(one, "\n")
-		if rest, ok := bytes.CutPrefix(text, prefix); ok && k.Type != nil {
-			buf = append(append(buf, '{'), rest...)
-		} else {
-			buf = append(buf, text...)
+		start := len(buf)
+		if buf, err = appendJSON(buf, obj); err != nil {
+			return err
+		}
+		buf = buf[:len(buf)-1] // the newline
+		if rest, ok := bytes.CutPrefix(buf[start:], prefix); ok && k.Type != nil {
+			buf = append(append(buf[:start], '{'), rest...)
 		}
 		if len(buf) > 64<<10 {
 			if _, err := w.Write(buf); err != nil {

@@ -135,10 +135,11 @@ func notOwned(k *kind.Kind, sub string) map[fieldpath.APIVersion]fieldpath.Filte
 		}
 	case sub == "status" && ok:
 		set.Insert(fieldpath.MakePathOrDie("spec"))
-		if k.Custom != nil {
+		if k.Custom != nil || !part.WithMetadata {
 			set.Insert(fieldpath.MakePathOrDie("metadata"))
-		} else if !part.WithMetadata {
-			set.Insert(fieldpath.MakePathOrDie("metadata", "labels"))
+		}
+		for _, name := range part.Keeps {
+			set.Insert(fieldpath.MakePathOrDie("metadata", name))
 		}
 	}
 	if set.Empty() {

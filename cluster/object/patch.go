@@ -80,7 +80,7 @@ func patchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime
 
 // textual patches the JSON form.
 func textual(next, current runtime.Object, pt types.PatchType, patch []byte, v Validation, settle settler) (strict []error, err error) {
-	doc, err := json.Marshal(current)
+	doc, err := appendJSON(nil, current)
 	if err != nil {
 		return nil, err
 	}
