@@ -30,8 +30,11 @@ var writers sync.Map // of reflect.Type to writer
 var (
 	marshaler     = reflect.TypeFor[json.Marshaler]()
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
-	zeroer        = reflect.TypeFor[interface{ IsZero() bool }]()
+	zeroType      = reflect.TypeFor[zeroer]()
 )
+
+// zeroer knows itself whether it is what omitzero leaves out.
+type zeroer interface{ IsZero() bool }
 
 // appendValue appends obj as encoding/json has it, without a newline.
 func appendValue(dst []byte, obj any) ([]byte, error) {
@@ -70,7 +73,7 @@ func makeWriter(t reflect.Type) writer {
 	case reflect.TypeFor[map[string]string]():
 		return writeStrings
 	}
-	if t.Kind() == reflect.Pointer && !special(t) {
+	if t.Kind() == reflect.Pointer {
 		return writePointer(later(t.Elem()))
 	}
 	if special(t) || t.Kind() != reflect.Interface && special(reflect.PointerTo(t)) {
@@ -316,10 +319,10 @@ func fieldsOf(t reflect.Type, at []int) (all []jsonField, ok bool) {
 			case "omitempty":
 				field.omit = either(field.omit, empty)
 			case "omitzero":
-				if f.Type.Implements(zeroer) || reflect.PointerTo(f.Type).Implements(zeroer) {
+				if f.Type.Kind() == reflect.Interface {
 					return nil, false
 				}
-				field.omit = either(field.omit, reflect.Value.IsZero)
+				field.omit = either(field.omit, zeroOf(f.Type))
 			default:
 				return nil, false
 			}
@@ -344,6 +347,26 @@ func either(a, b func(reflect.Value) bool) func(reflect.Value) bool {
 		return b
 	}
 	return func(v reflect.Value) bool { return a(v) || b(v) }
+}
+
+// zeroOf is what omitzero leaves out of a type.
+func zeroOf(t reflect.Type) func(reflect.Value) bool {
+	switch {
+	case t.Kind() == reflect.Pointer && t.Implements(zeroType):
+		return func(v reflect.Value) bool { return v.IsNil() || v.Interface().(zeroer).IsZero() }
+	case t.Implements(zeroType):
+		return func(v reflect.Value) bool { return v.Interface().(zeroer).IsZero() }
+	case reflect.PointerTo(t).Implements(zeroType):
+		return func(v reflect.Value) bool {
+			if !v.CanAddr() {
+				own := reflect.New(t).Elem()
+				own.Set(v)
+				v = own
+			}
+			return v.Addr().Interface().(zeroer).IsZero()
+		}
+	}
+	return reflect.Value.IsZero
 }
 
 // empty is what omitempty leaves out.
