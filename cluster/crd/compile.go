@@ -1,10 +1,14 @@
 package crd
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -21,27 +25,52 @@ import (
 )
 
 // definition is a CustomResourceDefinition as far as its objects depend on it.
-// It is shared by the kinds of all versions and never changes.
+// It is shared by the kinds of all versions. Only what is made of it comes and
+// goes.
 type definition struct {
+	// source is the object that the schemas are read from. It is replaced by
+	// newer ones that say the same, so that only one is kept in memory.
+	source atomic.Pointer[apiextensionsv1.CustomResourceDefinition]
+
 	group    string
 	names    apiextensionsv1.CustomResourceDefinitionNames // those accepted
 	scope    apiextensionsv1.ResourceScope
 	preserve bool // unknown fields, wherever they are: v1beta1's way
 	versions map[string]*form
 	convert  converter
+
+	shelf   *shelf
+	kept    *sync.Map   // kind.Custom.Kept
+	used    atomic.Bool // since the shelf looked last
+	shelved bool        // the shelf's lock guards it
+}
+
+// version is what d says of a version; nil if it has not that.
+func (d *definition) version(name string) *apiextensionsv1.CustomResourceDefinitionVersion {
+	all := d.source.Load().Spec.Versions
+	if i := slices.IndexFunc(all, func(v apiextensionsv1.CustomResourceDefinitionVersion) bool { return v.Name == name }); i >= 0 {
+		return &all[i]
+	}
+	return nil
 }
 
 // Compile makes the kinds of a definition, one for each version served, of
 // the names that it was given. It returns the first of them, which has the
 // others as its faces. Schemas are compiled when an object first needs them.
 func Compile(d *apiextensionsv1.CustomResourceDefinition, webhooks *webhook.Caller) (*kind.Kind, error) {
-	def := &definition{group: d.Spec.Group, names: d.Status.AcceptedNames, scope: d.Spec.Scope,
-		preserve: d.Spec.PreserveUnknownFields, versions: map[string]*form{}}
+	k, _, err := compile(d, webhooks, &shelf{most: inUse})
+	return k, err
+}
+
+func compile(d *apiextensionsv1.CustomResourceDefinition, webhooks *webhook.Caller, on *shelf) (*kind.Kind, *definition, error) {
+	def := &definition{group: d.Spec.Group, names: *d.Status.AcceptedNames.DeepCopy(), scope: d.Spec.Scope,
+		preserve: d.Spec.PreserveUnknownFields, versions: map[string]*form{}, shelf: on, kept: &sync.Map{}}
+	def.source.Store(d)
 	if def.names.Plural == "" || def.names.Kind == "" || def.names.Singular == "" || def.names.ListKind == "" {
-		return nil, fmt.Errorf("compile %s: its names have not been accepted", d.Name)
+		return nil, nil, fmt.Errorf("compile %s: its names have not been accepted", d.Name)
 	}
 	storage := ""
-	custom := kind.Custom{Settle: def.settle, Ending: ending(d), Kept: &sync.Map{}, List: def.names.ListKind}
+	custom := kind.Custom{Settle: def.settle, Ending: ending(d), Kept: def.kept, Told: &sync.Map{}, List: def.names.ListKind}
 	all := slices.Clone(d.Spec.Versions)
 	slices.SortFunc(all, func(a, b apiextensionsv1.CustomResourceDefinitionVersion) int {
 		return version.CompareKubeAwareVersionStrings(b.Name, a.Name)
@@ -55,12 +84,12 @@ func Compile(d *apiextensionsv1.CustomResourceDefinition, webhooks *webhook.Call
 		}
 	}
 	if storage == "" {
-		return nil, fmt.Errorf("compile %s: no version is the one to store", d.Name)
+		return nil, nil, fmt.Errorf("compile %s: no version is the one to store", d.Name)
 	}
 	custom.Storage = def.gvk(storage)
 	var err error
 	if def.convert, err = newConverter(def, d, webhooks); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	custom.Convert = def.converted
 	var kinds []*kind.Kind
@@ -82,12 +111,12 @@ func Compile(d *apiextensionsv1.CustomResourceDefinition, webhooks *webhook.Call
 		i := slices.IndexFunc(all, func(v apiextensionsv1.CustomResourceDefinitionVersion) bool { return v.Storage })
 		k := def.kind(&all[i])
 		k.Custom = &custom
-		return k, nil
+		return k, def, nil
 	}
 	for _, k := range kinds {
 		k.Custom.Faces = kinds
 	}
-	return kinds[0], nil
+	return kinds[0], def, nil
 }
 
 func (d *definition) gvk(v string) schema.GroupVersionKind {
@@ -99,9 +128,31 @@ func (d *definition) form(obj kind.Object) *form {
 	return d.versions[obj.GetObjectKind().GroupVersionKind().Version]
 }
 
-// digest changes with whatever is published of a version.
+// digest changes with whatever is published of a version. It is not of the
+// schema, which may be long, but of what changes with each write of it.
 func digest(d *apiextensionsv1.CustomResourceDefinition, v *apiextensionsv1.CustomResourceDefinitionVersion) string {
-	return fingerprint(d.Status.AcceptedNames, d.Spec.Scope, d.Spec.PreserveUnknownFields, v)
+	h := sha256.New()
+	fmt.Fprintln(h, d.UID, d.Generation, d.Spec.Scope, v.Name, d.Status.AcceptedNames)
+	for _, m := range d.ManagedFields {
+		// A restored snapshot may come to a generation for the second time.
+		if m.Subresource == "" && m.Time != nil {
+			fmt.Fprintln(h, m.Manager, m.Operation, m.Time.Unix())
+		}
+	}
+	if d.Generation == 0 { // nobody counted
+		fmt.Fprintln(h, fingerprint(d.Spec.PreserveUnknownFields, v))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// fingerprint changes whenever one of the values does.
+func fingerprint(of ...any) string {
+	text, err := json.Marshal(of)
+	if err != nil {
+		panic(err) // it was JSON before
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 func ending(d *apiextensionsv1.CustomResourceDefinition) bool {

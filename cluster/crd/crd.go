@@ -10,15 +10,14 @@ package crd
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 
 	"sampan/cluster/client"
 	"sampan/cluster/kind"
@@ -43,14 +42,27 @@ type Config struct {
 // Registry keeps the table of kinds as the definitions say.
 type Registry struct {
 	cfg    Config
+	shelf  *shelf
 	served map[string]served // by the definition's name; one goroutine's
 }
 
 // served is a definition as it was taken up.
 type served struct {
-	kind    *kind.Kind
-	objects string // changes with what its objects are like
-	whole   string // changes with whatever its kind depends on
+	kind *kind.Kind
+	def  *definition
+
+	uid        types.UID
+	generation int64 // changes with the spec
+	ending     bool
+}
+
+// same says whether d's objects are like those of s.
+func (s served) same(d *apiextensionsv1.CustomResourceDefinition) bool {
+	if s.def == nil || s.uid != d.UID || s.generation != d.Generation {
+		return false
+	}
+	// What nobody counts the changes of is compared.
+	return d.Generation != 0 || equality.Semantic.DeepEqual(s.def.source.Load().Spec, d.Spec)
 }
 
 // New returns a Registry. It starts nothing.
@@ -58,7 +70,7 @@ func New(cfg Config) (*Registry, error) {
 	if cfg.Objects == nil || cfg.Kinds == nil || cfg.Store == nil || cfg.Webhooks == nil || cfg.Log == nil {
 		return nil, errors.New("crd: all fields of Config are required")
 	}
-	return &Registry{cfg: cfg, served: map[string]served{}}, nil
+	return &Registry{cfg: cfg, shelf: &shelf{most: inUse}, served: map[string]served{}}, nil
 }
 
 // Load takes up all definitions there are. It is called before anybody is
@@ -112,12 +124,13 @@ func (r *Registry) take(ctx context.Context, d *apiextensionsv1.CustomResourceDe
 		r.drop(d.Name)
 		return nil
 	}
-	have, known := r.served[d.Name]
-	next := served{objects: fingerprint(d.UID, d.Spec), whole: fingerprint(d.UID, d.Spec, d.Status.AcceptedNames, ending(d))}
-	if known && have.whole == next.whole {
+	have := r.served[d.Name]
+	same := have.same(d)
+	if same && have.ending == ending(d) && equality.Semantic.DeepEqual(have.def.names, d.Status.AcceptedNames) {
+		have.def.source.Store(d)
 		return nil
 	}
-	k, err := Compile(d, r.cfg.Webhooks)
+	k, def, err := compile(d, r.cfg.Webhooks, r.shelf)
 	if err != nil {
 		r.cfg.Log.Error("custom resource not served", "key", d.Name, "err", err)
 		return nil
@@ -126,14 +139,16 @@ func (r *Registry) take(ctx context.Context, d *apiextensionsv1.CustomResourceDe
 		r.cfg.Log.Error("custom resource not served: the program has a kind of that name", "key", d.Name)
 		return nil
 	}
-	next.kind = k
-	if !known || have.objects != next.objects {
+	if !same {
 		if err := r.cfg.Store.Add(ctx, k); err != nil {
 			return fmt.Errorf("serve custom resource %s: %w", d.Name, err)
 		}
 	}
 	r.cfg.Kinds.Add(k)
-	r.served[d.Name] = next
+	r.served[d.Name] = served{kind: k, def: def, uid: d.UID, generation: d.Generation, ending: ending(d)}
+	if have.def != nil {
+		r.shelf.drop(have.def)
+	}
 	return nil
 }
 
@@ -141,6 +156,7 @@ func (r *Registry) drop(name string) {
 	if have, ok := r.served[name]; ok {
 		r.cfg.Kinds.Remove(have.kind.GroupResource())
 		r.cfg.Store.Remove(have.kind)
+		r.shelf.drop(have.def)
 		delete(r.served, name)
 	}
 }
@@ -162,14 +178,4 @@ func Accepted(d *apiextensionsv1.CustomResourceDefinition) bool {
 	return slices.ContainsFunc(d.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
 		return (c.Type == apiextensionsv1.NamesAccepted || c.Type == apiextensionsv1.Established) && c.Status == apiextensionsv1.ConditionTrue
 	})
-}
-
-// fingerprint changes whenever one of the values does.
-func fingerprint(of ...any) string {
-	text, err := json.Marshal(of)
-	if err != nil {
-		panic(err) // it was JSON before
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	internal "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -30,15 +31,19 @@ import (
 // form is one version of a definition: what its objects are like. What it
 // needs for that is compiled when it is first asked for.
 type form struct {
-	of     *definition
-	name   string
-	status bool
-	scale  *apiextensionsv1.CustomResourceSubresourceScale
-
-	props    func() (*internal.JSONSchemaProps, error) // nil: it has no schema
-	shape    func() *structural.Structural             // nil: it has no schema
-	checks   func() (*checks, error)
+	of       *definition
+	name     string
+	status   bool
+	scale    *apiextensionsv1.CustomResourceSubresourceScale
 	selected []apiextensionsv1.SelectableField
+
+	made atomic.Pointer[made] // nil: not made yet, or given back by the shelf
+}
+
+// made is what was compiled of a version, each part when it was first needed.
+type made struct {
+	shape  func() *structural.Structural // nil: it has no schema
+	checks func() (*checks, error)
 }
 
 // checks are what validates a version's objects.
@@ -48,41 +53,68 @@ type checks struct {
 }
 
 func newForm(d *definition, v *apiextensionsv1.CustomResourceDefinitionVersion) *form {
-	f := &form{of: d, name: v.Name, selected: v.SelectableFields}
+	f := &form{of: d, name: v.Name, selected: slices.Clone(v.SelectableFields)}
 	if s := v.Subresources; s != nil {
 		f.status, f.scale = s.Status != nil, s.Scale
 	}
-	f.props = sync.OnceValues(func() (*internal.JSONSchemaProps, error) {
-		if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
-			return nil, nil
-		}
-		out := &internal.JSONSchemaProps{}
-		// The conversion takes over parts of what it converts.
-		err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(v.Schema.OpenAPIV3Schema.DeepCopy(), out, nil)
-		return out, err
-	})
-	f.shape = sync.OnceValue(func() *structural.Structural {
-		props, err := f.props()
-		if err != nil || props == nil {
-			return nil
-		}
-		s, err := structural.NewStructural(props)
-		if err != nil {
-			return nil // only for definitions that preserve unknown fields: nothing is pruned
-		}
-		s = s.DeepCopy()
-		if !d.preserve {
-			if err := defaulting.PruneDefaults(s); err != nil {
-				return nil
-			}
-		}
-		return s
-	})
-	f.checks = sync.OnceValues(f.compile)
 	return f
 }
 
-func (f *form) compile() (*checks, error) {
+// compiled is what was made of the version, for who has an object of it.
+func (f *form) compiled() *made {
+	m := f.made.Load()
+	if m == nil {
+		m = &made{shape: sync.OnceValue(f.build)}
+		m.checks = sync.OnceValues(func() (*checks, error) { return f.compile(m.shape()) })
+		if f.made.CompareAndSwap(nil, m) {
+			f.of.shelf.put(f.of)
+		} else if other := f.made.Load(); other != nil {
+			m = other
+		}
+	}
+	if !f.of.used.Load() {
+		f.of.used.Store(true)
+	}
+	return m
+}
+
+func (f *form) shape() *structural.Structural { return f.compiled().shape() }
+func (f *form) checks() (*checks, error)      { return f.compiled().checks() }
+
+// props is the schema as the libraries want it, nil if there is none. It is
+// made anew by each call.
+func (f *form) props() (*internal.JSONSchemaProps, error) {
+	v := f.of.version(f.name)
+	if v == nil || v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
+		return nil, nil
+	}
+	out := &internal.JSONSchemaProps{}
+	// The conversion takes over parts of what it converts.
+	err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(v.Schema.OpenAPIV3Schema.DeepCopy(), out, nil)
+	return out, err
+}
+
+// build makes the structural schema, nil if there is none.
+func (f *form) build() *structural.Structural {
+	props, err := f.props()
+	if err != nil || props == nil {
+		return nil
+	}
+	s, err := structural.NewStructural(props)
+	if err != nil {
+		return nil // only for definitions that preserve unknown fields: nothing is pruned
+	}
+	if !f.of.preserve {
+		s = s.DeepCopy()
+		if err := defaulting.PruneDefaults(s); err != nil {
+			return nil
+		}
+	}
+	return s
+}
+
+// compile makes what validates objects of the shape s.
+func (f *form) compile(s *structural.Structural) (*checks, error) {
 	props, err := f.props()
 	if err != nil {
 		return nil, err
@@ -98,7 +130,7 @@ func (f *form) compile() (*checks, error) {
 			}
 		}
 	}
-	if s := f.shape(); s != nil {
+	if s != nil {
 		c.rules = cel.NewValidator(s, true, celconfig.PerCallLimit)
 	}
 	return c, nil

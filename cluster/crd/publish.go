@@ -23,7 +23,13 @@ const metadataText = "Standard object's metadata. More info: https://git.k8s.io/
 // structural schema, or, in version 2, where clients would take unknown fields
 // for mistakes. (Upstream: controller/openapi/builder.)
 func (f *form) schema(v2 bool) ([]byte, error) {
-	s := f.shape()
+	// Who reads the documents does not use the objects: nothing is kept for it.
+	var s *structural.Structural
+	if m := f.made.Load(); m != nil {
+		s = m.shape()
+	} else {
+		s = f.build()
+	}
 	if s != nil && len(structural.ValidateStructural(nil, s)) > 0 {
 		s = nil
 	}

@@ -45,9 +45,11 @@ type Custom struct {
 	Schema func(v2 bool) ([]byte, error)
 	Digest string
 
-	// Kept is what others have made for this kind and want to keep as long as
-	// there is it: keys are types of their own. All faces have the same.
-	Kept *sync.Map
+	// Kept is what others have made for this kind's objects and want to keep:
+	// keys are types of their own. It is emptied when the kind is replaced, or
+	// was not used for a while. All faces have the same. Told is the same for
+	// what is published, which is small and stays as long as the kind.
+	Kept, Told *sync.Map
 
 	// Deprecated is a text for the Warning header of every request; empty: none.
 	Deprecated string

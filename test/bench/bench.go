@@ -36,6 +36,7 @@ func parts() []part {
 		{"scheduler", 120 * time.Second, scheduler},
 		{"pods", 45 * time.Second, pods},
 		{"footprint", 150 * time.Second, footprint},
+		{"definitions", 300 * time.Second, definitions},
 	}
 }
 
@@ -58,7 +59,7 @@ type bench struct {
 func main() {
 	var o options
 	flag.StringVar(&o.sampan, "sampan", "../../bin/sampan", "the program to measure (make build)")
-	flag.StringVar(&o.what, "what", "", "parts to measure, with commas: engine,api,scheduler,pods,footprint (default all)")
+	flag.StringVar(&o.what, "what", "", "parts to measure, with commas: engine,api,scheduler,pods,footprint,definitions (default all)")
 	flag.StringVar(&o.out, "json", "", "file for the figures as JSON (default .cache/bench/last.json)")
 	flag.StringVar(&o.profiles, "profile", "", "directory for profiles of the program")
 	flag.StringVar(&o.show, "show", "", "measure nothing: print these files of figures, with commas, as a table for the docs")
