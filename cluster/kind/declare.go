@@ -47,6 +47,8 @@ type Kind struct {
 	CreateOnUpdate bool
 	Conditional    bool
 	Singly         bool
+	Rechecked      bool
+	AnyFinalizer   bool
 	Parts          map[string]ErasedPart
 	Actions        map[string]ErasedAction
 	Scale          *ErasedScale // nil: none
@@ -68,16 +70,32 @@ type ErasedPart struct {
 	Prepare      func(obj, old Object)
 	Validate     func(obj, old Object) field.ErrorList
 	WithMetadata bool
+	Keeps        []string
 }
 
 // Put changes the part in dst, a whole object, to what src has in it, with as
-// much of src's metadata as the part lets through.
+// much of src's metadata as the part lets through. (What of it a request may
+// not change is said by the rules of metadata.)
 func (p ErasedPart) Put(dst, src Object) {
 	p.Take(dst, src)
-	if p.WithMetadata {
+	takes := func(name string) bool { return !slices.Contains(p.Keeps, name) }
+	if takes("generateName") {
+		dst.SetGenerateName(src.GetGenerateName())
+		dst.SetDeletionGracePeriodSeconds(src.GetDeletionGracePeriodSeconds())
+	}
+	if !p.WithMetadata {
+		return
+	}
+	if takes("labels") {
 		dst.SetLabels(src.GetLabels())
-		dst.SetAnnotations(src.GetAnnotations())
-		dst.SetFinalizers(src.GetFinalizers())
+	}
+	dst.SetAnnotations(src.GetAnnotations())
+	dst.SetFinalizers(src.GetFinalizers())
+	if takes("ownerReferences") {
+		dst.SetOwnerReferences(src.GetOwnerReferences())
+	}
+	if takes("deletionTimestamp") {
+		dst.SetDeletionTimestamp(src.GetDeletionTimestamp())
 	}
 }
 
@@ -157,6 +175,7 @@ func Declare[T any, P interface {
 		ReturnDeleted: d.ReturnDeleted,
 		Orphaning:     d.Orphaning,
 		Orphan:        d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional, Singly: d.Singly,
+		Rechecked: d.Rechecked, AnyFinalizer: d.AnyFinalizer,
 		Parts: map[string]ErasedPart{}, Actions: map[string]ErasedAction{},
 		Fields: map[string]func(Object) string{}, Indexes: map[string]func(Object) []string{},
 		Ignored: d.Ignored, ignored: sync.OnceValue(func() []ignoredStep { return compileIgnored(reflect.TypeFor[T](), d.Ignored) }),
@@ -191,7 +210,7 @@ func Declare[T any, P interface {
 	for name, p := range d.Parts {
 		k.Parts[name] = ErasedPart{
 			Take:     func(dst, src Object) { p.Take(typed(dst), typed(src)) },
-			Writable: p.Writable, KeepOnCreate: p.KeepOnCreate, WithMetadata: p.WithMetadata,
+			Writable: p.Writable, KeepOnCreate: p.KeepOnCreate, WithMetadata: p.WithMetadata, Keeps: p.Keeps,
 			Prepare: pair(p.Prepare), Validate: rules(p.Validate),
 		}
 	}

@@ -122,6 +122,16 @@ type Of[T any] struct {
 
 	// Singly is true where there is no deletecollection.
 	Singly bool
+
+	// Rechecked is true where an update is held to the rules of generateName
+	// too, although the name is there: upstream runs the rules of a new object
+	// on updates of some kinds.
+	Rechecked bool
+
+	// AnyFinalizer is true where a finalizer without a domain may have any name.
+	// Default: it is one of Kubernetes' own.
+	AnyFinalizer bool
+
 	// Conditional is true where an update must name a resourceVersion.
 	Conditional bool
 
@@ -187,7 +197,11 @@ type Part[T any] struct {
 	KeepOnCreate bool // create keeps the part (a Node registers with its status)
 	Prepare      func(obj, old *T)
 	Validate     func(obj, old *T) field.ErrorList
-	WithMetadata bool // labels, annotations and finalizers of the request count too
+	WithMetadata bool // what is not the server's in the request's metadata counts too: labels, finalizers, owners
+
+	// Keeps are the fields of metadata that the part leaves as they are all the
+	// same: "labels", "ownerReferences", "deletionTimestamp", "generateName".
+	Keeps []string
 }
 
 // Action is a subresource with a body of another kind. Do changes obj, which

@@ -91,7 +91,7 @@ func (a *API) createOnce(ctx context.Context, r request.Request, obj kind.Object
 func (a *API) settleNew(ctx context.Context, r request.Request, attempt *admission.Attempt, own bool) error {
 	obj, k := attempt.Object, r.Kind
 	k.Default(obj)
-	oneOwnerEach(obj, r)
+	oneOwnerEach(obj, r, false)
 	if err := a.stamp(obj, r); err != nil {
 		return err
 	}
@@ -103,6 +103,7 @@ func (a *API) settleNew(ctx context.Context, r request.Request, attempt *admissi
 	if err := a.Admission.Mutate(ctx, attempt); err != nil {
 		return err
 	}
+	oneOwnerEach(obj, r, true)
 	for _, p := range k.Parts {
 		if !p.Writable && !p.KeepOnCreate {
 			p.Take(obj, k.New())

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -121,26 +123,34 @@ func counted(k *kind.Kind, obj, old kind.Object) {
 	}
 }
 
-// oneOwnerEach drops owner references that are given twice, and says so.
-func oneOwnerEach(obj kind.Object, r request.Request) {
+// oneOwnerEach drops owner references that are given twice, and says so. It is
+// called for what a request says and again for what admission has made of it;
+// what a patch says is looked at the second time only, as upstream has it.
+func oneOwnerEach(obj kind.Object, r request.Request, admitted bool) {
 	refs := obj.GetOwnerReferences()
-	if len(refs) < 2 {
+	if len(refs) < 2 || !admitted && r.Verb == "patch" {
 		return
 	}
 	var kept []metav1.OwnerReference
+	var twice []string
 	for _, ref := range refs {
 		same := func(other metav1.OwnerReference) bool { return equality.Semantic.DeepEqual(ref, other) }
 		if slices.ContainsFunc(kept, same) {
-			warn(r, fmt.Sprintf(".metadata.ownerReferences contains duplicate entries; API server dedups owner references "+
-				"in 1.20+, and may reject such requests as early as 1.24; please fix your requests; "+
-				"duplicate UID(s) observed: %v", ref.UID))
+			twice = append(twice, string(ref.UID))
 			continue
 		}
 		kept = append(kept, ref)
 	}
-	if len(kept) < len(refs) {
-		obj.SetOwnerReferences(kept)
+	if len(twice) == 0 {
+		return
 	}
+	when := ""
+	if admitted {
+		when = " after mutating admission happens"
+	}
+	warn(r, ".metadata.ownerReferences contains duplicate entries"+when+"; API server dedups owner references in 1.20+, "+
+		"and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "+strings.Join(twice, ", "))
+	obj.SetOwnerReferences(kept)
 }
 
 // validMetadata reports every fault of a new object's metadata.
@@ -152,6 +162,25 @@ func validMetadata(obj kind.Object, r request.Request) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("name"), obj.GetName(), msg))
 		}
 	}
+	return append(errs, ownFinalizers(obj, r)...)
+}
+
+// ownFinalizers refuses finalizers that name nobody's domain and are none of
+// Kubernetes' own (upstream: a rule of the kinds that are its core, not of all).
+func ownFinalizers(obj kind.Object, r request.Request) (errs field.ErrorList) {
+	if r.Kind.AnyFinalizer || r.Kind.Custom != nil {
+		return nil
+	}
+	for i, name := range obj.GetFinalizers() {
+		switch name {
+		case string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents:
+			continue
+		}
+		if !strings.Contains(name, "/") {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", "finalizers").Index(i), name,
+				"name is neither a standard finalizer name nor is it fully qualified"))
+		}
+	}
 	return errs
 }
 
@@ -161,5 +190,11 @@ func validMetadata(obj kind.Object, r request.Request) field.ErrorList {
 func validChange(obj, old kind.Object, r request.Request) field.ErrorList {
 	at := field.NewPath("metadata")
 	errs := validation.ValidateObjectMetaAccessor(obj, !r.Kind.Cluster, path.ValidatePathSegmentName, at)
+	if base := obj.GetGenerateName(); base != "" && r.Kind.Rechecked && r.Subresource == "" {
+		for _, msg := range r.Kind.ValidateName(base, true) {
+			errs = append(errs, field.Invalid(at.Child("generateName"), base, msg))
+		}
+	}
+	errs = append(errs, ownFinalizers(obj, r)...)
 	return append(errs, validation.ValidateObjectMetaAccessorUpdate(obj, old, at)...)
 }

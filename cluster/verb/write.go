@@ -183,7 +183,7 @@ func (a *API) current(r request.Request, next, current kind.Object) error {
 func (a *API) settle(ctx context.Context, r request.Request, c change, attempt *admission.Attempt) error {
 	next, old, k := attempt.Object, attempt.Old, r.Kind
 	k.Default(next)
-	oneOwnerEach(next, r)
+	oneOwnerEach(next, r, false)
 	carry(next, old)
 	if !c.owned {
 		if err := a.owners.Update(k, r.GVK, r.Subresource, old, next, manager(r)); err != nil {
@@ -193,6 +193,7 @@ func (a *API) settle(ctx context.Context, r request.Request, c change, attempt *
 	if err := a.Admission.Mutate(ctx, attempt); err != nil {
 		return err
 	}
+	oneOwnerEach(next, r, true)
 	var errs field.ErrorList
 	if part, ok := k.Parts[c.part]; ok {
 		part.Prepare(next, old)

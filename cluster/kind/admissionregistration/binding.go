@@ -22,12 +22,14 @@ import (
 func ValidatingAdmissionPolicyBinding() *kind.Kind {
 	type binding = admissionregistrationv1.ValidatingAdmissionPolicyBinding
 	return kind.Declare(kind.Of[binding]{
-		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicyBinding"),
-		Plural:      "validatingadmissionpolicybindings",
-		Categories:  []string{"api-extensions"},
-		Cluster:     true,
-		Conditional: true,
-		Default:     func(b *binding) { defaultMatch(b.Spec.MatchResources) },
+		GVK:          admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicyBinding"),
+		Plural:       "validatingadmissionpolicybindings",
+		Rechecked:    true,
+		AnyFinalizer: true,
+		Categories:   []string{"api-extensions"},
+		Cluster:      true,
+		Conditional:  true,
+		Default:      func(b *binding) { defaultMatch(b.Spec.MatchResources) },
 		Validate: func(b, _ *binding) field.ErrorList {
 			path := field.NewPath("spec")
 			errs := validateBinding(b.Spec.PolicyName, b.Spec.ParamRef, b.Spec.MatchResources, path)
@@ -44,12 +46,14 @@ func ValidatingAdmissionPolicyBinding() *kind.Kind {
 func MutatingAdmissionPolicyBinding() *kind.Kind {
 	type binding = admissionregistrationv1.MutatingAdmissionPolicyBinding
 	return kind.Declare(kind.Of[binding]{
-		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicyBinding"),
-		Plural:      "mutatingadmissionpolicybindings",
-		Categories:  []string{"api-extensions"},
-		Cluster:     true,
-		Conditional: true,
-		Default:     func(b *binding) { defaultMatch(b.Spec.MatchResources) },
+		GVK:          admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicyBinding"),
+		Plural:       "mutatingadmissionpolicybindings",
+		Rechecked:    true,
+		AnyFinalizer: true,
+		Categories:   []string{"api-extensions"},
+		Cluster:      true,
+		Conditional:  true,
+		Default:      func(b *binding) { defaultMatch(b.Spec.MatchResources) },
 		Validate: func(b, _ *binding) field.ErrorList {
 			path := field.NewPath("spec")
 			errs := validateBinding(b.Spec.PolicyName, b.Spec.ParamRef, b.Spec.MatchResources, path)

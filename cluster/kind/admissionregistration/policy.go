@@ -25,14 +25,16 @@ import (
 func ValidatingAdmissionPolicy() *kind.Kind {
 	type policy = admissionregistrationv1.ValidatingAdmissionPolicy
 	return kind.Declare(kind.Of[policy]{
-		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicy"),
-		Plural:      "validatingadmissionpolicies",
-		Categories:  []string{"api-extensions"},
-		Cluster:     true,
-		Conditional: true,
-		Default:     func(p *policy) { defaultPolicy(&p.Spec.FailurePolicy, p.Spec.MatchConstraints) },
-		Validate:    validateValidatingPolicy,
-		Spec:        func(p *policy) any { return &p.Spec },
+		GVK:          admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicy"),
+		Plural:       "validatingadmissionpolicies",
+		Rechecked:    true,
+		AnyFinalizer: true,
+		Categories:   []string{"api-extensions"},
+		Cluster:      true,
+		Conditional:  true,
+		Default:      func(p *policy) { defaultPolicy(&p.Spec.FailurePolicy, p.Spec.MatchConstraints) },
+		Validate:     validateValidatingPolicy,
+		Spec:         func(p *policy) any { return &p.Spec },
 		Parts: map[string]kind.Part[policy]{
 			"status": {
 				Take: func(dst, src *policy) { dst.Status = src.Status },
@@ -59,14 +61,16 @@ func ValidatingAdmissionPolicy() *kind.Kind {
 func MutatingAdmissionPolicy() *kind.Kind {
 	type policy = admissionregistrationv1.MutatingAdmissionPolicy
 	return kind.Declare(kind.Of[policy]{
-		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicy"),
-		Plural:      "mutatingadmissionpolicies",
-		Categories:  []string{"api-extensions"},
-		Cluster:     true,
-		Conditional: true,
-		Default:     func(p *policy) { defaultPolicy(&p.Spec.FailurePolicy, p.Spec.MatchConstraints) },
-		Validate:    validateMutatingPolicy,
-		Spec:        func(p *policy) any { return &p.Spec },
+		GVK:          admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingAdmissionPolicy"),
+		Plural:       "mutatingadmissionpolicies",
+		Rechecked:    true,
+		AnyFinalizer: true,
+		Categories:   []string{"api-extensions"},
+		Cluster:      true,
+		Conditional:  true,
+		Default:      func(p *policy) { defaultPolicy(&p.Spec.FailurePolicy, p.Spec.MatchConstraints) },
+		Validate:     validateMutatingPolicy,
+		Spec:         func(p *policy) any { return &p.Spec },
 		Columns: policyColumns("Mutations", "Mutation indicates the number of mutations rules defined in this configuration",
 			func(p *policy) (int, *admissionregistrationv1.ParamKind) {
 				return len(p.Spec.Mutations), p.Spec.ParamKind

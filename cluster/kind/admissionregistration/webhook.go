@@ -20,11 +20,13 @@ import (
 // MutatingWebhookConfiguration says which webhooks may change which writes.
 func MutatingWebhookConfiguration() *kind.Kind {
 	return kind.Declare(kind.Of[admissionregistrationv1.MutatingWebhookConfiguration]{
-		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"),
-		Plural:      "mutatingwebhookconfigurations",
-		Categories:  []string{"api-extensions"},
-		Cluster:     true,
-		Conditional: true,
+		GVK:          admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"),
+		Plural:       "mutatingwebhookconfigurations",
+		Rechecked:    true,
+		AnyFinalizer: true,
+		Categories:   []string{"api-extensions"},
+		Cluster:      true,
+		Conditional:  true,
 		Default: func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
 			for i, v := range AsValidating(c.Webhooks) {
 				defaultWebhook(&v)
@@ -54,11 +56,13 @@ func MutatingWebhookConfiguration() *kind.Kind {
 // ValidatingWebhookConfiguration says which webhooks may refuse which writes.
 func ValidatingWebhookConfiguration() *kind.Kind {
 	return kind.Declare(kind.Of[admissionregistrationv1.ValidatingWebhookConfiguration]{
-		GVK:         admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"),
-		Plural:      "validatingwebhookconfigurations",
-		Categories:  []string{"api-extensions"},
-		Cluster:     true,
-		Conditional: true,
+		GVK:          admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"),
+		Plural:       "validatingwebhookconfigurations",
+		Rechecked:    true,
+		AnyFinalizer: true,
+		Categories:   []string{"api-extensions"},
+		Cluster:      true,
+		Conditional:  true,
 		Default: func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			for i := range c.Webhooks {
 				defaultWebhook(&c.Webhooks[i])

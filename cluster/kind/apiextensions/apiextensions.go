@@ -30,13 +30,14 @@ func Kinds() []*kind.Kind { return []*kind.Kind{CustomResourceDefinition()} }
 // it is called and what its fields are.
 func CustomResourceDefinition() *kind.Kind {
 	return kind.Declare(kind.Of[apiextensionsv1.CustomResourceDefinition]{
-		GVK:        apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"),
-		Plural:     "customresourcedefinitions",
-		Short:      []string{"crd", "crds"},
-		Categories: []string{"api-extensions"},
-		Cluster:    true,
-		Prefix:     "apiextensions.k8s.io/customresourcedefinitions",
-		Default:    defaultDefinition,
+		GVK:          apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"),
+		Plural:       "customresourcedefinitions",
+		AnyFinalizer: true,
+		Short:        []string{"crd", "crds"},
+		Categories:   []string{"api-extensions"},
+		Cluster:      true,
+		Prefix:       "apiextensions.k8s.io/customresourcedefinitions",
+		Default:      defaultDefinition,
 		// Upstream stores definitions as v1beta1, which takes less room.
 		Stored:   []kind.Version{Beta()},
 		Prepare:  prepareDefinition,

@@ -25,15 +25,16 @@ func Kinds() []*kind.Kind { return []*kind.Kind{APIService()} }
 // one behind a service.
 func APIService() *kind.Kind {
 	return kind.Declare(kind.Of[apiregistrationv1.APIService]{
-		GVK:         apiregistrationv1.SchemeGroupVersion.WithKind("APIService"),
-		Plural:      "apiservices",
-		Categories:  []string{"api-extensions"},
-		Cluster:     true,
-		Prefix:      "apiregistration.k8s.io/apiservices",
-		Conditional: true,
-		Default:     defaultService,
-		Prepare:     prepareService,
-		Validate:    validateService,
+		GVK:          apiregistrationv1.SchemeGroupVersion.WithKind("APIService"),
+		Plural:       "apiservices",
+		AnyFinalizer: true,
+		Categories:   []string{"api-extensions"},
+		Cluster:      true,
+		Prefix:       "apiregistration.k8s.io/apiservices",
+		Conditional:  true,
+		Default:      defaultService,
+		Prepare:      prepareService,
+		Validate:     validateService,
 		// That it is the version and the group, validateService looks at.
 		ValidateName: path.ValidatePathSegmentName,
 		Parts: map[string]kind.Part[apiregistrationv1.APIService]{

@@ -16,9 +16,10 @@ import (
 // ControllerRevision is one past state of a workload, kept for roll-back.
 func ControllerRevision() *kind.Kind {
 	return kind.Declare(kind.Of[appsv1.ControllerRevision]{
-		GVK:      appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
-		Plural:   "controllerrevisions",
-		Validate: validateRevision,
+		GVK:       appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
+		Plural:    "controllerrevisions",
+		Rechecked: true,
+		Validate:  validateRevision,
 		Columns: []kind.Column[appsv1.ControllerRevision]{
 			{Name: "Controller", Description: "Controller of the object",
 				Cell: func(r *appsv1.ControllerRevision, _ time.Time) any { return controllerCell(r) }},

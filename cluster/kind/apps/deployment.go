@@ -42,6 +42,7 @@ func Deployment() *kind.Kind {
 			"status": {
 				Take:         func(dst, src *appsv1.Deployment) { dst.Status = src.Status },
 				WithMetadata: true,
+				Keeps:        []string{"labels"},
 				Validate:     validateDeploymentStatus,
 			},
 		},

@@ -18,6 +18,7 @@ func Lease() *kind.Kind {
 	return kind.Declare(kind.Of[coordinationv1.Lease]{
 		GVK:            coordinationv1.SchemeGroupVersion.WithKind("Lease"),
 		Plural:         "leases",
+		AnyFinalizer:   true,
 		CreateOnUpdate: true,
 		Conditional:    true,
 		Prepare:        dropCoordination,

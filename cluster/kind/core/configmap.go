@@ -16,10 +16,11 @@ import (
 // ConfigMap holds configuration that pods read as files or variables.
 func ConfigMap() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.ConfigMap]{
-		GVK:      corev1.SchemeGroupVersion.WithKind("ConfigMap"),
-		Plural:   "configmaps",
-		Short:    []string{"cm"},
-		Validate: validateConfigMap,
+		GVK:       corev1.SchemeGroupVersion.WithKind("ConfigMap"),
+		Plural:    "configmaps",
+		Rechecked: true,
+		Short:     []string{"cm"},
+		Validate:  validateConfigMap,
 		Columns: []kind.Column[corev1.ConfigMap]{
 			{Name: "Data", Description: corev1.ConfigMap{}.SwaggerDoc()["data"],
 				Cell: func(c *corev1.ConfigMap, _ time.Time) any { return int64(len(c.Data) + len(c.BinaryData)) }},

@@ -23,6 +23,7 @@ func Endpoints() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.Endpoints]{
 		GVK:            corev1.SchemeGroupVersion.WithKind("Endpoints"),
 		Plural:         "endpoints",
+		Rechecked:      true,
 		Singular:       "endpoints",
 		Short:          []string{"ep"},
 		Prefix:         "services/endpoints",

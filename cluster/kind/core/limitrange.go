@@ -23,6 +23,7 @@ func LimitRange() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.LimitRange]{
 		GVK:            corev1.SchemeGroupVersion.WithKind("LimitRange"),
 		Plural:         "limitranges",
+		Rechecked:      true,
 		Short:          []string{"limits"},
 		CreateOnUpdate: true,
 		Default: func(l *corev1.LimitRange) {

@@ -21,6 +21,7 @@ func Namespace() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.Namespace]{
 		GVK:          corev1.SchemeGroupVersion.WithKind("Namespace"),
 		Plural:       "namespaces",
+		Rechecked:    true,
 		Short:        []string{"ns"},
 		Cluster:      true,
 		Singly:       true,

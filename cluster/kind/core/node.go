@@ -19,13 +19,14 @@ import (
 // Node is a machine that runs pods.
 func Node() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.Node]{
-		GVK:      corev1.SchemeGroupVersion.WithKind("Node"),
-		Plural:   "nodes",
-		Short:    []string{"no"},
-		Cluster:  true,
-		Prefix:   "minions",
-		Default:  defaultNode,
-		Validate: validateNode,
+		GVK:       corev1.SchemeGroupVersion.WithKind("Node"),
+		Plural:    "nodes",
+		Rechecked: true,
+		Short:     []string{"no"},
+		Cluster:   true,
+		Prefix:    "minions",
+		Default:   defaultNode,
+		Validate:  validateNode,
 		Parts: map[string]kind.Part[corev1.Node]{
 			"status": {
 				Take:         func(dst, src *corev1.Node) { dst.Status = src.Status },

@@ -22,15 +22,16 @@ func PersistentVolume() *kind.Kind {
 	mode := text("VolumeMode", spec["volumeMode"], func(pv *corev1.PersistentVolume) string { return unset(pv.Spec.VolumeMode) })
 	mode.Priority = 1
 	return kind.Declare(kind.Of[corev1.PersistentVolume]{
-		GVK:      corev1.SchemeGroupVersion.WithKind("PersistentVolume"),
-		Plural:   "persistentvolumes",
-		Short:    []string{"pv"},
-		Cluster:  true,
-		Default:  defaultVolume,
-		Prepare:  prepareVolume,
-		Validate: validateVolume,
-		Warn:     func(pv, _ *corev1.PersistentVolume) []string { return volumeWarnings(pv) },
-		Ignored:  kind.Paths("", VolumeGaps),
+		GVK:       corev1.SchemeGroupVersion.WithKind("PersistentVolume"),
+		Plural:    "persistentvolumes",
+		Rechecked: true,
+		Short:     []string{"pv"},
+		Cluster:   true,
+		Default:   defaultVolume,
+		Prepare:   prepareVolume,
+		Validate:  validateVolume,
+		Warn:      func(pv, _ *corev1.PersistentVolume) []string { return volumeWarnings(pv) },
+		Ignored:   kind.Paths("", VolumeGaps),
 
 		ReturnDeleted: true, // as upstream
 		Parts: map[string]kind.Part[corev1.PersistentVolume]{

@@ -21,9 +21,10 @@ func PersistentVolumeClaim() *kind.Kind {
 	mode := text("VolumeMode", spec["volumeMode"], func(pvc *corev1.PersistentVolumeClaim) string { return unset(pvc.Spec.VolumeMode) })
 	mode.Priority = 1
 	return kind.Declare(kind.Of[corev1.PersistentVolumeClaim]{
-		GVK:    corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
-		Plural: "persistentvolumeclaims",
-		Short:  []string{"pvc"},
+		GVK:       corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
+		Plural:    "persistentvolumeclaims",
+		Rechecked: true,
+		Short:     []string{"pvc"},
 		Default: func(pvc *corev1.PersistentVolumeClaim) {
 			if pvc.Status.Phase == "" {
 				pvc.Status.Phase = corev1.ClaimPending

@@ -20,6 +20,7 @@ func Pod() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.Pod]{
 		GVK:           corev1.SchemeGroupVersion.WithKind("Pod"),
 		Plural:        "pods",
+		Rechecked:     true,
 		ReturnDeleted: true,
 		Short:         []string{"po"},
 		Categories:    []string{"all"},
@@ -33,6 +34,7 @@ func Pod() *kind.Kind {
 			"status": {
 				Take:         func(dst, src *corev1.Pod) { dst.Status = src.Status },
 				WithMetadata: true,
+				Keeps:        []string{"ownerReferences", "deletionTimestamp"},
 				Prepare:      preparePodStatus,
 				Validate:     podspec.ValidateStatus,
 			},

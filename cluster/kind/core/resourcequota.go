@@ -27,8 +27,9 @@ func ResourceQuota() *kind.Kind {
 		ReturnDeleted: true,
 		Parts: map[string]kind.Part[corev1.ResourceQuota]{
 			"status": {
-				Take:     func(dst, src *corev1.ResourceQuota) { dst.Status = src.Status },
-				Validate: func(q, _ *corev1.ResourceQuota) field.ErrorList { return quotaStatus(&q.Status) },
+				Take:         func(dst, src *corev1.ResourceQuota) { dst.Status = src.Status },
+				WithMetadata: true,
+				Validate:     func(q, _ *corev1.ResourceQuota) field.ErrorList { return quotaStatus(&q.Status) },
 			},
 		},
 		Columns: []kind.Column[corev1.ResourceQuota]{

@@ -17,10 +17,11 @@ import (
 // Secret is a ConfigMap for what not everyone should read.
 func Secret() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.Secret]{
-		GVK:      corev1.SchemeGroupVersion.WithKind("Secret"),
-		Plural:   "secrets",
-		Default:  defaultSecret,
-		Validate: validateSecret,
+		GVK:       corev1.SchemeGroupVersion.WithKind("Secret"),
+		Plural:    "secrets",
+		Rechecked: true,
+		Default:   defaultSecret,
+		Validate:  validateSecret,
 		Columns: []kind.Column[corev1.Secret]{
 			{Name: "Type", Description: corev1.Secret{}.SwaggerDoc()["type"],
 				Cell: func(s *corev1.Secret, _ time.Time) any { return string(s.Type) }},

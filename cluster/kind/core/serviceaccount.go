@@ -13,6 +13,7 @@ func ServiceAccount() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.ServiceAccount]{
 		GVK:           corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
 		Plural:        "serviceaccounts",
+		Rechecked:     true,
 		ReturnDeleted: true,
 		Short:         []string{"sa"},
 		Actions: map[string]kind.Action[corev1.ServiceAccount]{

@@ -20,13 +20,14 @@ import (
 // EndpointSlice holds some of the addresses behind a service.
 func EndpointSlice() *kind.Kind {
 	return kind.Declare(kind.Of[discoveryv1.EndpointSlice]{
-		GVK:      discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
-		Plural:   "endpointslices",
-		Default:  defaultSlice,
-		Drop:     dropTopology,
-		Validate: validateSlice,
-		Ignored:  kind.Paths("", SliceGaps),
-		Spec:     func(s *discoveryv1.EndpointSlice) any { return sliceSpec(s) },
+		GVK:       discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
+		Plural:    "endpointslices",
+		Rechecked: true,
+		Default:   defaultSlice,
+		Drop:      dropTopology,
+		Validate:  validateSlice,
+		Ignored:   kind.Paths("", SliceGaps),
+		Spec:      func(s *discoveryv1.EndpointSlice) any { return sliceSpec(s) },
 		Columns: []kind.Column[discoveryv1.EndpointSlice]{
 			{Name: "AddressType", Description: discoveryv1.EndpointSlice{}.SwaggerDoc()["addressType"],
 				Cell: func(s *discoveryv1.EndpointSlice, _ time.Time) any { return string(s.AddressType) }},

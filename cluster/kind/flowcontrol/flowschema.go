@@ -16,9 +16,10 @@ import (
 // FlowSchema says which requests belong together, and how urgent they are.
 func FlowSchema() *kind.Kind {
 	return kind.Declare(kind.Of[flowv1.FlowSchema]{
-		GVK:     flowv1.SchemeGroupVersion.WithKind("FlowSchema"),
-		Plural:  "flowschemas",
-		Cluster: true,
+		GVK:       flowv1.SchemeGroupVersion.WithKind("FlowSchema"),
+		Plural:    "flowschemas",
+		Rechecked: true,
+		Cluster:   true,
 		Default: func(f *flowv1.FlowSchema) {
 			if f.Spec.MatchingPrecedence == 0 {
 				f.Spec.MatchingPrecedence = 1000
@@ -29,6 +30,7 @@ func FlowSchema() *kind.Kind {
 		Parts: map[string]kind.Part[flowv1.FlowSchema]{
 			"status": {
 				Take:     func(dst, src *flowv1.FlowSchema) { dst.Status = src.Status },
+				Keeps:    []string{"generateName"},
 				Validate: func(f, _ *flowv1.FlowSchema) field.ErrorList { return conditionTypes(schemaConditions(f)) },
 			},
 		},

@@ -24,15 +24,17 @@ func PriorityLevelConfiguration() *kind.Kind {
 			}}
 	}
 	return kind.Declare(kind.Of[flowv1.PriorityLevelConfiguration]{
-		GVK:      flowv1.SchemeGroupVersion.WithKind("PriorityLevelConfiguration"),
-		Plural:   "prioritylevelconfigurations",
-		Cluster:  true,
-		Default:  defaultLevel,
-		Validate: validateLevel,
-		Spec:     func(p *flowv1.PriorityLevelConfiguration) any { return &p.Spec },
+		GVK:       flowv1.SchemeGroupVersion.WithKind("PriorityLevelConfiguration"),
+		Plural:    "prioritylevelconfigurations",
+		Rechecked: true,
+		Cluster:   true,
+		Default:   defaultLevel,
+		Validate:  validateLevel,
+		Spec:      func(p *flowv1.PriorityLevelConfiguration) any { return &p.Spec },
 		Parts: map[string]kind.Part[flowv1.PriorityLevelConfiguration]{
 			"status": {
-				Take: func(dst, src *flowv1.PriorityLevelConfiguration) { dst.Status = src.Status },
+				Take:  func(dst, src *flowv1.PriorityLevelConfiguration) { dst.Status = src.Status },
+				Keeps: []string{"generateName"},
 				Validate: func(p, _ *flowv1.PriorityLevelConfiguration) field.ErrorList {
 					return conditionTypes(levelConditions(p))
 				},

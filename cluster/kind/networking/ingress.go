@@ -21,11 +21,12 @@ const classAnnotation = "kubernetes.io/ingress.class"
 // Ingress says which requests from outside go to which services.
 func Ingress() *kind.Kind {
 	return kind.Declare(kind.Of[networkingv1.Ingress]{
-		GVK:      networkingv1.SchemeGroupVersion.WithKind("Ingress"),
-		Plural:   "ingresses",
-		Short:    []string{"ing"},
-		Prefix:   "ingress", // upstream's, from before the group moved
-		Validate: validateIngress,
+		GVK:       networkingv1.SchemeGroupVersion.WithKind("Ingress"),
+		Plural:    "ingresses",
+		Rechecked: true,
+		Short:     []string{"ing"},
+		Prefix:    "ingress", // upstream's, from before the group moved
+		Validate:  validateIngress,
 		Warn: func(i, old *networkingv1.Ingress) []string {
 			if _, ok := i.Annotations[classAnnotation]; ok && old == nil && i.Spec.IngressClassName == nil {
 				return []string{fmt.Sprintf("annotation %q is deprecated, please use 'spec.ingressClassName' instead", classAnnotation)}

@@ -17,9 +17,10 @@ const maxController = 250
 // IngressClass says which controller serves the ingresses that name it.
 func IngressClass() *kind.Kind {
 	return kind.Declare(kind.Of[networkingv1.IngressClass]{
-		GVK:     networkingv1.SchemeGroupVersion.WithKind("IngressClass"),
-		Plural:  "ingressclasses",
-		Cluster: true,
+		GVK:       networkingv1.SchemeGroupVersion.WithKind("IngressClass"),
+		Plural:    "ingressclasses",
+		Rechecked: true,
+		Cluster:   true,
 		Default: func(c *networkingv1.IngressClass) {
 			if p := c.Spec.Parameters; p != nil && p.Scope == nil {
 				scope := networkingv1.IngressClassParametersReferenceScopeCluster

@@ -19,6 +19,7 @@ func IPAddress() *kind.Kind {
 	return kind.Declare(kind.Of[networkingv1.IPAddress]{
 		GVK:          networkingv1.SchemeGroupVersion.WithKind("IPAddress"),
 		Plural:       "ipaddresses",
+		Rechecked:    true,
 		Short:        []string{"ip"},
 		Cluster:      true,
 		ValidateName: addressName,

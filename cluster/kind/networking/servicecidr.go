@@ -21,8 +21,7 @@ func ServiceCIDR() *kind.Kind {
 		Validate: validateCIDRs,
 		Parts: map[string]kind.Part[networkingv1.ServiceCIDR]{
 			"status": {
-				Take:         func(dst, src *networkingv1.ServiceCIDR) { dst.Status = src.Status },
-				WithMetadata: true,
+				Take: func(dst, src *networkingv1.ServiceCIDR) { dst.Status = src.Status },
 			},
 		},
 		Columns: []kind.Column[networkingv1.ServiceCIDR]{

@@ -18,12 +18,13 @@ import (
 // at a time.
 func PodDisruptionBudget() *kind.Kind {
 	return kind.Declare(kind.Of[policyv1.PodDisruptionBudget]{
-		GVK:         policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
-		Plural:      "poddisruptionbudgets",
-		Short:       []string{"pdb"},
-		Validate:    validateBudget,
-		Spec:        func(b *policyv1.PodDisruptionBudget) any { return &b.Spec },
-		Conditional: true,
+		GVK:          policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
+		Plural:       "poddisruptionbudgets",
+		AnyFinalizer: true,
+		Short:        []string{"pdb"},
+		Validate:     validateBudget,
+		Spec:         func(b *policyv1.PodDisruptionBudget) any { return &b.Spec },
+		Conditional:  true,
 		Parts: map[string]kind.Part[policyv1.PodDisruptionBudget]{
 			"status": {
 				Take:         func(dst, src *policyv1.PodDisruptionBudget) { dst.Status = src.Status },

@@ -40,8 +40,7 @@ func DeviceTaintRule() *kind.Kind {
 		Spec:     func(r *resourcev1.DeviceTaintRule) any { return &r.Spec },
 		Parts: map[string]kind.Part[resourcev1.DeviceTaintRule]{
 			"status": {
-				Take:         func(dst, src *resourcev1.DeviceTaintRule) { dst.Status = src.Status },
-				WithMetadata: true,
+				Take: func(dst, src *resourcev1.DeviceTaintRule) { dst.Status = src.Status },
 				Validate: func(r, _ *resourcev1.DeviceTaintRule) (errs field.ErrorList) {
 					at := field.NewPath("status", "conditions")
 					errs = append(errs, metav1validation.ValidateConditions(r.Status.Conditions, at)...)

@@ -14,19 +14,19 @@ import (
 // ResourceClaim asks for devices, and says which it got.
 func ResourceClaim() *kind.Kind {
 	return kind.Declare(kind.Of[resourcev1.ResourceClaim]{
-		GVK:      resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"),
-		Plural:   "resourceclaims",
-		Default:  func(c *resourcev1.ResourceClaim) { defaultClaim(&c.Spec) },
-		Validate: validateClaim,
-		Ignored:  kind.Paths("", ClaimGaps),
+		GVK:       resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"),
+		Plural:    "resourceclaims",
+		Rechecked: true,
+		Default:   func(c *resourcev1.ResourceClaim) { defaultClaim(&c.Spec) },
+		Validate:  validateClaim,
+		Ignored:   kind.Paths("", ClaimGaps),
 
 		ReturnDeleted: true, // as upstream
 		Parts: map[string]kind.Part[resourcev1.ResourceClaim]{
 			"status": {
-				Take:         func(dst, src *resourcev1.ResourceClaim) { dst.Status = src.Status },
-				WithMetadata: true,
-				Prepare:      dropDeallocated,
-				Validate:     validateClaimStatus,
+				Take:     func(dst, src *resourcev1.ResourceClaim) { dst.Status = src.Status },
+				Prepare:  dropDeallocated,
+				Validate: validateClaimStatus,
 			},
 		},
 		Columns: []kind.Column[resourcev1.ResourceClaim]{
@@ -40,9 +40,10 @@ func ResourceClaim() *kind.Kind {
 // ResourceClaimTemplate is what a claim is made from for each pod.
 func ResourceClaimTemplate() *kind.Kind {
 	return kind.Declare(kind.Of[resourcev1.ResourceClaimTemplate]{
-		GVK:     resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate"),
-		Plural:  "resourceclaimtemplates",
-		Default: func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },
+		GVK:       resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate"),
+		Plural:    "resourceclaimtemplates",
+		Rechecked: true,
+		Default:   func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },
 		Validate: func(t, old *resourcev1.ResourceClaimTemplate) field.ErrorList {
 			spec := field.NewPath("spec")
 			if old != nil {

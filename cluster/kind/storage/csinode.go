@@ -18,6 +18,7 @@ func CSINode() *kind.Kind {
 	return kind.Declare(kind.Of[storagev1.CSINode]{
 		GVK:         storagev1.SchemeGroupVersion.WithKind("CSINode"),
 		Plural:      "csinodes",
+		Rechecked:   true,
 		Cluster:     true,
 		Conditional: true,
 		Validate:    validateCSINode,
@@ -25,8 +26,7 @@ func CSINode() *kind.Kind {
 		ReturnDeleted: true, // as upstream
 		Parts: map[string]kind.Part[storagev1.CSINode]{
 			"status": {
-				Take:         func(dst, src *storagev1.CSINode) { dst.Status = src.Status },
-				WithMetadata: true,
+				Take: func(dst, src *storagev1.CSINode) { dst.Status = src.Status },
 				Prepare: func(n, old *storagev1.CSINode) {
 					if len(old.Status.StorageHealth) == 0 {
 						n.Status.StorageHealth = nil // alpha upstream

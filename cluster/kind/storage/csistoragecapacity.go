@@ -14,6 +14,7 @@ func CSIStorageCapacity() *kind.Kind {
 	return kind.Declare(kind.Of[storagev1.CSIStorageCapacity]{
 		GVK:         storagev1.SchemeGroupVersion.WithKind("CSIStorageCapacity"),
 		Plural:      "csistoragecapacities",
+		Rechecked:   true,
 		Conditional: true,
 		Validate:    validateCapacity,
 		Ignored:     kind.Paths("", CapacityGaps),

@@ -22,13 +22,14 @@ const betaDefaultClass = "storageclass.beta.kubernetes.io/is-default-class"
 func StorageClass() *kind.Kind {
 	doc := storagev1.StorageClass{}.SwaggerDoc()
 	return kind.Declare(kind.Of[storagev1.StorageClass]{
-		GVK:      storagev1.SchemeGroupVersion.WithKind("StorageClass"),
-		Plural:   "storageclasses",
-		Short:    []string{"sc"},
-		Cluster:  true,
-		Default:  defaultStorageClass,
-		Validate: validateStorageClass,
-		Ignored:  kind.Paths("", StorageClassGaps),
+		GVK:       storagev1.SchemeGroupVersion.WithKind("StorageClass"),
+		Plural:    "storageclasses",
+		Rechecked: true,
+		Short:     []string{"sc"},
+		Cluster:   true,
+		Default:   defaultStorageClass,
+		Validate:  validateStorageClass,
+		Ignored:   kind.Paths("", StorageClassGaps),
 
 		ReturnDeleted: true, // as upstream
 		Columns: []kind.Column[storagev1.StorageClass]{

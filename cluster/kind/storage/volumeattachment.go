@@ -20,6 +20,7 @@ func VolumeAttachment() *kind.Kind {
 	return kind.Declare(kind.Of[storagev1.VolumeAttachment]{
 		GVK:         storagev1.SchemeGroupVersion.WithKind("VolumeAttachment"),
 		Plural:      "volumeattachments",
+		Rechecked:   true,
 		Cluster:     true,
 		Conditional: true,
 		Default: func(a *storagev1.VolumeAttachment) {
@@ -33,8 +34,7 @@ func VolumeAttachment() *kind.Kind {
 		ReturnDeleted: true, // as upstream
 		Parts: map[string]kind.Part[storagev1.VolumeAttachment]{
 			"status": {
-				Take:         func(dst, src *storagev1.VolumeAttachment) { dst.Status = src.Status },
-				WithMetadata: true,
+				Take: func(dst, src *storagev1.VolumeAttachment) { dst.Status = src.Status },
 				Validate: func(a, _ *storagev1.VolumeAttachment) field.ErrorList {
 					return attachmentStatus(&a.Status, field.NewPath("status"))
 				},

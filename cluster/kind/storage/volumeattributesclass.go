@@ -14,12 +14,13 @@ import (
 // is in use.
 func VolumeAttributesClass() *kind.Kind {
 	return kind.Declare(kind.Of[storagev1.VolumeAttributesClass]{
-		GVK:      storagev1.SchemeGroupVersion.WithKind("VolumeAttributesClass"),
-		Plural:   "volumeattributesclasses",
-		Short:    []string{"vac"},
-		Cluster:  true,
-		Validate: validateAttributes,
-		Ignored:  kind.Paths("", AttributesGaps),
+		GVK:       storagev1.SchemeGroupVersion.WithKind("VolumeAttributesClass"),
+		Plural:    "volumeattributesclasses",
+		Rechecked: true,
+		Short:     []string{"vac"},
+		Cluster:   true,
+		Validate:  validateAttributes,
+		Ignored:   kind.Paths("", AttributesGaps),
 
 		ReturnDeleted: true, // as upstream
 		Columns: []kind.Column[storagev1.VolumeAttributesClass]{
