@@ -25,9 +25,6 @@ type addition struct {
 // make the start slower.
 const history = 2000
 
-// pageSize is how many objects are read from etcd at a time.
-const pageSize = 500
-
 // load reads all objects as they were some revisions ago and replays what has
 // happened since, so that the logs have the old objects as well. It returns
 // the watch from which the feeder goes on. The reading needs no leader, and
@@ -106,13 +103,7 @@ func (s *Store) base(ctx context.Context) (int64, error) {
 
 func (s *Store) loadAt(ctx context.Context, revision int64) error {
 	sets := *s.sets.Load()
-	err := s.scan(ctx, root, revision, func(kv *mvccpb.KeyValue) {
-		if set, ns, name, ok := find(sets, string(kv.Key)); ok {
-			e, unread := s.entry(ctx, set.kind, ns, name, kv)
-			set.loadLocked(e, unread) // nobody else has the store yet
-		}
-	})
-	if err != nil {
+	if err := s.loadInto(ctx, sets, root, revision); err != nil { // nobody else has the store yet
 		return err
 	}
 	for _, set := range sets {
@@ -122,39 +113,11 @@ func (s *Store) loadAt(ctx context.Context, revision int64) error {
 	return nil
 }
 
-// scan calls each for all keys with a prefix, in order, as they were at a
-// revision.
-func (s *Store) scan(ctx context.Context, prefix string, revision int64, each func(*mvccpb.KeyValue)) error {
-	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
-	for {
-		resp, err := s.etcd.getAt(ctx, from, revision, clientv3.WithRange(end), clientv3.WithSerializable(), clientv3.WithLimit(pageSize))
-		if err != nil {
-			return err
-		}
-		for _, kv := range resp.Kvs {
-			each(kv)
-		}
-		if !resp.More {
-			return nil
-		}
-		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
-	}
-}
-
-// loadLocked takes up what was read; both may be nil.
-func (s *set) loadLocked(e *entry, unread *Unreadable) {
-	if e != nil {
-		s.putLocked(e)
-	}
-	if unread != nil {
-		s.unreadLocked(unread)
-	}
-}
-
 // entry decodes what is stored, or takes it from its writer. nil if it cannot
 // be decoded: one damaged object must not stop the others. Why it cannot be
-// opened is returned, since that may change.
-func (s *Store) entry(ctx context.Context, k *kind.Kind, namespace, name string, kv *mvccpb.KeyValue) (*entry, *Unreadable) {
+// opened is returned, since that may change. like are objects that a decoded
+// one shares parts with.
+func (s *Store) entry(ctx context.Context, k *kind.Kind, namespace, name string, kv *mvccpb.KeyValue, like func() []kind.Object) (*entry, *Unreadable) {
 	e := &entry{namespace: namespace, name: name, revision: kv.ModRevision, size: len(kv.Value)}
 	if h := s.take(kv); h != nil {
 		e.obj, e.hash = h.obj, h.hash
@@ -162,17 +125,13 @@ func (s *Store) entry(ctx context.Context, k *kind.Kind, namespace, name string,
 		obj, hash, err := s.decode(ctx, k, kv)
 		var unread *Unreadable
 		if errors.As(err, &unread) {
-			if s.unreadSaid != k { // once for all that are read together
-				s.unreadSaid = k
-				s.log.Error("objects cannot be decrypted", "key", string(kv.Key), "err", unread.Err, "fix", unreadableFix)
-			}
 			return nil, unread
 		}
 		if err != nil {
 			s.log.Error("object skipped: it cannot be decoded", "key", string(kv.Key), "err", err)
 			return nil, nil
 		}
-		e.obj, e.hash = obj, hash
+		e.obj, e.hash = s.sharing.share(obj, true, like()...), hash
 	}
 	if have := e.obj.GetName(); have == name {
 		e.name = have // one string for both
@@ -261,7 +220,8 @@ func (s *Store) follow(ctx context.Context, resp clientv3.WatchResponse) error {
 		}
 		c := change{set: set, namespace: ns, name: name, revision: ev.Kv.ModRevision}
 		if ev.Type == mvccpb.Event_PUT {
-			c.entry, c.unread = s.entry(ctx, set.kind, ns, name, ev.Kv)
+			c.entry, c.unread = s.entry(ctx, set.kind, ns, name, ev.Kv, func() []kind.Object { return s.alike(Key{set.kind, ns, name}) })
+			s.sayUnread(set.kind, c.unread)
 		}
 		changes = append(changes, c)
 	}
@@ -386,13 +346,7 @@ func (s *Store) add(ctx context.Context, k *kind.Kind) error {
 	objects := newSet(k)
 	revision := s.Revision()
 	one := map[string]*set{k.Prefix: objects}
-	err := s.scan(ctx, root+k.Prefix+"/", revision, func(kv *mvccpb.KeyValue) {
-		if _, ns, name, ok := find(one, string(kv.Key)); ok {
-			e, unread := s.entry(ctx, k, ns, name, kv)
-			objects.loadLocked(e, unread)
-		}
-	})
-	if err != nil {
+	if err := s.loadInto(ctx, one, root+k.Prefix+"/", revision); err != nil {
 		return unavailable("load", k.String(), err)
 	}
 	if have != nil {

@@ -80,6 +80,7 @@ type Store struct {
 	check     *sharedCheck // nil: off
 	etcd      *etcd
 	leases    leases
+	sharing   sharing
 
 	unreadSaid *kind.Kind // of which the feeder has last said that objects cannot be read
 

@@ -236,7 +236,7 @@ func (s *Store) reopen(ctx context.Context) {
 			if err != nil || len(resp.Kvs) == 0 {
 				continue // etcd is not well, or the object's end is on its way
 			}
-			if e, again := s.entry(ctx, set.kind, u.Key.Namespace, u.Key.Name, resp.Kvs[0]); e != nil && again == nil {
+			if e, again := s.entry(ctx, set.kind, u.Key.Namespace, u.Key.Name, resp.Kvs[0], func() []kind.Object { return nil }); e != nil && again == nil {
 				read = append(read, e)
 			}
 		}

@@ -24,25 +24,10 @@ type txn struct {
 	then     []clientv3.Op
 	reads    []clientv3.Op // what to look at if a compare fails
 	handed   []*handover
-
-	// published are objects of earlier attempts that were lost, which the
-	// feeder has taken nevertheless: another writer wrote the very same bytes.
-	// They are shared now, though the caller may offer them again.
-	published []kind.Object
 }
 
 // again returns the next attempt, after this one was lost.
-func (t *txn) again() txn {
-	next := txn{store: t.store, ctx: t.ctx, published: t.published}
-	t.store.handedMu.Lock()
-	defer t.store.handedMu.Unlock()
-	for _, h := range t.handed {
-		if h.revision != 0 {
-			next.published = append(next.published, h.obj)
-		}
-	}
-	return next
-}
+func (t *txn) again() txn { return txn{store: t.store, ctx: t.ctx} }
 
 // handover is an object that this process has encoded and is about to write.
 // The feeder takes it when the bytes come back from etcd, which saves it the
@@ -64,12 +49,12 @@ func (t *txn) compare(k Key, revision int64) {
 	t.reads = append(t.reads, clientv3.OpGet(path))
 }
 
-// put takes obj: it belongs to the store now.
+// put takes obj: its parts belong to the store now. It may be offered again, and
+// is another object of the cache each time: the feeder may have taken it
+// although the attempt was lost, if another writer wrote the very same bytes.
 func (t *txn) put(k Key, obj kind.Object, revision int64) (*handover, error) {
 	s := t.store
-	if slices.Contains(t.published, obj) {
-		obj = obj.DeepCopyObject().(kind.Object)
-	}
+	obj = s.sharing.share(obj, false, s.alike(k)...)
 	obj.SetResourceVersion("") // the revision is the key's, and not known before
 	data, err := s.codec.Encode(k.Kind, obj)
 	if err != nil {
