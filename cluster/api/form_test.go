@@ -2,11 +2,17 @@ package api_test
 
 import (
 	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,6 +25,7 @@ import (
 
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 
+	"sampan/cluster/auth"
 	"sampan/cluster/client"
 )
 
@@ -124,27 +131,31 @@ func TestPrettyAndHead(t *testing.T) {
 func TestLargeAnswersAreCompressed(t *testing.T) {
 	w := newWorld(t)
 	w.put(40, 10_000)
-	c := w.admin()
+	admin, err := x509.ParseCertificate(w.user(t, "admin", auth.Masters).Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = "/api/v1/namespaces/shop/configmaps"
 	for _, tc := range []struct {
-		path, accept, encoding string
+		path, accept, from, encoding string
 	}{
-		{"/api/v1/namespaces/shop/configmaps", "gzip", "gzip"},
-		{"/api/v1/namespaces/shop/configmaps", "identity", ""},
-		{"/api/v1/namespaces/shop/configmaps", "gzip;q=0", ""},
-		{"/api/v1/namespaces/shop/configmaps?limit=3", "gzip", ""},
+		{all, "gzip", "192.0.2.7:1024", "gzip"},
+		{all, "identity", "192.0.2.7:1024", ""},
+		{all, "gzip;q=0", "192.0.2.7:1024", ""},
+		{all + "?limit=3", "gzip", "192.0.2.7:1024", ""},
+		{all, "gzip", "127.0.0.1:1024", ""}, // on this machine
+		{all, "gzip", "[::1]:1024", ""},
+		{all, "gzip", "192.0.2.1:1024", ""}, // as well: it came to that address
 	} {
-		req, err := http.NewRequest("GET", w.url+tc.path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		req := httptest.NewRequest("GET", tc.path, nil)
+		req = req.WithContext(context.WithValue(req.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}))
+		req.RemoteAddr, req.TLS = tc.from, &tls.ConnectionState{PeerCertificates: []*x509.Certificate{admin}}
 		req.Header.Set("Accept-Encoding", tc.accept)
-		resp, err := c.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		resp := httptest.NewRecorder()
+		w.server.ServeHTTP(resp, req)
 		var in io.Reader = resp.Body
-		if got := resp.Header.Get("Content-Encoding"); got != tc.encoding {
-			t.Errorf("%s as %s is %q", tc.path, tc.accept, got)
+		if got := resp.Header().Get("Content-Encoding"); got != tc.encoding {
+			t.Errorf("%s as %s from %s is %q", tc.path, tc.accept, tc.from, got)
 		} else if got == "gzip" {
 			if in, err = gzip.NewReader(resp.Body); err != nil {
 				t.Fatal(err)
@@ -154,7 +165,6 @@ func TestLargeAnswersAreCompressed(t *testing.T) {
 		if err := json.NewDecoder(in).Decode(&l); err != nil || len(l.Items) < 3 {
 			t.Errorf("%s as %s: %d items, %v", tc.path, tc.accept, len(l.Items), err)
 		}
-		resp.Body.Close()
 	}
 }
 
@@ -349,5 +359,38 @@ func TestOpenAPIV2HasTwoForms(t *testing.T) {
 	}
 	if len(etags) != 2 {
 		t.Errorf("tags %v: want one of each form", etags)
+	}
+}
+
+func TestOpenAPIV3HasTwoForms(t *testing.T) {
+	w := newWorld(t)
+	const asked, named = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf", "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
+	for accept, want := range map[string]string{"": "application/json", "*/*": "application/json", asked: named, "application/json": "application/json"} {
+		code, h, body := w.do(w.admin(), "GET", "/openapi/v3/apis/apps/v1", "", "Accept", accept)
+		if code != 200 || h.Get("Content-Type") != want || len(body) == 0 || h.Get("Vary") == "" {
+			t.Errorf("%q: %d %v", accept, code, h)
+		}
+		if (body[0] == '{') != (want == "application/json") {
+			t.Errorf("%q begins with %.10q", accept, body)
+		}
+	}
+	if code, _, _ := w.do(w.admin(), "GET", "/openapi/v3/apis/apps/v1", "", "Accept", "text/html"); code != 406 {
+		t.Errorf("as HTML: %d", code)
+	}
+}
+
+func TestOpenAPIV2IsSentCompressed(t *testing.T) {
+	w := newWorld(t)
+	_, _, plain := w.do(w.admin(), "GET", "/openapi/v2", "", "Accept-Encoding", "identity")
+	code, h, body := w.do(w.admin(), "GET", "/openapi/v2", "", "Accept-Encoding", "gzip")
+	if code != 200 || h.Get("Content-Encoding") != "gzip" || h.Get("Content-Length") != strconv.Itoa(len(body)) || len(body) > len(plain)/4 {
+		t.Fatalf("%d, %d bytes of %d, %v", code, len(body), len(plain), h)
+	}
+	r, err := gzip.NewReader(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(r); err != nil || string(text) != plain {
+		t.Errorf("%d bytes came out, want %d (%v)", len(text), len(plain), err)
 	}
 }

@@ -42,6 +42,9 @@ func TLS(serving tls.Certificate, clientCAs ...*x509.Certificate) *tls.Config {
 		ClientAuth:   tls.RequestClientCert,
 		ClientCAs:    pool, // which certificate to send: clients choose by it
 		NextProtos:   []string{"h2", "http/1.1"},
+		// Each record is a call of the kernel, and answers are longer than the small
+		// ones that a connection begins with.
+		DynamicRecordSizingDisabled: true,
 	}
 }
 

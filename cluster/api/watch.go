@@ -75,41 +75,91 @@ func (c *call) watch(r request.Request, q url.Values) {
 		c.settled()
 	}
 	over := c.s.cfg.Now().Add(lasts)
-	for {
-		until := over
-		if o.AllowWatchBookmarks {
-			if b := c.s.cfg.Now().Add(c.s.cfg.BookmarkEvery); b.Before(over) {
-				until = b
-			}
+	quiet := c.s.cfg.Now() // since then nothing was sent
+	due := func() time.Time {
+		if b := quiet.Add(c.s.cfg.BookmarkEvery); o.AllowWatchBookmarks && b.Before(over) {
+			return b
 		}
-		events, err := next(ctx, w, until)
-		switch {
-		case err == nil:
+		return over
+	}
+	timer := time.NewTimer(due().Sub(quiet))
+	defer timer.Stop()
+	for p := (pace{}); ; {
+		events, err := w.Poll(e.events[:0])
+		if err != nil {
+			if ctx.Err() == nil && !errors.Is(err, verb.ErrEnded) {
+				e.fail(err)
+			}
+			return
+		}
+		if e.events = events; len(events) > 0 {
 			if e.write(events) != nil {
 				return
 			}
 			c.settled()
-		case ctx.Err() != nil:
-			return
-		case errors.Is(err, context.DeadlineExceeded) && until != over:
-			b := w.Bookmark()
-			if e.write([]verb.WatchEvent{b}) != nil {
+			quiet = c.s.cfg.Now()
+			if !p.wait(ctx, quiet) {
 				return
 			}
-		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, verb.ErrEnded):
+			continue
+		}
+		select {
+		case <-w.More():
+		case <-ctx.Done():
 			return
-		default:
-			e.fail(err)
-			return
+		case <-timer.C: // it is not set anew for each event, so that it may come too soon
+			now := c.s.cfg.Now()
+			switch until := due(); {
+			case now.Before(until):
+			case until.Equal(over):
+				return
+			default:
+				if e.write([]verb.WatchEvent{w.Bookmark()}) != nil {
+					return
+				}
+				quiet = now
+			}
+			timer.Reset(due().Sub(now))
 		}
 	}
 }
 
-// next is Next with an end.
-func next(ctx context.Context, w *verb.Watch, until time.Time) ([]verb.WatchEvent, error) {
-	ctx, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	return w.Next(ctx)
+// pace has a watcher written to less often, and more at once, where events come
+// in a row: each time costs the server and the client more than the event does.
+// Whoever hears of something now and then hears of it at once.
+type pace struct {
+	used int // writes that were ahead of their time
+	last time.Time
+	wake *time.Timer
+}
+
+const (
+	paceEvery = 10 * time.Millisecond // a write each, in the long run
+	paceAhead = 16                    // writes that may come sooner
+)
+
+// wait returns when the next write may come; false if ctx has ended. now is
+// when the last one was done.
+func (p *pace) wait(ctx context.Context, now time.Time) bool {
+	if rested := int(now.Sub(p.last) / paceEvery); rested > 0 {
+		p.used = max(0, p.used-rested)
+		p.last = now
+	}
+	if p.used++; p.used <= paceAhead {
+		return true
+	}
+	if p.wake == nil {
+		p.wake = time.NewTimer(paceEvery)
+	} else {
+		p.wake.Reset(paceEvery)
+	}
+	select {
+	case <-p.wake.C:
+		return true
+	case <-ctx.Done():
+		p.wake.Stop()
+		return false
+	}
 }
 
 // eventWriter frames events for one watcher.
@@ -124,6 +174,7 @@ type eventWriter struct {
 	form     string            // what the encoding depends on, but for the type of the event
 	keys     map[string]string // by type
 	sent     *events           // for metrics
+	events   []verb.WatchEvent // room for what is written
 }
 
 func newEventWriter(c *call, r request.Request, a accepted, options metav1.TableOptions) *eventWriter {
@@ -133,24 +184,64 @@ func newEventWriter(c *call, r request.Request, a accepted, options metav1.Table
 		keys: make(map[string]string, 3), sent: c.s.metrics.eventsOf(r)}
 }
 
+// atOnce is how much is written together: each piece is some messages between
+// the goroutines of the connection.
+const atOnce = 32 << 10
+
+// keepEvents bounds the room for events that a watch keeps.
+const keepEvents = 64
+
 // write sends events and flushes once. An error means that the client is
 // gone or too slow; or that an event could not be encoded, which was said.
 func (e *eventWriter) write(events []verb.WatchEvent) error {
 	defer e.patience.stop()
+	defer func() {
+		clear(events) // the room for them must not keep objects
+		if cap(events) > keepEvents {
+			e.events = nil
+		}
+	}()
+	var many []byte
+	if len(events) > 1 {
+		b := buffers.Get().(*[]byte)
+		many = (*b)[:0]
+		defer func() { release(b, many) }()
+	}
 	for i := range events {
 		frame, err := e.frame(&events[i])
 		if err != nil {
+			e.put(many)
 			e.fail(err)
 			return err
 		}
-		e.patience.start() // again for each: many may take long
-		if _, err := e.c.w.Write(frame); err != nil {
+		e.sent.add(len(frame))
+		if len(events) > 1 && len(many)+len(frame) <= atOnce {
+			many = append(many, frame...)
+			continue
+		}
+		if err := e.put(many); err != nil {
 			return err
 		}
-		e.sent.add(len(frame))
+		many = many[:0]
+		if err := e.put(frame); err != nil {
+			return err
+		}
+	}
+	if err := e.put(many); err != nil {
+		return err
 	}
 	e.patience.start()
 	return e.control.Flush()
+}
+
+// put sends what was made of events.
+func (e *eventWriter) put(data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	e.patience.start() // again for each: many may take long
+	_, err := e.c.w.Write(data)
+	return err
 }
 
 // frame is an event as it goes over the wire. All watchers of the same form

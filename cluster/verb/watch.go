@@ -115,37 +115,44 @@ var ErrEnded = errors.New("the definition has changed")
 // Next blocks until there are events, ctx ends, or the watch cannot go on (410:
 // it was too slow). Its only bookmark is the one that ends the initial events.
 func (w *Watch) Next(ctx context.Context) ([]WatchEvent, error) {
-	if events := w.begin(); len(events) > 0 {
-		return events, nil
-	}
 	for {
-		changes, seen, err := w.cursor.Next()
-		var ended *store.Ended
-		if errors.As(err, &ended) {
-			return nil, ErrEnded
-		}
-		if err != nil {
-			return nil, failure(w.request, err)
-		}
-		if err := w.prepare(changes); err != nil {
-			return nil, err
-		}
-		var events []WatchEvent
-		for _, c := range changes {
-			if e, ok := w.by.view(c); ok {
-				events = append(events, e)
-			}
-		}
-		w.seen = max(w.seen, seen)
-		if len(events) > 0 {
-			return events, nil
+		if events, err := w.Poll(nil); err != nil || len(events) > 0 {
+			return events, err
 		}
 		select {
-		case <-w.cursor.More():
+		case <-w.More():
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// More has a value when Poll may return something, an error included.
+func (w *Watch) More() <-chan struct{} { return w.cursor.More() }
+
+// Poll is Next for whoever does not wait: what there is, appended to events.
+func (w *Watch) Poll(events []WatchEvent) ([]WatchEvent, error) {
+	if first := w.begin(); len(first) > 0 {
+		return append(events, first...), nil
+	}
+	changes, seen, err := w.cursor.Next()
+	var ended *store.Ended
+	if errors.As(err, &ended) {
+		return nil, ErrEnded
+	}
+	if err != nil {
+		return nil, failure(w.request, err)
+	}
+	if err := w.prepare(changes); err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		if e, ok := w.by.view(c); ok {
+			events = append(events, e)
+		}
+	}
+	w.seen = max(w.seen, seen)
+	return events, nil
 }
 
 // prepare has objects converted that are to be selected by fields of the version
@@ -200,7 +207,7 @@ func (w *Watch) Close() { w.cursor.Close() }
 
 // view is a change as the selectors see it; false if they do not.
 func (s *selected) view(c *store.Event) (WatchEvent, bool) {
-	rv := strconv.FormatInt(c.Revision, 10)
+	rv := c.Object.GetResourceVersion() // the event's, also of one deleted
 	was := c.Old != nil && s.matches(c.Old)
 	if c.Type == store.Deleted {
 		was = was || c.Old == nil && s.matches(c.Object)
