@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
-	"sigs.k8s.io/yaml"
 
 	"sampan/cluster/audit"
 	"sampan/cluster/kind"
@@ -115,7 +114,7 @@ func (c *call) auditBody(data []byte) {
 	}
 	if c.r.Method == http.MethodPatch {
 		if kind, err := patchType(c.r); err == nil && kind == types.ApplyYAMLPatchType {
-			if data, err = yaml.YAMLToJSON(data); err != nil {
+			if data, err = object.YAMLToJSON(data); err != nil {
 				return // it is refused
 			}
 		}

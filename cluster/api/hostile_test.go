@@ -42,6 +42,11 @@ func bomb() string {
 	return b
 }
 
+// echoes is 2 GB as JSON, in 12,000 nodes.
+func echoes() string {
+	return `a: &a "` + strings.Repeat("x", 200_000) + "\"\n" + "b: [" + strings.Repeat("*a,", 10_000) + "*a]\n"
+}
+
 func copies() string {
 	b := `[{"op":"add","path":"/metadata/annotations","value":{"a":"` + strings.Repeat("x", 1000) + `"}}`
 	for i := range 40 {
@@ -111,6 +116,8 @@ func TestHostileInput(t *testing.T) {
 		{"deep YAML, never closed", "POST", inDefault, yaml, strings.Repeat("[", 100000), 400, "exceeded max depth of 10000"},
 		{"a YAML bomb", "POST", inDefault, yaml, bomb(), 400, "document contains excessive aliasing"},
 		{"a YAML bomb applied", "PATCH", inDefault + "/web?fieldManager=m", apply, bomb(), 400, "document contains excessive aliasing"},
+		{"a long text named often", "POST", inDefault, yaml, echoes(), 400, "document contains excessive aliasing"},
+		{"a long text named often, applied", "PATCH", inDefault + "/web?fieldManager=m", apply, echoes(), 400, "document contains excessive aliasing"},
 		{"duplicate keys, held to it", "POST", inDefault + "?fieldValidation=Strict", js, named("a") + `"data":{"a":"1","a":"2"},"data":{}}`, 400, `strict decoding error: duplicate field \"data.a\", duplicate field \"data\"`},
 		{"a name that is not UTF-8", "POST", inDefault, js, named("u\xfftf") + `"data":{}}`, 422, "a lowercase RFC 1123 subdomain"},
 		{"a content type that nobody has", "POST", inDefault, "text/plain", named("a") + `"data":{}}`, 415, "accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"},

@@ -98,7 +98,7 @@ func decodeInto(obj runtime.Object, gvk schema.GroupVersionKind, data []byte, me
 	}
 	if v != Ignore {
 		for _, e := range strict {
-			warnings = append(warnings, e.Error())
+			warnings = append(warnings, warningsOf(e)...)
 		}
 	}
 	return warnings, nil
@@ -175,6 +175,9 @@ func decodeUnstructured(u runtime.Unstructured, data []byte, v Validation) (stri
 }
 
 func decodeYAML(obj runtime.Object, data []byte, v Validation) (strict []error, err error) {
+	if err := boundAliases(data); err != nil {
+		return nil, err
+	}
 	asJSON, err := yaml.YAMLToJSONStrict(data)
 	if err != nil {
 		// Either it is no YAML at all, or a key is given twice.
@@ -253,7 +256,7 @@ func claimed(data []byte, mediaType string) (schema.GroupVersionKind, bool) {
 		}
 		return u.TypeMeta.GroupVersionKind(), true
 	case YAML:
-		if yaml.Unmarshal(data, &m) != nil {
+		if boundAliases(data) != nil || yaml.Unmarshal(data, &m) != nil {
 			return schema.GroupVersionKind{}, false
 		}
 	default:

@@ -220,6 +220,9 @@ func invalidPatch(value string, err error) error {
 func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructured.Unstructured, []string, error) {
 	u := &unstructured.Unstructured{Object: map[string]any{}}
 	var warnings []string
+	if err := boundAliases(data); err != nil {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
 	err := yaml.UnmarshalStrict(data, &u.Object)
 	if err != nil {
 		duplicate := err
@@ -228,7 +231,7 @@ func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructu
 			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", duplicate))
 		}
 		if v != Ignore {
-			warnings = append(warnings, duplicate.Error())
+			warnings = append(warnings, warningsOf(duplicate)...)
 		}
 	}
 	if u.GetAPIVersion() == "" || u.GetKind() == "" {
