@@ -33,6 +33,7 @@ func parts() []part {
 	return []part{
 		{"engine", 150 * time.Second, engine},
 		{"api", 180 * time.Second, api},
+		{"stored", 180 * time.Second, stored},
 		{"scheduler", 120 * time.Second, scheduler},
 		{"pods", 45 * time.Second, pods},
 		{"footprint", 150 * time.Second, footprint},
@@ -59,7 +60,7 @@ type bench struct {
 func main() {
 	var o options
 	flag.StringVar(&o.sampan, "sampan", "../../bin/sampan", "the program to measure (make build)")
-	flag.StringVar(&o.what, "what", "", "parts to measure, with commas: engine,api,scheduler,pods,footprint,definitions (default all)")
+	flag.StringVar(&o.what, "what", "", "parts to measure, with commas: engine,api,stored,scheduler,pods,footprint,definitions (default all)")
 	flag.StringVar(&o.out, "json", "", "file for the figures as JSON (default .cache/bench/last.json)")
 	flag.StringVar(&o.profiles, "profile", "", "directory for profiles of the program")
 	flag.StringVar(&o.show, "show", "", "measure nothing: print these files of figures, with commas, as a table for the docs")

@@ -38,11 +38,11 @@ func (p *platform) call(ctx context.Context, args ...string) (string, error) {
 	return call(p.command(ctx, args...))
 }
 
-func (p *platform) up(ctx context.Context) error {
+func (p *platform) up(ctx context.Context, more ...string) error {
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return err
 	}
-	_, err := p.call(ctx, "up", "--detach", "--kubeconfig", p.kubeconfig())
+	_, err := p.call(ctx, append([]string{"up", "--detach", "--kubeconfig", p.kubeconfig()}, more...)...)
 	return err
 }
 

@@ -39,38 +39,25 @@ func (u *upstream) pids() (all []int) {
 	return all
 }
 
-// openUpstream starts a control plane on no state, and returns when the API
-// answers. The controller manager gets more flags. To end it is the caller's,
-// also after an error.
-func (b *bench) openUpstream(ctx context.Context, manager ...string) (*upstream, error) {
+// newUpstream is a control plane on no state, of which nothing runs yet.
+func (b *bench) newUpstream() (*upstream, error) {
 	dir, err := os.MkdirTemp(b.dir, "upstream-")
 	if err != nil {
 		return nil, err
 	}
 	u := &upstream{bench: b, dir: dir}
-	if err := u.files(); err != nil {
-		return u, err
+	return u, u.files()
+}
+
+// openUpstream starts a control plane on no state, and returns when the API
+// answers. The controller manager gets more flags. To end it is the caller's,
+// also after an error.
+func (b *bench) openUpstream(ctx context.Context, manager ...string) (*upstream, error) {
+	u, err := b.newUpstream()
+	if err == nil {
+		err = u.serve(ctx)
 	}
-	etcd, err := u.run("etcd", "--data-dir="+u.path("etcd"), "--listen-client-urls=http://127.0.0.1:12379", "--advertise-client-urls=http://127.0.0.1:12379",
-		"--listen-peer-urls=http://127.0.0.1:12380", "--initial-advertise-peer-urls=http://127.0.0.1:12380", "--initial-cluster=default=http://127.0.0.1:12380", "--log-level=warn")
 	if err != nil {
-		return u, err
-	}
-	api, err := u.run("kube-apiserver", "--etcd-servers=http://127.0.0.1:12379", "--secure-port="+upstreamPort, "--bind-address=127.0.0.1",
-		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--cert-dir="+u.path("certificates"), "--token-auth-file="+u.path("tokens"),
-		"--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.97.0.0/16", "--allow-privileged=true", "--enable-bootstrap-token-auth=true",
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+u.path("key"), "--service-account-signing-key-file="+u.path("key"))
-	if err != nil {
-		return u, err
-	}
-	if err := api.ready(ctx, 2*time.Minute, func(ctx context.Context) error {
-		select {
-		case <-etcd.done:
-			return fmt.Errorf("etcd has ended: %s", etcd.lastWord())
-		default:
-		}
-		return answers(ctx, u.kubeconfig())
-	}); err != nil {
 		return u, err
 	}
 	manager = append([]string{"--kubeconfig=" + u.path("manager"), "--leader-elect=false", "--service-account-private-key-file=" + u.path("key"),
@@ -81,6 +68,30 @@ func (b *bench) openUpstream(ctx context.Context, manager ...string) (*upstream,
 	}
 	_, err = u.run("kube-scheduler", "--kubeconfig="+u.path("scheduler"), "--leader-elect=false", "--kube-api-qps=5000", "--kube-api-burst=5000")
 	return u, err
+}
+
+// serve starts etcd and the API server, and returns when it answers.
+func (u *upstream) serve(ctx context.Context) error {
+	etcd, err := u.run("etcd", "--data-dir="+u.path("etcd"), "--listen-client-urls=http://127.0.0.1:12379", "--advertise-client-urls=http://127.0.0.1:12379",
+		"--listen-peer-urls=http://127.0.0.1:12380", "--initial-advertise-peer-urls=http://127.0.0.1:12380", "--initial-cluster=default=http://127.0.0.1:12380", "--log-level=warn")
+	if err != nil {
+		return err
+	}
+	api, err := u.run("kube-apiserver", "--etcd-servers=http://127.0.0.1:12379", "--secure-port="+upstreamPort, "--bind-address=127.0.0.1",
+		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--cert-dir="+u.path("certificates"), "--token-auth-file="+u.path("tokens"),
+		"--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.97.0.0/16", "--allow-privileged=true", "--enable-bootstrap-token-auth=true",
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+u.path("key"), "--service-account-signing-key-file="+u.path("key"))
+	if err != nil {
+		return err
+	}
+	return api.ready(ctx, 2*time.Minute, func(ctx context.Context) error {
+		select {
+		case <-etcd.done:
+			return fmt.Errorf("etcd has ended: %s", etcd.lastWord())
+		default:
+		}
+		return answers(ctx, u.kubeconfig())
+	})
 }
 
 func (u *upstream) run(name string, args ...string) (*daemon, error) {
