@@ -71,6 +71,7 @@ type Aggregator struct {
 	watches sync.WaitGroup                         // of services and endpoint slices
 
 	describing sync.Mutex // held while servers are asked for documents, before mu
+	telling    sync.Mutex // the same for documents of version 2
 
 	mu         sync.Mutex // guards all below
 	known      map[string]*known
@@ -88,6 +89,7 @@ type known struct {
 	condition apiregistrationv1.APIServiceCondition // as last found
 	discovery apidiscoveryv2.APIVersionDiscovery    // as last fetched
 	described described                             // as last asked
+	told      told                                  // the same for version 2
 	looked    time.Time
 	failed    int           // looks in a row
 	next      chan struct{} // closed when the look that is due is over; nil: none is waited for
@@ -165,7 +167,7 @@ func (a *Aggregator) seen(ctx context.Context, e client.Change[*apiService]) {
 	}
 	if trust {
 		k.connection.close()
-		k.connection, k.described = a.connect(s), described{}
+		k.connection, k.described, k.told = a.connect(s), described{}, told{}
 	}
 	shown := moved || k.of.Spec.GroupPriorityMinimum != s.Spec.GroupPriorityMinimum || k.of.Spec.VersionPriority != s.Spec.VersionPriority
 	k.of = s

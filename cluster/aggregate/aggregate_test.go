@@ -50,6 +50,9 @@ type world struct {
 	held       atomic.Bool            // by a finalizer
 	index      atomic.Pointer[string] // of its OpenAPI documents; nil: it has none
 	described  atomic.Int32           // how often it was asked for them
+	older      atomic.Pointer[string] // its OpenAPI document of version 2; nil: it has none
+	told, same atomic.Int32           // how often it was asked for that, and had nothing new
+	ahead      atomic.Int64           // how far the aggregator's clock is ahead
 	front      *httptest.Server
 }
 
@@ -65,7 +68,7 @@ func newWorld(t *testing.T) *world {
 	w.server.StartTLS()
 	t.Cleanup(w.server.Close)
 	w.Fake = clienttest.New(t, kinds(), w.service(), w.slice(true))
-	w.aggregator = start(t, w.Fake, w.server.TLS.Certificates[0])
+	w.aggregator = start(t, w.Fake, w.server.TLS.Certificates[0], func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) })
 	w.front = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		to := w.aggregator.State().At(wardle)
 		if to == nil {
@@ -78,9 +81,9 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func start(t *testing.T, c client.Client, cert tls.Certificate) *aggregate.Aggregator {
+func start(t *testing.T, c client.Client, cert tls.Certificate, now func() time.Time) *aggregate.Aggregator {
 	t.Helper()
-	a, err := aggregate.New(aggregate.Config{Client: c, Certificate: cert, Log: slog.New(slog.DiscardHandler),
+	a, err := aggregate.New(aggregate.Config{Client: c, Certificate: cert, Log: slog.New(slog.DiscardHandler), Now: now,
 		Own: []schema.GroupVersion{{Group: "authentication.k8s.io", Version: "v1"}}, Trust: aggregate.Trust{ClientCA: "CA", ProxyCA: "PROXY"}})
 	if err != nil {
 		t.Fatal(err)
@@ -115,6 +118,21 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 			return
 		}
 		http.NotFound(rw, r)
+	case r.URL.Path == "/openapi/v2":
+		w.told.Add(1)
+		older := w.older.Load()
+		if older == nil {
+			http.NotFound(rw, r)
+			return
+		}
+		tag := strconv.Quote(strconv.Itoa(len(*older)))
+		rw.Header().Set("ETag", tag)
+		if r.Header.Get("If-None-Match") == tag {
+			w.same.Add(1)
+			rw.WriteHeader(http.StatusNotModified)
+			return
+		}
+		io.WriteString(rw, *older)
 	case r.URL.Path == "/apis":
 		io.WriteString(rw, `{"kind":"APIGroupList","groups":[]}`)
 	case r.URL.Path == "/apis/wardle.example.com/v1alpha1":
@@ -394,7 +412,7 @@ func TestOwnGroupsAreRegistered(t *testing.T) {
 		left.Name, left.Spec.Group, left.Labels = "v1.left.example.com", "left.example.com", map[string]string{"kube-aggregator.kubernetes.io/automanaged": "true"}
 		table := kinds()
 		f := clienttest.New(t, table, mine, left)
-		start(t, f, tls.Certificate{Certificate: [][]byte{{1}}})
+		start(t, f, tls.Certificate{Certificate: [][]byte{{1}}}, nil)
 		want := func(names ...string) {
 			t.Helper()
 			synctest.Wait()

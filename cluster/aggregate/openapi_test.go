@@ -41,3 +41,50 @@ func TestOthersAreAskedForDocumentsWhenSomebodyWantsThem(t *testing.T) {
 		})
 	}
 }
+
+func TestOthersAreAskedWhetherTheirOlderDocumentHasChanged(t *testing.T) {
+	began := time.Now()
+	w := newWorld(t)
+	one, two := `{"swagger":"2.0"}`, `{"swagger":"2.0","paths":{}}`
+	w.older.Store(&one)
+	w.register()
+	w.available()
+	if n := w.told.Load(); n != 0 {
+		t.Errorf("asked %d times before somebody wants to know", n)
+	}
+	// reads returns what is known once it is want; who is slow is asked again.
+	reads := func(want string) {
+		t.Helper()
+		for range 600 {
+			docs := w.aggregator.OlderDocuments(t.Context())
+			if len(docs) == 1 && string(docs[0].Data) == want && docs[0].GroupVersion == wardle {
+				return
+			}
+			w.ahead.Add(int64(time.Minute))
+		}
+		t.Fatalf("the document never is %s", want)
+	}
+	reads(one)
+	asked := w.told.Load()
+	w.aggregator.OlderDocuments(t.Context())
+	if w.told.Load() != asked && time.Since(began) < 20*time.Second {
+		t.Error("asked once more at once")
+	}
+	for n := 0; n < 600 && w.same.Load() == 0; n++ {
+		w.ahead.Add(int64(time.Minute))
+		reads(one)
+	}
+	if w.same.Load() == 0 {
+		t.Error("nobody asked for what is new alone")
+	}
+	w.older.Store(&two)
+	w.ahead.Add(int64(time.Minute))
+	reads(two)
+	w.older.Store(nil)
+	for n := 0; len(w.aggregator.OlderDocuments(t.Context())) > 0; n++ {
+		if n == 600 {
+			t.Fatal("a document that is gone stays")
+		}
+		w.ahead.Add(int64(time.Minute))
+	}
+}

@@ -38,6 +38,10 @@ func wardle(t *testing.T) *httptest.Server {
 			w.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
 			io.WriteString(w, `{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[{"metadata":{"name":"wardle.example.com"},
 "versions":[{"version":"v1","resources":[{"resource":"flunders","responseKind":{"group":"","version":"","kind":"Flunder"},"scope":"Namespaced","verbs":["get","list"]}]}]}]}`)
+		case "/openapi/v2":
+			io.WriteString(w, `{"swagger":"2.0","info":{"title":"wardle","version":"1"},"paths":{"/version":{"get":{"responses":{"200":{"description":"OK"}}}},
+"/apis/wardle.example.com/v1/namespaces/{namespace}/flunders":{"get":{"responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/com.example.wardle.v1.Flunder"}}}}}},
+"definitions":{"com.example.wardle.v1.Flunder":{"type":"object","description":"A kind of fish."}}}`)
 		case "/openapi/v3":
 			io.WriteString(w, `{"paths":{"version":{"serverRelativeURL":"/openapi/v3/version?hash=0"},
 "apis/wardle.example.com/v1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1?hash=7"}}}`)
@@ -167,6 +171,32 @@ func TestOtherServersDescribeTheirKinds(t *testing.T) {
 	}
 	if code, _, text := w.do(w.admin(), "GET", "/openapi/v3/apis/wardle.example.com/v1", "", "Impersonate-User", "bob"); code != http.StatusOK || !strings.Contains(text, `"title":"bob"`) {
 		t.Errorf("as somebody else: %d %s", code, text)
+	}
+}
+
+func TestWhatOtherServersServeIsInTheOneDocument(t *testing.T) {
+	w := aggregated(t)
+	var etag string
+	for n := 0; ; n++ { // a server that does not answer in time is asked again later
+		_, h, text := w.do(w.admin(), "GET", "/openapi/v2", "")
+		var doc struct{ Paths, Definitions map[string]json.RawMessage }
+		if err := json.Unmarshal([]byte(text), &doc); err != nil {
+			t.Fatal(err)
+		}
+		if doc.Paths["/apis/wardle.example.com/v1/namespaces/{namespace}/flunders"] != nil {
+			etag = h.Get("ETag")
+			if doc.Definitions["com.example.wardle.v1.Flunder"] == nil || doc.Definitions["io.k8s.api.apps.v1.Deployment"] == nil || doc.Paths["/version"] != nil {
+				t.Errorf("the definitions of both are not there, or paths that are not passed on are")
+			}
+			break
+		}
+		if n == 1200 {
+			t.Fatal("the other server's path is not there")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if code, _, _ := w.do(w.admin(), "GET", "/openapi/v2", "", "If-None-Match", etag); code != http.StatusNotModified {
+		t.Errorf("with the ETag: %d", code)
 	}
 }
 

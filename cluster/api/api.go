@@ -99,6 +99,7 @@ type Server struct {
 	cfg       Config
 	codec     *object.Codec
 	discovery discoveryCache
+	older     olderDocuments
 	metrics   metrics
 	inFlight  inFlight
 	virtual   []virtualKind

@@ -30,8 +30,8 @@ var verbsOfEnding = []string{"delete", "deletecollection", "get", "list", "watch
 
 // catalogue is all of discovery, made once for each state of the kind table.
 type catalogue struct {
-	of       []*kind.Kind // the table's slice it was made from
-	others   uint64       // the number of the state of other servers
+	of       uint64 // the number of the table's state that it was made from
+	others   uint64 // the same of the state of other servers
 	groups   []apidiscoveryv2.APIGroupDiscovery
 	document map[string]cached // the aggregated document by "api" and "apis"
 }
@@ -46,9 +46,9 @@ type discoveryCache struct {
 	now *catalogue
 }
 
-// catalogue returns what is served now. The table gives another slice after
-// each change, so its address says whether anything changed.
+// catalogue returns what is served now.
 func (s *Server) catalogue() *catalogue {
+	number := s.cfg.Kinds.Number() // what changes after this makes another one
 	all := s.cfg.Kinds.All()
 	state := &aggregate.State{}
 	if s.cfg.Aggregate != nil {
@@ -56,10 +56,10 @@ func (s *Server) catalogue() *catalogue {
 	}
 	s.discovery.mu.Lock()
 	defer s.discovery.mu.Unlock()
-	if c := s.discovery.now; c != nil && c.others == state.Number && len(c.of) == len(all) && (len(all) == 0 || &c.of[0] == &all[0]) {
+	if c := s.discovery.now; c != nil && c.others == state.Number && c.of == number {
 		return c
 	}
-	c := &catalogue{of: all, others: state.Number, groups: groupsOf(all, s.virtual, s.components, state), document: map[string]cached{}}
+	c := &catalogue{of: number, others: state.Number, groups: groupsOf(all, s.virtual, s.components, state), document: map[string]cached{}}
 	s.discovery.now = c
 	return c
 }

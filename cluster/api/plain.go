@@ -4,20 +4,15 @@ import (
 	"errors"
 	"net/http"
 	"net/http/pprof"
-	"net/url"
 	goruntime "runtime"
 	"slices"
 	"strings"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 
 	"sampan/cluster/auth"
-	"sampan/cluster/object"
-	openapi "sampan/cluster/schema"
 )
 
 // plainPath answers paths that are no resource.
@@ -219,144 +214,6 @@ func (c *call) debug(path string) {
 	}
 	c.code = http.StatusOK
 	h(c.w, c.r)
-}
-
-// openapi answers /openapi/v2, /openapi/v3 and what is below it. (KEP-2896.)
-func (c *call) openapi(segments []string) bool {
-	switch {
-	case len(segments) == 1 && segments[0] == "v2":
-		return c.openapiV2()
-	case len(segments) == 1 && segments[0] == "v3":
-		index, err := c.s.cfg.Schemas.Index()
-		if err != nil {
-			c.fail(err)
-			return true
-		}
-		type link struct {
-			URL string `json:"serverRelativeURL"`
-		}
-		doc := struct {
-			Paths map[string]link `json:"paths"`
-		}{map[string]link{}}
-		for path, hash := range index {
-			doc.Paths[path] = link{"/openapi/v3/" + path + "?hash=" + url.QueryEscape(hash)}
-		}
-		if a := c.others(); a != nil {
-			for gv := range a.State().Remotes() {
-				delete(doc.Paths, openapi.Path(gv)) // who answers describes too
-			}
-			for gv, url := range a.Documents(c.r.Context()) {
-				doc.Paths[openapi.Path(gv)] = link{url}
-			}
-		}
-		c.sendJSON("application/json", doc)
-		return true
-	case len(segments) == 3 && segments[0] == "v3" && segments[1] == "api":
-		return c.openapiOf(schema.GroupVersion{Version: segments[2]}, strings.Join(segments[1:], "/"))
-	case len(segments) == 4 && segments[0] == "v3" && segments[1] == "apis":
-		gv := schema.GroupVersion{Group: segments[2], Version: segments[3]}
-		if a := c.others(); a != nil {
-			if to := a.State().At(gv); to != nil {
-				c.passOn(to)
-				return true
-			}
-		}
-		return c.openapiOf(gv, strings.Join(segments[1:], "/"))
-	}
-	return false
-}
-
-// openapiV2 answers with the whole API in one document.
-func (c *call) openapiV2() bool {
-	form, contentType, ok := formV2(c.r.Header.Get("Accept"))
-	if !ok {
-		c.fail(notAcceptable([]string{object.JSON, protobufV2}))
-		return true
-	}
-	h := c.w.Header()
-	etag := `"` + c.s.cfg.Schemas.HashV2(form) + `"`
-	h.Set("ETag", etag)
-	h.Set("Vary", "Accept")
-	if matchesETag(c.r, etag) {
-		c.code = http.StatusNotModified
-		c.w.WriteHeader(http.StatusNotModified)
-		return true
-	}
-	doc, err := c.s.cfg.Schemas.OpenAPIV2(form)
-	if err != nil {
-		c.fail(err)
-		return true
-	}
-	c.sendBytes(http.StatusOK, contentType, doc)
-	return true
-}
-
-// protobufV2 is the media type of OpenAPI version 2 as protobuf. Clients ask for
-// it as protobufV2Asked, which is no media type by RFC 9110: there is no "@" in
-// one. (Upstream: kube-openapi/pkg/handler.)
-const (
-	protobufV2      = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-	protobufV2Asked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-)
-
-// formV2 is the form that a client prefers, and its name.
-func formV2(accept string) (form openapi.Form, contentType string, ok bool) {
-	if accept == "" {
-		return openapi.JSON, object.JSON, true
-	}
-	for _, clause := range clauses(strings.ReplaceAll(accept, protobufV2Asked, protobufV2)) {
-		switch clause.mediaType {
-		case object.JSON, "application/*", "*/*":
-			return openapi.JSON, object.JSON, true
-		case protobufV2:
-			return openapi.Protobuf, protobufV2, true
-		}
-	}
-	return 0, "", false
-}
-
-func (c *call) openapiOf(gv schema.GroupVersion, path string) bool {
-	index, err := c.s.cfg.Schemas.Index()
-	if err != nil {
-		c.fail(err)
-		return true
-	}
-	if _, ok := index[path]; !ok {
-		return false
-	}
-	if _, err := negotiate(c.r, offer{plain: true, yamlOff: true}); err != nil {
-		c.fail(notAcceptable([]string{"application/json"}))
-		return true
-	}
-	doc, hash, err := c.s.cfg.Schemas.OpenAPIV3(gv)
-	if err != nil {
-		c.fail(err)
-		return true
-	}
-	h := c.w.Header()
-	etag := `"` + hash + `"`
-	if asked := c.r.URL.Query().Get("hash"); asked != "" {
-		if asked != hash {
-			h.Set("Location", c.r.URL.Path+"?hash="+url.QueryEscape(hash))
-			c.code = http.StatusMovedPermanently
-			c.w.WriteHeader(http.StatusMovedPermanently)
-			return true
-		}
-		// The address names the content, so it may be kept for ever.
-		h.Set("Cache-Control", "public, immutable")
-		h.Set("Expires", c.s.cfg.Now().Add(365*24*time.Hour).UTC().Format(http.TimeFormat))
-	} else {
-		h.Set("Cache-Control", "no-cache, private")
-	}
-	h.Set("ETag", etag)
-	h.Set("Vary", "Accept")
-	if matchesETag(c.r, etag) {
-		c.code = http.StatusNotModified
-		c.w.WriteHeader(http.StatusNotModified)
-		return true
-	}
-	c.sendBytes(http.StatusOK, "application/json", doc)
-	return true
 }
 
 // openid answers what a relying party needs to check our tokens.

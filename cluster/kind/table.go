@@ -19,6 +19,7 @@ type Table struct {
 	byType  map[reflect.Type]*Kind
 	ordered []*Kind       // by group, then plural
 	changed chan struct{} // closed at the next change; nil if nobody waits
+	number  uint64        // of changes
 }
 
 // NewTable returns a table of the kinds given.
@@ -68,7 +69,16 @@ func (t *Table) Changed() <-chan struct{} {
 	return t.changed
 }
 
+// Number is another one after each change. Who has made something of All knows
+// by it, read before, whether that still holds.
+func (t *Table) Number() uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.number
+}
+
 func (t *Table) tellLocked() {
+	t.number++
 	if t.changed != nil {
 		close(t.changed)
 		t.changed = nil

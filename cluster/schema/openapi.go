@@ -31,16 +31,41 @@ func Path(gv schema.GroupVersion) string {
 }
 
 // Index is what /openapi/v3 lists: Path to the hash of its document. It makes
-// no document. Its error is that of a program whose schemas are damaged.
+// no document, and is shared: never written to. Its error is that of a program
+// whose schemas are damaged.
 func (s *Schemas) Index() (map[string]string, error) {
 	if _, err := zip.NewReader(bytes.NewReader(blob), int64(len(blob))); err != nil {
 		return nil, &fault.Error{Op: "read schemas", Err: err}
 	}
-	index := map[string]string{}
-	for gv, kinds := range s.groups() {
-		index[Path(gv)] = digest(gv, kinds)
+	return s.hashes().index, nil
+}
+
+// hashes are those of all documents, for one state of the table.
+type hashes struct {
+	number uint64            // of the table's state
+	index  map[string]string // Path to hash
+	all    string            // of all of them
+}
+
+// hashes are those of the table as it is now.
+func (s *Schemas) hashes() *hashes {
+	number := s.kinds.Number() // what changes after this makes them again
+	s.hashing.Lock()
+	defer s.hashing.Unlock()
+	if s.hashed != nil && s.hashed.number == number {
+		return s.hashed
 	}
-	return index, nil
+	now := &hashes{number: number, index: map[string]string{}}
+	groups := s.groups()
+	h := sha256.New()
+	for _, gv := range sortedGroups(groups) {
+		of := digest(gv, groups[gv])
+		now.index[Path(gv)] = of
+		fmt.Fprintln(h, gv, of)
+	}
+	now.all = hex.EncodeToString(h.Sum(nil))
+	s.hashed = now
+	return now
 }
 
 // groups are all kinds by the group versions under which they are served.
@@ -133,10 +158,10 @@ func subresources(k *kind.Kind) []string {
 	return all
 }
 
-// OpenAPIV3 is the document of a group version as JSON, with its hash. It is
-// made anew by each call: clients keep it by its hash. A fault of class
-// NotFound if nothing is served there.
-func (s *Schemas) OpenAPIV3(gv schema.GroupVersion) (doc []byte, hash string, err error) {
+// OpenAPIV3 is the document of a group version, with its hash. It is made anew
+// by each call: clients keep it by its hash. A fault of class NotFound if
+// nothing is served there.
+func (s *Schemas) OpenAPIV3(gv schema.GroupVersion, form Form) (doc []byte, hash string, err error) {
 	kinds := s.groups()[gv]
 	if len(kinds) == 0 {
 		return nil, "", &fault.Error{Class: fault.NotFound, Op: "describe group version", On: gv.String()}
@@ -176,6 +201,9 @@ func (s *Schemas) OpenAPIV3(gv schema.GroupVersion) (doc []byte, hash string, er
 		"paths":      paths,
 		"components": map[string]any{"schemas": schemas},
 	})
+	if err == nil && form == Protobuf {
+		doc, err = newerInProtobuf(doc)
+	}
 	return doc, digest(gv, kinds), err
 }
 

@@ -5,22 +5,24 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
-	"weak"
+	"sync"
+	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // HashV2 changes whenever the document of OpenAPIV2 does. It makes no document.
-func (s *Schemas) HashV2(form Form) string {
+func (s *Schemas) HashV2(form Form, others ...*Other) string {
 	h := sha256.New()
-	fmt.Fprintln(h, form)
-	groups := s.groups()
-	for _, gv := range sortedGroups(groups) {
-		fmt.Fprintln(h, gv, digest(gv, groups[gv]))
+	fmt.Fprintln(h, form, s.hashes().all)
+	for _, o := range others {
+		fmt.Fprintln(h, o.Group, o.Digest)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -40,16 +42,18 @@ const (
 	forms = iota
 )
 
-// older is the part of a document of version 2 that is made of generated
-// schemas: what is inside "paths" and "definitions".
-type older struct {
-	of                 string // digest of the kinds that it is made of
-	paths, definitions []byte
-}
+// older is a part of a document of version 2: what is inside "paths" and
+// "definitions".
+type older struct{ paths, definitions []byte }
 
-// OpenAPIV2 is the whole API in one document, OpenAPI version 2. Its larger
-// part is kept as long as memory is not needed for something else.
-func (s *Schemas) OpenAPIV2(form Form) ([]byte, error) {
+// piece is such a part as it is kept.
+type piece struct{ paths, definitions packed }
+
+// OpenAPIV2 is the whole API in one document, OpenAPI version 2, with what
+// others say of their part of it. What it is made of is kept, packed, for each
+// custom kind and for all others together, so that a definition that comes or
+// changes costs its own part alone.
+func (s *Schemas) OpenAPIV2(form Form, others ...*Other) (*Document, error) {
 	groups := s.groups()
 	var generated, custom []one
 	h := sha256.New()
@@ -65,34 +69,32 @@ func (s *Schemas) OpenAPIV2(form Form) ([]byte, error) {
 		generated = append(generated, own...)
 		fmt.Fprintln(h, gv, digest(gv, own))
 	}
-	part, err := s.olderPart(form, hex.EncodeToString(h.Sum(nil)), generated)
+	first, err := s.generatedPiece(form, hex.EncodeToString(h.Sum(nil)), generated)
 	if err != nil {
 		return nil, err
 	}
-	paths, schemas := map[string]json.RawMessage{}, definitions{}
-	for _, k := range custom {
-		if err := k.olderPaths(paths); err != nil {
-			return nil, err
-		}
-		if _, err := k.customSchemas(true, schemas); err != nil {
-			return nil, err
-		}
-	}
-	rest, err := form.write(paths, schemas)
+	pieces, err := customPieces(form, custom)
 	if err != nil {
 		return nil, err
+	}
+	pieces = append([]*piece{first}, pieces...)
+	if len(others) > 0 {
+		more, err := s.otherPiece(form, first, custom, others)
+		if err != nil {
+			return nil, err
+		}
+		pieces = append(pieces, more)
 	}
 	if form == Protobuf {
-		return wholeProtobuf(part, rest)
+		return wholeProtobuf(pieces)
 	}
-	var doc bytes.Buffer
-	doc.Grow(len(part.paths) + len(part.definitions) + len(rest.paths) + len(rest.definitions) + 1024)
-	doc.WriteString(openingV2 + `,"paths":{`)
-	join(&doc, part.paths, rest.paths)
-	doc.WriteString(`},"definitions":{`)
-	join(&doc, part.definitions, rest.definitions)
-	doc.WriteString(`},` + closingV2 + "\n")
-	return doc.Bytes(), nil
+	doc := &Document{}
+	doc.text(openingV2 + `,"paths":{`)
+	doc.join(pieces, func(p *piece) packed { return p.paths })
+	doc.text(`},"definitions":{`)
+	doc.join(pieces, func(p *piece) packed { return p.definitions })
+	doc.text(`},` + closingV2 + "\n")
+	return doc, nil
 }
 
 const (
@@ -101,41 +103,121 @@ const (
 		`"type":"apiKey","name":"authorization","in":"header"}},"security":[{"BearerToken":[]}]}`
 )
 
-// olderPart is the part made of generated schemas, anew if nobody holds it any
-// more. Who asks for it while another makes it waits, instead of needing the
+// join adds the members of one object, with commas between them.
+func (d *Document) join(pieces []*piece, of func(*piece) packed) {
+	some := false
+	for _, p := range pieces {
+		if of(p).size == 0 {
+			continue
+		}
+		if some {
+			d.text(",")
+		}
+		d.add(of(p))
+		some = true
+	}
+}
+
+// generatedPiece is the part made of generated schemas, anew if the kinds have
+// changed. Who asks for it while another makes it waits, instead of needing the
 // memory twice.
-func (s *Schemas) olderPart(form Form, of string, kinds []one) (*older, error) {
+func (s *Schemas) generatedPiece(form Form, of string, kinds []one) (*piece, error) {
 	s.making.Lock()
 	defer s.making.Unlock()
-	if part := s.older[form].Value(); part != nil && part.of == of {
-		return part, nil
+	if s.older[form] != nil && s.olderOf[form] == of {
+		return s.older[form], nil
 	}
 	paths, schemas, err := olderOf(kinds)
 	if err != nil {
 		return nil, err
 	}
-	part, err := form.write(paths, schemas)
+	made, err := form.pack(&packer{}, paths, schemas)
 	if err != nil {
 		return nil, err
 	}
-	part.of = of
-	s.older[form] = weak.Make(part)
-	return part, nil
+	s.older[form], s.olderOf[form] = made, of
+	return made, nil
 }
 
-func (f Form) write(paths map[string]json.RawMessage, schemas definitions) (*older, error) {
+// pieceKey keeps what a document says of a custom kind with it.
+type pieceKey struct {
+	form Form
+	gvk  schema.GroupVersionKind
+}
+
+// customPieces are the parts of custom kinds. Those that are not there yet are
+// made side by side: after a start it may be all.
+func customPieces(form Form, kinds []one) ([]*piece, error) {
+	all, errs := make([]*piece, len(kinds)), make([]error, len(kinds))
+	var missing []int
+	for i, k := range kinds {
+		if kept, ok := k.told(form); ok {
+			all[i] = kept
+		} else {
+			missing = append(missing, i)
+		}
+	}
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(len(missing), runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			p := &packer{}
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= len(missing) {
+					return
+				}
+				i := missing[n]
+				all[i], errs[i] = kinds[i].tell(form, p)
+			}
+		})
+	}
+	workers.Wait()
+	return all, errors.Join(errs...)
+}
+
+func (k one) told(form Form) (*piece, bool) {
+	if k.Custom.Told == nil {
+		return nil, false
+	}
+	kept, ok := k.Custom.Told.Load(pieceKey{form, k.gvk})
+	if !ok {
+		return nil, false
+	}
+	return kept.(*piece), true
+}
+
+// tell makes the part of a custom kind.
+func (k one) tell(form Form, p *packer) (*piece, error) {
+	paths, schemas := map[string]json.RawMessage{}, definitions{}
+	if err := k.olderPaths(paths); err != nil {
+		return nil, err
+	}
+	if _, err := k.customSchemas(true, schemas); err != nil {
+		return nil, err
+	}
+	made, err := form.pack(p, paths, schemas)
+	if err == nil && k.Custom.Told != nil {
+		k.Custom.Told.Store(pieceKey{form, k.gvk}, made)
+	}
+	return made, err
+}
+
+func (f Form) pack(p *packer, paths map[string]json.RawMessage, schemas definitions) (*piece, error) {
+	text := &older{members(paths), members(schemas)}
 	if f == Protobuf {
-		return inProtobuf(paths, schemas)
+		var err error
+		if text, err = inProtobuf(paths, schemas); err != nil {
+			return nil, err
+		}
 	}
-	return &older{paths: members(paths), definitions: members(schemas)}, nil
-}
-
-func join(doc *bytes.Buffer, a, b []byte) {
-	doc.Write(a)
-	if len(a) > 0 && len(b) > 0 {
-		doc.WriteByte(',')
+	made := &piece{}
+	var err error
+	if made.paths, err = p.pack(text.paths); err != nil {
+		return nil, err
 	}
-	doc.Write(b)
+	made.definitions, err = p.pack(text.definitions)
+	return made, err
 }
 
 // members are the members of an object, in the order of their names.

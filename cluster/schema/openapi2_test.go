@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"sync"
@@ -19,7 +20,7 @@ import (
 func crontabs(digest string) *kind.Kind {
 	v1 := &kind.Kind{GVK: apiextensionsv1.SchemeGroupVersion.WithKind("CronTab"), Plural: "crontabs", Singular: "crontab", Prefix: "stable.example.com/crontabs"}
 	v1.GVK.Group = "stable.example.com"
-	v1.Custom = &kind.Custom{List: "CronTabs", Digest: digest, Kept: &sync.Map{}, Schema: func(v2 bool) ([]byte, error) {
+	v1.Custom = &kind.Custom{List: "CronTabs", Digest: digest, Kept: &sync.Map{}, Told: &sync.Map{}, Schema: func(v2 bool) ([]byte, error) {
 		at := "#/components/schemas/"
 		if v2 {
 			at = "#/definitions/"
@@ -37,12 +38,24 @@ type document2 struct {
 	Defs    map[string]map[string]any `json:"definitions"`
 }
 
+// text2 is a document as a client gets it.
+func text2(t testing.TB, s *schema.Schemas, form schema.Form, others ...*schema.Other) []byte {
+	t.Helper()
+	doc, err := s.OpenAPIV2(form, others...)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	var text bytes.Buffer
+	if _, err := doc.WriteTo(&text); err != nil || text.Len() != doc.Size() {
+		t.Errorf("%d bytes were written of %d (%v)", text.Len(), doc.Size(), err)
+	}
+	return text.Bytes()
+}
+
 func read2(t *testing.T, s *schema.Schemas) document2 {
 	t.Helper()
-	data, err := s.OpenAPIV2(schema.JSON)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := text2(t, s, schema.JSON)
 	var d document2
 	if err := json.Unmarshal(data, &d); err != nil {
 		t.Fatal(err)

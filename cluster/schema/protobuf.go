@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	openapi_v2 "github.com/google/gnostic-models/openapiv2"
+	openapi_v3 "github.com/google/gnostic-models/openapiv3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -75,34 +76,44 @@ func inBatches(all map[string]json.RawMessage, opening string, add func(*openapi
 	return flush()
 }
 
-// wholeProtobuf is the document that has the entries of all parts.
-func wholeProtobuf(parts ...*older) ([]byte, error) {
+// wholeProtobuf is a document of pieces: fields one after another, whatever
+// their numbers are.
+func wholeProtobuf(pieces []*piece) (*Document, error) {
 	frame, err := openapi_v2.ParseDocument([]byte(openingV2 + `,"paths":{},` + closingV2))
 	if err != nil {
 		return nil, &fault.Error{Op: "write OpenAPI as protobuf", Err: err}
 	}
 	frame.Paths = nil
-	doc, err := proto.Marshal(frame)
+	text, err := proto.Marshal(frame)
 	if err != nil {
 		return nil, &fault.Error{Op: "write OpenAPI as protobuf", Err: err}
 	}
-	size := len(doc) + 32
-	for _, p := range parts {
-		size += len(p.paths) + len(p.definitions)
-	}
-	doc = slices.Grow(doc, size-len(doc))
-	field := func(number protowire.Number, of func(*older) []byte) {
+	doc := &Document{}
+	field := func(number protowire.Number, of func(*piece) packed) {
 		n := 0
-		for _, p := range parts {
-			n += len(of(p))
+		for _, p := range pieces {
+			n += of(p).size
 		}
-		doc = protowire.AppendTag(doc, number, protowire.BytesType)
-		doc = protowire.AppendVarint(doc, uint64(n))
-		for _, p := range parts {
-			doc = append(doc, of(p)...)
+		text = protowire.AppendVarint(protowire.AppendTag(text, number, protowire.BytesType), uint64(n))
+		doc.text(string(text))
+		text = nil
+		for _, p := range pieces {
+			doc.add(of(p))
 		}
 	}
-	field(pathsField, func(p *older) []byte { return p.paths })
-	field(definitionsField, func(p *older) []byte { return p.definitions })
+	field(pathsField, func(p *piece) packed { return p.paths })
+	field(definitionsField, func(p *piece) packed { return p.definitions })
 	return doc, nil
+}
+
+// newerInProtobuf says the same as a document of version 3 in JSON does.
+func newerInProtobuf(text []byte) ([]byte, error) {
+	doc, err := openapi_v3.ParseDocument(text)
+	if err == nil {
+		text, err = proto.Marshal(doc)
+	}
+	if err != nil {
+		return nil, &fault.Error{Op: "write OpenAPI as protobuf", Err: err}
+	}
+	return text, nil
 }

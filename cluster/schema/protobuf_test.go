@@ -18,24 +18,15 @@ func TestProtobufSaysWhatJSONSays(t *testing.T) {
 	kinds := kind.NewTable(batch.Kinds())
 	kinds.Add(crontabs("a"))
 	s := schema.New(kinds)
-	text, err := s.OpenAPIV2(schema.JSON)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := openapi_v2.ParseDocument(text)
+	want, err := openapi_v2.ParseDocument(text2(t, s, schema.JSON))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all sync.WaitGroup
 	for range 3 {
 		all.Go(func() {
-			data, err := s.OpenAPIV2(schema.Protobuf)
-			if err != nil {
-				t.Error(err)
-				return
-			}
 			got := &openapi_v2.Document{}
-			if err := proto.Unmarshal(data, got); err != nil {
+			if err := proto.Unmarshal(text2(t, s, schema.Protobuf), got); err != nil {
 				t.Error(err)
 			} else if !proto.Equal(got, want) {
 				t.Errorf("%d paths and %d definitions as protobuf differ from %d and %d as JSON", len(got.GetPaths().GetPath()),
@@ -81,7 +72,7 @@ func TestWhatIsNeverStoredIsDescribed(t *testing.T) {
 			t.Errorf("no definition of %s", name)
 		}
 	}
-	if _, _, err := s.OpenAPIV3(authenticationv1.SchemeGroupVersion); err != nil {
+	if _, _, err := s.OpenAPIV3(authenticationv1.SchemeGroupVersion, schema.JSON); err != nil {
 		t.Error(err)
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"weak"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -42,8 +41,13 @@ type Schemas struct {
 	pods *types                                                  // of all kinds that have pods inside; nil until one is asked for
 	old  map[schema.GroupVersionKind]managedfields.TypeConverter // of old versions that were asked for
 
-	making sync.Mutex                 // guards all below, while a part is made as well
-	older  [forms]weak.Pointer[older] // the generated parts of OpenAPIV2, if they are still there
+	hashing sync.Mutex // guards hashed
+	hashed  *hashes    // nil until the first is asked for
+
+	making  sync.Mutex     // guards all below, while a part is made as well
+	older   [forms]*piece  // the generated parts of OpenAPIV2; nil until the first is asked for
+	olderOf [forms]string  // what they were made of
+	others  [forms]*others // the parts of other servers
 }
 
 // Virtual is a kind that is answered and never stored.
@@ -62,7 +66,12 @@ func New(kinds *kind.Table) *Schemas { return &Schemas{kinds: kinds} }
 
 // Describe has documents describe virtual kinds too, these and no others. It is
 // called before the first question.
-func (s *Schemas) Describe(virtual []Virtual) { s.virtual = virtual }
+func (s *Schemas) Describe(virtual []Virtual) {
+	s.virtual = virtual
+	s.hashing.Lock()
+	defer s.hashing.Unlock()
+	s.hashed = nil
+}
 
 // model is the name of gvk's schema, upstream's: "io.k8s.api.apps.v1.Deployment".
 // All groups' packages are called like the first label of the group.

@@ -54,7 +54,7 @@ func (p *property) target() string {
 
 func read(t *testing.T, s *schema.Schemas, gv rschema.GroupVersion) document {
 	t.Helper()
-	data, hash, err := s.OpenAPIV3(gv)
+	data, hash, err := s.OpenAPIV3(gv, schema.JSON)
 	if err != nil || hash == "" {
 		t.Fatalf("%v: hash %q, %v", gv, hash, err)
 	}
@@ -134,7 +134,7 @@ func TestDocumentsLeadToTheirKinds(t *testing.T) {
 	if err != nil || index["api/v1"] == "" || index["apis/apps/v1"] == "" {
 		t.Fatalf("index %v, %v", index, err)
 	}
-	_, hash, err := s.OpenAPIV3(rschema.GroupVersion{Group: "apps", Version: "v1"})
+	_, hash, err := s.OpenAPIV3(rschema.GroupVersion{Group: "apps", Version: "v1"}, schema.JSON)
 	if err != nil || hash != index["apis/apps/v1"] {
 		t.Errorf("the hash of the document is %s, in the index %s", hash, index["apis/apps/v1"])
 	}
@@ -152,7 +152,7 @@ func TestDocumentsLeadToTheirKinds(t *testing.T) {
 			t.Errorf("no path %s", path)
 		}
 	}
-	if _, _, err := s.OpenAPIV3(rschema.GroupVersion{Group: "none", Version: "v1"}); err == nil {
+	if _, _, err := s.OpenAPIV3(rschema.GroupVersion{Group: "none", Version: "v1"}, schema.JSON); err == nil {
 		t.Error("a group that is not served has a document")
 	}
 }
@@ -208,7 +208,7 @@ func BenchmarkDocumentOfCore(b *testing.B) {
 	b.ReportAllocs()
 	kinds := all()
 	for b.Loop() {
-		if _, _, err := schema.New(kinds).OpenAPIV3(rschema.GroupVersion{Version: "v1"}); err != nil {
+		if _, _, err := schema.New(kinds).OpenAPIV3(rschema.GroupVersion{Version: "v1"}, schema.JSON); err != nil {
 			b.Fatal(err)
 		}
 	}

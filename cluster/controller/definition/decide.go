@@ -23,16 +23,17 @@ type (
 )
 
 // decide returns d with the status that it should have, a pure function of the
-// definitions there are and of whether its objects are served by now. The
+// definitions there are, of what is wrong with its schemas (nil: nothing), and
+// of whether its objects are served by now. The spec is d's own, shared. The
 // reasons and messages are upstream's (controller/status, nonstructuralschema,
 // apiapproval, establish).
-func decide(d *definition, all []*definition, served bool, now time.Time) *definition {
-	next := d.DeepCopy()
+func decide(d *definition, all []*definition, faults *condition, served bool, now time.Time) *definition {
+	next := shallow(d)
 	if !equality.Semantic.DeepEqual(d.Spec.Names, d.Status.AcceptedNames) {
 		name(next, all, now)
 	}
-	if c := nonStructural(d); c != nil {
-		set(next, *c, now)
+	if faults != nil {
+		set(next, *faults, now)
 	} else {
 		apihelpers.RemoveCRDCondition(next, apiextensionsv1.NonStructuralSchema)
 	}
@@ -179,9 +180,15 @@ var (
 
 // with is d with a condition.
 func with(d *definition, c condition, now time.Time) *definition {
-	next := d.DeepCopy()
+	next := shallow(d)
 	set(next, c, now)
 	return next
+}
+
+// shallow is a copy of d of which all may be changed but the spec, which may be
+// long.
+func shallow(d *definition) *definition {
+	return &definition{TypeMeta: d.TypeMeta, ObjectMeta: *d.ObjectMeta.DeepCopy(), Spec: d.Spec, Status: *d.Status.DeepCopy()}
 }
 
 // ended is d with nothing that holds it any more.

@@ -38,6 +38,11 @@ func said(d *definition) (all []string) {
 	return all
 }
 
+// settled decides with what is wrong with the schemas.
+func settled(d *definition, all []*definition, served bool, now time.Time) *definition {
+	return decide(d, all, nonStructural(d), served, now)
+}
+
 func TestDecide(t *testing.T) {
 	short := func(names ...string) func(*definition) {
 		return func(d *definition) { d.Spec.Names.ShortNames = names }
@@ -65,7 +70,7 @@ func TestDecide(t *testing.T) {
 			others: []*definition{crontabs("b", accepted)},
 			want:   "Established=False/NotAccepted NamesAccepted=False/KindConflict"},
 		{it: "says that it is served when it is", served: true, names: "a",
-			d:    decide(crontabs("a"), nil, false, now),
+			d:    settled(crontabs("a"), nil, false, now),
 			want: "Established=True/InitialNamesAccepted NamesAccepted=True/NoConflicts"},
 		{it: "does not say so before its names are its own", d: crontabs("a"), served: true, names: "",
 			others: []*definition{crontabs("b", func(d *definition) { d.Spec.Names.Plural = "a" }, accepted)},
@@ -78,14 +83,14 @@ func TestDecide(t *testing.T) {
 	} {
 		t.Run(tc.it, func(t *testing.T) {
 			before := tc.d.DeepCopy()
-			got := decide(tc.d, append(tc.others, tc.d), tc.served, now)
+			got := settled(tc.d, append(tc.others, tc.d), tc.served, now)
 			if text := strings.Join(said(got), " "); text != tc.want || got.Status.AcceptedNames.Plural != tc.names {
 				t.Errorf("conditions %s, plural %q\nwant       %s, %q", text, got.Status.AcceptedNames.Plural, tc.want, tc.names)
 			}
 			if !equality.Semantic.DeepEqual(before, tc.d) {
 				t.Error("the definition, which is shared, was written to")
 			}
-			again := decide(got, append(tc.others, got), tc.served, now.Add(time.Hour))
+			again := settled(got, append(tc.others, got), tc.served, now.Add(time.Hour))
 			if !equality.Semantic.DeepEqual(got, again) {
 				t.Errorf("deciding twice decides something else:\n%+v\n%+v", got.Status, again.Status)
 			}
@@ -94,10 +99,10 @@ func TestDecide(t *testing.T) {
 }
 
 func TestNameThatIsRefusedIsKeptAsItWas(t *testing.T) {
-	d := decide(crontabs("a"), nil, false, now)
-	d = decide(d, nil, true, now)
+	d := settled(crontabs("a"), nil, false, now)
+	d = settled(d, nil, true, now)
 	d.Spec.Names.Kind = "Kindb"
-	got := decide(d, []*definition{d, crontabs("b", accepted)}, true, now)
+	got := settled(d, []*definition{d, crontabs("b", accepted)}, true, now)
 	if got.Status.AcceptedNames.Kind != "Kinda" || !isTrue(got, apiextensionsv1.Established) || isTrue(got, apiextensionsv1.NamesAccepted) {
 		t.Errorf("names %+v, conditions %v: want the old kind, and established still", got.Status.AcceptedNames, said(got))
 	}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"sampan/cluster/client"
 	"sampan/cluster/controller/loop"
@@ -37,12 +38,13 @@ type Controller struct {
 
 	mu       sync.Mutex                    // guards all below
 	followed map[string]context.CancelFunc // the objects of definitions that end, by its name
+	found    map[string]verdict            // what is wrong with their schemas, by their names
 	watchers sync.WaitGroup
 }
 
 // New returns a controller.
 func New(cfg Config) *Controller {
-	c := &Controller{cfg: cfg, followed: map[string]context.CancelFunc{}}
+	c := &Controller{cfg: cfg, followed: map[string]context.CancelFunc{}, found: map[string]verdict{}}
 	// Names are given out one at a time.
 	c.loop = loop.Loop[string]{Name: "definition", Log: cfg.Log, Sync: c.sync}
 	return c
@@ -55,7 +57,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		client.Changes(c.cfg.Client, client.Query{}, func(ctx context.Context, e client.Change[*apiextensionsv1.CustomResourceDefinition]) {
 			c.loop.Add(e.Object.Name)
 			if e.Type == client.Deleted {
-				c.unfollow(e.Object.Name)
+				c.forget(e.Object.Name)
 			}
 			if e.Type == client.Deleted || e.Old != nil && !equality.Semantic.DeepEqual(e.Old.Status.AcceptedNames, e.Object.Status.AcceptedNames) {
 				c.group(ctx, e.Object.Spec.Group) // a name may be free now
@@ -71,8 +73,12 @@ func (c *Controller) served(ctx context.Context) {
 		if err != nil {
 			return // ctx has ended; nothing else makes a read of memory fail
 		}
+		there := map[schema.GroupResource]bool{}
+		for _, k := range c.cfg.Client.Kinds().All() {
+			there[k.GroupResource()] = k.Custom != nil
+		}
 		for _, d := range all {
-			if !isTrue(d, apiextensionsv1.Established) && c.kind(d) != nil {
+			if !isTrue(d, apiextensionsv1.Established) && there[resource(d)] {
 				c.loop.Add(d.Name)
 			}
 		}
@@ -101,9 +107,14 @@ func (c *Controller) group(ctx context.Context, name string) {
 	}
 }
 
+// resource is what a definition's objects are called.
+func resource(d *apiextensionsv1.CustomResourceDefinition) schema.GroupResource {
+	return schema.GroupResource{Group: d.Spec.Group, Resource: d.Status.AcceptedNames.Plural}
+}
+
 // kind is under which a definition's objects are served, nil if they are not.
 func (c *Controller) kind(d *apiextensionsv1.CustomResourceDefinition) *kind.Kind {
-	want := schema.GroupResource{Group: d.Spec.Group, Resource: d.Status.AcceptedNames.Plural}
+	want := resource(d)
 	for _, k := range c.cfg.Client.Kinds().All() {
 		if k.Custom != nil && k.GroupResource() == want {
 			return k
@@ -127,13 +138,38 @@ func (c *Controller) sync(ctx context.Context, name string) (time.Duration, erro
 	if err != nil {
 		return 0, err
 	}
-	_, err = c.write(ctx, d, decide(d, all, c.kind(d) != nil, time.Now()))
+	_, err = c.write(ctx, d, decide(d, all, c.faults(d), c.kind(d) != nil, time.Now()))
 	return 0, err
 }
 
-// write writes next if it differs. Who was faster wakes us.
+// verdict is what keeps the schemas of one state of a definition from being
+// structural, nil if nothing does.
+type verdict struct {
+	uid        types.UID
+	generation int64
+	faults     *condition
+}
+
+// faults looks at the schemas of a definition, once for each state of them:
+// they may be long.
+func (c *Controller) faults(d *apiextensionsv1.CustomResourceDefinition) *condition {
+	c.mu.Lock()
+	have, ok := c.found[d.Name]
+	c.mu.Unlock()
+	if ok && have.uid == d.UID && have.generation == d.Generation && d.Generation != 0 {
+		return have.faults
+	}
+	now := verdict{d.UID, d.Generation, nonStructural(d)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.found[d.Name] = now
+	return now.faults
+}
+
+// write writes next, which has the spec of d, if it differs. Who was faster
+// wakes us.
 func (c *Controller) write(ctx context.Context, d, next *apiextensionsv1.CustomResourceDefinition) (*apiextensionsv1.CustomResourceDefinition, error) {
-	if equality.Semantic.DeepEqual(d, next) {
+	if equality.Semantic.DeepEqual(d.Status, next.Status) && equality.Semantic.DeepEqual(d.ObjectMeta, next.ObjectMeta) {
 		return d, nil
 	}
 	stored, err := client.UpdateStatus(ctx, c.cfg.Client, next)
@@ -233,9 +269,11 @@ func (c *Controller) follow(ctx context.Context, name string, k *kind.Kind) erro
 	return nil
 }
 
-func (c *Controller) unfollow(name string) {
+// forget ends what there is for a definition that is gone.
+func (c *Controller) forget(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	delete(c.found, name)
 	if stop := c.followed[name]; stop != nil {
 		stop()
 		delete(c.followed, name)
