@@ -371,7 +371,7 @@ func (r *running) parts(kubelet net.Listener) []part {
 		return r.verbs.WithCache(auth.ServiceAccount("kube-system", name), auth.Component("kube-controller-manager"))
 	}
 	if r.cfg.APIOnly {
-		return r.ownParts(as)
+		return append(r.ownParts(as), part{"memory", func(ctx context.Context) error { return settle(ctx, r.log) }})
 	}
 	nodeTLS := tls.NewListener(kubelet, api.TLS(r.pki.Serving, r.pki.CA))
 	handler := r.agent.Handler()

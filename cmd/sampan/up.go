@@ -50,9 +50,9 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			if detach {
 				return upDetached(g)
 			}
-			// The heap of an idle platform is small: collecting it a little
-			// more often costs nothing and keeps it so.
-			debug.SetGCPercent(50)
+			// What the start leaves is collected when it is over, and not again
+			// and again while objects are read.
+			debug.SetGCPercent(400)
 			debug.SetMemoryLimit(math.MaxInt64)
 			level := slog.LevelInfo
 			if verbose {
@@ -80,6 +80,9 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			}
 			cfg.Ready = func(r bootstrap.Ready) {
 				tell(notice{Ready: &r})
+				// The heap of an idle platform is small: collecting it a little
+				// more often costs nothing and keeps it so.
+				debug.SetGCPercent(50)
 				fmt.Fprintf(g.out, "sampan is up after %.1f s\n%s", r.Took.Seconds(), places(r))
 			}
 			program, err := bootstrap.New(cfg)
