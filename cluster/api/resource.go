@@ -334,7 +334,7 @@ func (c *call) act(ctx context.Context, r request.Request, q url.Values) {
 }
 
 func (c *call) offer(r request.Request, list bool) offer {
-	return offer{protobuf: r.Kind.Type != nil, list: list, plain: r.Subresource == "scale"}
+	return offer{protobuf: r.Kind.Type != nil, list: list}
 }
 
 // object answers with one object of r's kind, in the version asked for.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -98,9 +99,14 @@ func tableOptions(q url.Values) (o metav1.TableOptions, err error) {
 func (s *Server) table(a accepted, r request.Request, o metav1.TableOptions, objs []kind.Object, meta metav1.ListMeta, headers bool) (*metav1.Table, error) {
 	t := &metav1.Table{TypeMeta: metav1.TypeMeta{APIVersion: metav1.GroupName + "/" + a.version, Kind: "Table"},
 		ListMeta: meta, Rows: make([]metav1.TableRow, 0, len(objs))}
-	objs, err := object.AllAs(r.Kind, objs, r.GVK)
-	if err != nil {
-		return nil, err
+	if r.Kind.Order != nil && len(objs) > 1 {
+		objs = slices.SortedStableFunc(slices.Values(objs), r.Kind.Order)
+	}
+	if r.Subresource != "scale" {
+		var err error
+		if objs, err = object.AllAs(r.Kind, objs, r.GVK); err != nil {
+			return nil, err
+		}
 	}
 	columns := columnsOf(r)
 	if headers && !o.NoHeaders {
@@ -127,6 +133,9 @@ func (s *Server) table(a accepted, r request.Request, o metav1.TableOptions, obj
 
 // columnsOf are the columns of the version asked for.
 func columnsOf(r request.Request) []kind.ErasedColumn {
+	if r.Subresource == "scale" && r.Kind.Scale != nil {
+		return scaleColumns()
+	}
 	for _, v := range r.Kind.Versions {
 		if v.GVK != r.GVK || v.Columns == nil {
 			continue

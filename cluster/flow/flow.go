@@ -102,7 +102,7 @@ func (o objects) complete() (schemas []*flowv1.FlowSchema, levels map[string]*fl
 		}
 		schemas = append(schemas, s)
 	}
-	slices.SortFunc(schemas, byPrecedence)
+	slices.SortFunc(schemas, flowcontrol.ByPrecedence)
 	for _, s := range flowcontrol.Schemas() {
 		switch {
 		case s.Name == flowv1.FlowSchemaNameExempt && exempt == nil:
@@ -112,16 +112,6 @@ func (o objects) complete() (schemas []*flowv1.FlowSchema, levels map[string]*fl
 		}
 	}
 	return schemas, levels
-}
-
-func byPrecedence(a, b *flowv1.FlowSchema) int {
-	if d := int(a.Spec.MatchingPrecedence) - int(b.Spec.MatchingPrecedence); d != 0 {
-		return d
-	}
-	if a.Name < b.Name {
-		return -1
-	}
-	return 1
 }
 
 // configure puts o to work.

@@ -49,10 +49,12 @@ type Kind struct {
 	Singly         bool
 	Rechecked      bool
 	AnyFinalizer   bool
+	Unowned        []string
 	Parts          map[string]ErasedPart
 	Actions        map[string]ErasedAction
 	Scale          *ErasedScale // nil: none
 	Columns        []ErasedColumn
+	Order          func(a, b Object) int // nil: that of the list
 	Fields         map[string]func(obj Object) string
 	Indexes        map[string]func(obj Object) []string
 	Ignored        []string
@@ -175,10 +177,13 @@ func Declare[T any, P interface {
 		ReturnDeleted: d.ReturnDeleted,
 		Orphaning:     d.Orphaning,
 		Orphan:        d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional, Singly: d.Singly,
-		Rechecked: d.Rechecked, AnyFinalizer: d.AnyFinalizer,
+		Rechecked: d.Rechecked, AnyFinalizer: d.AnyFinalizer, Unowned: d.Unowned,
 		Parts: map[string]ErasedPart{}, Actions: map[string]ErasedAction{},
 		Fields: map[string]func(Object) string{}, Indexes: map[string]func(Object) []string{},
 		Ignored: d.Ignored, ignored: sync.OnceValue(func() []ignoredStep { return compileIgnored(reflect.TypeFor[T](), d.Ignored) }),
+	}
+	if d.Order != nil {
+		k.Order = func(a, b Object) int { return d.Order(typed(a), typed(b)) }
 	}
 	if k.Singular == "" {
 		k.Singular = strings.ToLower(d.GVK.Kind)

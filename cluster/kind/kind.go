@@ -128,6 +128,10 @@ type Of[T any] struct {
 	// on updates of some kinds.
 	Rechecked bool
 
+	// Unowned are fields of the object that nobody comes to own in managedFields
+	// by sending them: "spec". (Status parts are not meant; see Part.)
+	Unowned []string
+
 	// AnyFinalizer is true where a finalizer without a domain may have any name.
 	// Default: it is one of Kubernetes' own.
 	AnyFinalizer bool
@@ -138,6 +142,10 @@ type Of[T any] struct {
 	// Columns are what `kubectl get` shows after NAME, Age included. A kind
 	// with a column of Format "name" (Event) has no NAME in front.
 	Columns []Column[T]
+
+	// Order is the order of the rows that `kubectl get` shows of a list. Nil:
+	// that of the list.
+	Order func(a, b *T) int
 
 	// Fields are the selectable fields beside metadata.name and
 	// metadata.namespace.

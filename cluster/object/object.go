@@ -93,12 +93,15 @@ func ToStore(k *kind.Kind, obj kind.Object) (kind.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if all[0] == obj {
-		if _, err := k.Custom.Settle(obj, false, false); err != nil {
-			return nil, apierrors.NewInternalError(err)
-		}
+	if all[0] != obj {
+		// Read from the store, it has the defaults of the version stored.
+		k.Default(all[0])
+		return all[0], nil
 	}
-	return all[0], nil
+	if _, err := k.Custom.Settle(obj, false, false); err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	return obj, nil
 }
 
 // Hub returns obj, of version gvk, as the kind's hub with apiVersion and kind

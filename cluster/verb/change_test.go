@@ -1,6 +1,7 @@
 package verb_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -238,6 +239,33 @@ func TestScale(t *testing.T) {
 	}
 	_, err = s.update("deployments/web/scale", `{"metadata":{"name":"web"},"spec":{"replicas":-1}}`)
 	s.status(err, 422, "spec.replicas: Invalid value: -1: must be greater than or equal to 0")
+}
+
+// Where an object has no replicas its scale cannot be read, and can be set, as
+// upstream has it of custom resources.
+func TestAScaleThatIsNotThereCanBeSet(t *testing.T) {
+	s := serve(t)
+	s.mustCreate("deployments", deployment)
+	scale := s.ask("get", "deployments").Kind.Scale
+	found := false
+	scale.Check = func(kind.Object) error {
+		if !found {
+			return errors.New(`the spec replicas field ".spec.replicas" does not exist`)
+		}
+		return nil
+	}
+	_, err := s.get("deployments/web/scale")
+	s.status(err, 500, `the spec replicas field ".spec.replicas" does not exist`)
+	_, err = s.patch("deployments/web/scale", types.MergePatchType, `{"metadata":{"labels":{"a":"b"}}}`)
+	s.status(err, 400, `the spec replicas field ".spec.replicas" cannot be empty`)
+	obj, err := s.patch("deployments/web/scale", types.MergePatchType, `{"spec":{"replicas":7}}`)
+	if err != nil || obj.(*autoscalingv1.Scale).Spec.Replicas != 7 {
+		t.Fatalf("scale %s, %v", text(obj), err)
+	}
+	found = true
+	if obj, err = s.get("deployments/web/scale"); err != nil || obj.(*autoscalingv1.Scale).Spec.Replicas != 7 {
+		t.Errorf("scale %s, %v", text(obj), err)
+	}
 }
 
 // An Event is one stored object that two groups serve.

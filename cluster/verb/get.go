@@ -38,7 +38,7 @@ func (a *API) Get(ctx context.Context, r request.Request, o metav1.GetOptions) (
 		return nil, err
 	}
 	if r.Subresource == "scale" {
-		return scaleOf(r.Kind, obj)
+		return scaled(r.Kind, obj)
 	}
 	return obj, nil
 }

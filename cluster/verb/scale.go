@@ -3,6 +3,9 @@ package verb
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
+	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,33 +22,45 @@ import (
 // scaleGVK is the kind of every scale subresource's body.
 var scaleGVK = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 
-// scaleOf is the scale of obj.
-func scaleOf(k *kind.Kind, obj kind.Object) (*autoscalingv1.Scale, error) {
+// unset are the replicas, upstream's number, that a change of a scale sees where
+// the object has none: it may set them, and may not leave them so.
+const unset = math.MinInt32
+
+// scaled is what a client reads as the scale of obj.
+func scaled(k *kind.Kind, obj kind.Object) (*autoscalingv1.Scale, error) {
 	if k.Scale.Check != nil {
 		if err := k.Scale.Check(obj); err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
 	}
+	return scaleOf(k, obj), nil
+}
+
+// scaleOf is the scale of obj.
+func scaleOf(k *kind.Kind, obj kind.Object) *autoscalingv1.Scale {
 	s := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{
 		Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
 		ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
 	}}
 	s.SetGroupVersionKind(scaleGVK)
 	s.Spec, s.Status = k.Scale.Get(obj)
-	return s, nil
+	return s
 }
 
 // scale sets the replicas of an object to those of the scale that wanted
 // makes of the current one, and returns the new one.
 func (a *API) scale(ctx context.Context, r request.Request, wanted func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error)) (kind.Object, error) {
 	obj, _, err := a.write(ctx, r, change{next: func(current kind.Object) (kind.Object, error) {
-		was, err := scaleOf(r.Kind, current)
-		if err != nil {
-			return nil, err
+		was := scaleOf(r.Kind, current)
+		if r.Kind.Scale.Check != nil && r.Kind.Scale.Check(current) != nil {
+			was.Spec.Replicas = unset
 		}
 		want, err := wanted(was)
 		if err != nil {
 			return nil, err
+		}
+		if want.Spec.Replicas == unset {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("the spec replicas field %q cannot be empty", "."+strings.Join(replicasPath(r.Kind), ".")))
 		}
 		if err := named(want, r); err != nil {
 			return nil, err
@@ -67,7 +82,15 @@ func (a *API) scale(ctx context.Context, r request.Request, wanted func(*autosca
 	if err != nil {
 		return nil, err
 	}
-	return scaleOf(r.Kind, obj)
+	return scaleOf(r.Kind, obj), nil
+}
+
+// replicasPath is where objects of k have their replicas.
+func replicasPath(k *kind.Kind) []string {
+	if k.Scale.Path == nil {
+		return []string{"spec", "replicas"}
+	}
+	return k.Scale.Path
 }
 
 // applyScale applies a configuration of a Scale. Only spec.replicas can be
@@ -98,11 +121,7 @@ func (a *API) applyScale(ctx context.Context, r request.Request, data []byte) (k
 		only := &unstructured.Unstructured{Object: map[string]any{
 			"metadata": map[string]any{"name": r.Name, "namespace": r.Namespace},
 		}}
-		path := r.Kind.Scale.Path
-		if path == nil {
-			path = []string{"spec", "replicas"}
-		}
-		if err := unstructured.SetNestedField(only.Object, int64(want.Spec.Replicas), path...); err != nil {
+		if err := unstructured.SetNestedField(only.Object, int64(want.Spec.Replicas), replicasPath(r.Kind)...); err != nil {
 			return nil, err
 		}
 		only.SetGroupVersionKind(r.GVK)
@@ -116,9 +135,5 @@ func (a *API) applyScale(ctx context.Context, r request.Request, data []byte) (k
 	if err != nil {
 		return nil, false, err
 	}
-	s, err := scaleOf(r.Kind, obj)
-	if err != nil {
-		return nil, false, err
-	}
-	return s, false, nil
+	return scaleOf(r.Kind, obj), false, nil
 }

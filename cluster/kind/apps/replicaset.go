@@ -1,7 +1,6 @@
 package apps
 
 import (
-	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -59,9 +58,6 @@ func ReplicaSet() *kind.Kind {
 				Cell: func(rs *appsv1.ReplicaSet, _ time.Time) any { _, i := containerCells(&rs.Spec.Template); return i }},
 			{Name: "Selector", Priority: 1, Description: appsv1.ReplicaSetSpec{}.SwaggerDoc()["selector"],
 				Cell: func(rs *appsv1.ReplicaSet, _ time.Time) any { return selectorCell(rs.Spec.Selector) }},
-		},
-		Fields: map[string]func(*appsv1.ReplicaSet) string{
-			"status.replicas": func(rs *appsv1.ReplicaSet) string { return strconv.Itoa(int(rs.Status.Replicas)) },
 		},
 	})
 }

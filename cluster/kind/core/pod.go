@@ -72,6 +72,7 @@ func Pod() *kind.Kind {
 			"spec.hostNetwork":         func(p *corev1.Pod) string { return fmt.Sprint(p.Spec.HostNetwork) },
 			"status.phase":             func(p *corev1.Pod) string { return string(p.Status.Phase) },
 			"status.podIP":             podIP,
+			"status.podIPs":            func(*corev1.Pod) string { return "" }, // upstream knows the name, and no value
 			"status.nominatedNodeName": func(p *corev1.Pod) string { return p.Status.NominatedNodeName },
 		},
 		Indexes: map[string]func(*corev1.Pod) []string{

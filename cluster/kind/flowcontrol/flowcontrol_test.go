@@ -4,6 +4,9 @@ import (
 	"slices"
 	"testing"
 
+	flowv1 "k8s.io/api/flowcontrol/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/flowcontrol"
 	"sampan/cluster/kind/kindtest"
@@ -76,5 +79,15 @@ func TestLevelRules(t *testing.T) {
 	l := kindtest.Create(t, k, `{metadata: {name: l}, spec: {type: Limited, limited: {limitResponse: {type: Queue, queuing: {}}}}}`)
 	if got, want := kindtest.Row(k, l), []any{"l", "Limited", int64(30), int64(64), int64(8), int64(50), "<unknown>"}; !slices.Equal(got, want) {
 		t.Errorf("row %q, want %q", got, want)
+	}
+}
+
+func TestSchemasAreShownInTheOrderInWhichTheyCount(t *testing.T) {
+	k := flowcontrol.FlowSchema()
+	named := func(name string, precedence int32) *flowv1.FlowSchema {
+		return &flowv1.FlowSchema{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: flowv1.FlowSchemaSpec{MatchingPrecedence: precedence}}
+	}
+	if k.Order(named("z", 5), named("a", 6)) >= 0 || k.Order(named("b", 5), named("a", 5)) <= 0 || k.Order(named("a", 5), named("a", 5)) != 0 {
+		t.Error("not by precedence, and by name where that is the same")
 	}
 }

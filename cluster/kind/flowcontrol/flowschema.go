@@ -1,6 +1,7 @@
 package flowcontrol
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ func FlowSchema() *kind.Kind {
 				Validate: func(f, _ *flowv1.FlowSchema) field.ErrorList { return conditionTypes(schemaConditions(f)) },
 			},
 		},
+		Order: ByPrecedence,
 		Columns: []kind.Column[flowv1.FlowSchema]{
 			{Name: "PriorityLevel", Description: flowv1.PriorityLevelConfigurationReference{}.SwaggerDoc()["name"],
 				Cell: func(f *flowv1.FlowSchema, _ time.Time) any { return f.Spec.PriorityLevelConfiguration.Name }},
@@ -58,6 +60,11 @@ func FlowSchema() *kind.Kind {
 				}},
 		},
 	})
+}
+
+// ByPrecedence is the order in which requests are held against flow schemas.
+func ByPrecedence(a, b *flowv1.FlowSchema) int {
+	return cmp.Or(cmp.Compare(a.Spec.MatchingPrecedence, b.Spec.MatchingPrecedence), strings.Compare(a.Name, b.Name))
 }
 
 func schemaConditions(f *flowv1.FlowSchema) (types []flowv1.FlowSchemaConditionType) {
