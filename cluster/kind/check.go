@@ -1,15 +1,14 @@
 package kind
 
 import (
-	"net/netip"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 )
 
 // Checks that kinds of several groups share. Messages are upstream's.
@@ -121,12 +120,10 @@ func Declared(now, old any, path *field.Path) field.ErrorList {
 // UsableIP refuses the addresses that are never behind a service: nobody can
 // be reached at them, or only the node itself.
 func UsableIP(ip string, path *field.Path) (errs field.ErrorList) {
-	a, err := netip.ParseAddr(strings.TrimSpace(ip))
-	if err != nil {
-		return field.ErrorList{field.Invalid(path, ip, "must be a valid IP address")}
-	}
-	a = a.Unmap()
+	a := netutils.ParseIPSloppy(ip)
 	switch {
+	case a == nil:
+		errs = append(errs, field.Invalid(path, ip, "must be a valid IP address").WithOrigin("format=ip-sloppy"))
 	case a.IsUnspecified():
 		errs = append(errs, field.Invalid(path, ip, "may not be unspecified ("+ip+")"))
 	case a.IsLoopback():

@@ -130,6 +130,9 @@ func notOwned(k *kind.Kind, sub string) map[fieldpath.APIVersion]fieldpath.Filte
 	set := &fieldpath.Set{}
 	switch part, ok := k.Parts[sub]; {
 	case sub == "":
+		for _, name := range k.Unowned {
+			set.Insert(fieldpath.MakePathOrDie(name))
+		}
 		if p, ok := k.Parts["status"]; ok && !p.Writable {
 			set.Insert(fieldpath.MakePathOrDie("status"))
 		}

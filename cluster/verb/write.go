@@ -214,7 +214,9 @@ func (a *API) settle(ctx context.Context, r request.Request, c change, attempt *
 		}
 		counted(k, next, old)
 		errs = append(validChange(next, old, r), k.ValidateAs(r.GVK, next, old)...)
-		advise(r, next, old)
+		if len(errs) == 0 {
+			advise(r, next, old)
+		}
 	}
 	if len(errs) > 0 {
 		return invalid(r, next.GetName(), errs)

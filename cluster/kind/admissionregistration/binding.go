@@ -137,8 +137,15 @@ func validateParamRef(r *admissionregistrationv1.ParamRef, path *field.Path) (er
 		errs = append(errs, field.Required(path, "one of name or selector must be specified"))
 	}
 	errs = append(errs, metav1validation.ValidateLabelSelector(r.Selector, metav1validation.LabelSelectorValidationOptions{}, path.Child("selector"))...)
-	return append(errs, kind.OneOf(ptr.Deref(r.ParameterNotFoundAction, ""), path.Child("parameterNotFoundAction"),
-		admissionregistrationv1.AllowAction, admissionregistrationv1.DenyAction)...)
+	// In upstream's order, which is not the alphabet's.
+	switch action, at := ptr.Deref(r.ParameterNotFoundAction, ""), path.Child("parameterNotFoundAction"); action {
+	case admissionregistrationv1.AllowAction, admissionregistrationv1.DenyAction:
+	case "":
+		errs = append(errs, field.Required(at, ""))
+	default:
+		errs = append(errs, field.NotSupported(at, action, []string{string(admissionregistrationv1.DenyAction), string(admissionregistrationv1.AllowAction)}))
+	}
+	return errs
 }
 
 func validateParamKind(k admissionregistrationv1.ParamKind, path *field.Path) (errs field.ErrorList) {

@@ -32,6 +32,7 @@ func CertificateSigningRequest() *kind.Kind {
 		Short:        []string{"csr"},
 		Cluster:      true,
 		ValidateName: func(string, bool) []string { return nil },
+		Unowned:      []string{"spec"},
 		Prepare: func(c, old *certificatesv1.CertificateSigningRequest) {
 			if old != nil {
 				c.Spec = old.Spec // what was asked for stays as it was asked

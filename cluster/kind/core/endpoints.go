@@ -103,10 +103,7 @@ func endpointAddress(a *corev1.EndpointAddress, path *field.Path) (errs field.Er
 			errs = append(errs, field.Invalid(path.Child("nodeName"), *a.NodeName, msg))
 		}
 	}
-	if len(errs) == 0 {
-		errs = append(errs, kind.UsableIP(a.IP, path.Child("ip"))...)
-	}
-	return errs
+	return append(errs, kind.UsableIP(a.IP, path.Child("ip"))...)
 }
 
 // endpointsCell lists the first three addresses, as upstream does.

@@ -18,6 +18,7 @@ func Event() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.Event]{
 		GVK:            corev1.SchemeGroupVersion.WithKind("Event"),
 		Plural:         "events",
+		AnyFinalizer:   true,
 		Short:          []string{"ev"},
 		TTL:            time.Hour,
 		CreateOnUpdate: true,

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,12 +28,14 @@ func Node() *kind.Kind {
 		Cluster:   true,
 		Prefix:    "minions",
 		Default:   defaultNode,
+		Prepare:   prepareNode,
 		Validate:  validateNode,
 		Parts: map[string]kind.Part[corev1.Node]{
 			"status": {
 				Take:         func(dst, src *corev1.Node) { dst.Status = src.Status },
 				KeepOnCreate: true, // a node registers itself with its capacity
 				WithMetadata: true,
+				Prepare:      prepareNode,
 				Validate:     validateNode,
 			},
 		},
@@ -44,9 +48,10 @@ func Node() *kind.Kind {
 }
 
 func defaultNode(n *corev1.Node) {
-	// The singular field is the first of the plural.
+	// The singular field is the first of the plural; where both are there and
+	// differ, it is what an old client has written.
 	switch {
-	case len(n.Spec.PodCIDRs) == 0 && n.Spec.PodCIDR != "":
+	case n.Spec.PodCIDR != "" && (len(n.Spec.PodCIDRs) == 0 || n.Spec.PodCIDRs[0] != n.Spec.PodCIDR):
 		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
 	case len(n.Spec.PodCIDRs) > 0:
 		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
@@ -56,6 +61,47 @@ func defaultNode(n *corev1.Node) {
 	}
 	podspec.RoundQuantities(n.Status.Capacity)
 	podspec.RoundQuantities(n.Status.Allocatable)
+}
+
+// prepareNode drops fields that upstream has taken out, or has not switched on,
+// unless the node has them already.
+func prepareNode(n, old *corev1.Node) {
+	if old == nil {
+		old = &corev1.Node{}
+	}
+	if old.Spec.ConfigSource == nil {
+		n.Spec.ConfigSource = nil
+	}
+	if old.Status.Config == nil {
+		n.Status.Config = nil
+	}
+	if old.Spec.PodPreemptionPolicy == nil {
+		n.Spec.PodPreemptionPolicy = nil
+	}
+}
+
+// declaredFeature is how a node names something that it can do (KEP-5328).
+var declaredFeature = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Z][a-zA-Z0-9]*(/[a-zA-Z][a-zA-Z0-9]*)*$`) })
+
+func declaredFeatures(all []string, path *field.Path) (errs field.ErrorList) {
+	for i, name := range all {
+		switch {
+		case len(name) > validation.DNS1123SubdomainMaxLength:
+			errs = append(errs, field.Invalid(path.Index(i), name,
+				fmt.Sprintf("invalid feature name %q: must be no more than %d characters", name, validation.DNS1123SubdomainMaxLength)))
+		case !declaredFeature().MatchString(name):
+			errs = append(errs, field.Invalid(path.Index(i), name, fmt.Sprintf("invalid feature name %q: must start with an UpperCamelCase segment, "+
+				"with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes", name)))
+		}
+		switch {
+		case i == 0:
+		case name == all[i-1]:
+			errs = append(errs, field.Duplicate(path.Index(i), name))
+		case name < all[i-1]:
+			errs = append(errs, field.Invalid(path.Index(i), name, "list must be sorted alphabetically"))
+		}
+	}
+	return errs
 }
 
 func validateNode(n, old *corev1.Node) (errs field.ErrorList) {
@@ -76,6 +122,7 @@ func validateNode(n, old *corev1.Node) (errs field.ErrorList) {
 	}
 	errs = append(errs, quantities(n.Status.Capacity, field.NewPath("status", "capacity"))...)
 	errs = append(errs, quantities(n.Status.Allocatable, field.NewPath("status", "allocatable"))...)
+	errs = append(errs, declaredFeatures(n.Status.DeclaredFeatures, field.NewPath("status", "declaredFeatures"))...)
 	if old == nil {
 		return errs
 	}

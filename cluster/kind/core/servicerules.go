@@ -3,7 +3,6 @@ package core
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -374,14 +373,19 @@ func validateServiceStatus(s, _ *corev1.Service) (errs field.ErrorList) {
 }
 
 // warnService names what is legal and probably not meant.
-func warnService(s, old *corev1.Service) (texts []string) {
-	if old != nil && slices.Equal(s.Spec.ExternalIPs, old.Spec.ExternalIPs) && s.Spec.LoadBalancerIP == old.Spec.LoadBalancerIP {
-		return nil
+func warnService(s, _ *corev1.Service) (texts []string) {
+	spec := field.NewPath("spec")
+	if _, ok := s.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]; ok {
+		texts = append(texts, fmt.Sprintf("annotation %s is deprecated, please use %s instead",
+			corev1.DeprecatedAnnotationTopologyAwareHints, corev1.AnnotationTopologyMode))
 	}
-	if s.Spec.Type == corev1.ServiceTypeExternalName && len(s.Spec.ExternalIPs) > 0 {
-		texts = append(texts, fmt.Sprintf("spec.externalIPs is ignored when spec.type is %q", corev1.ServiceTypeExternalName))
+	if s.Spec.ClusterIP != "" && s.Spec.ClusterIP != headless {
+		for i, ip := range s.Spec.ClusterIPs {
+			texts = append(texts, validation.GetWarningsForIP(spec.Child("clusterIPs").Index(i), ip)...)
+		}
 	}
-	if isHeadless(s) {
+	none := s.Spec.Type == corev1.ServiceTypeClusterIP && s.Spec.ClusterIP == headless
+	if none {
 		if s.Spec.LoadBalancerIP != "" {
 			texts = append(texts, "spec.loadBalancerIP is ignored for headless services")
 		}
@@ -391,6 +395,28 @@ func warnService(s, old *corev1.Service) (texts []string) {
 		if s.Spec.SessionAffinity != corev1.ServiceAffinityNone {
 			texts = append(texts, "spec.SessionAffinity is ignored for headless services")
 		}
+	}
+	for i, ip := range s.Spec.ExternalIPs {
+		texts = append(texts, validation.GetWarningsForIP(spec.Child("externalIPs").Index(i), ip)...)
+	}
+	if len(s.Spec.ExternalIPs) > 0 && !none && s.Spec.Type != corev1.ServiceTypeExternalName {
+		texts = append(texts, "spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+	}
+	if ip := s.Spec.LoadBalancerIP; ip != "" {
+		texts = append(texts, validation.GetWarningsForIP(spec.Child("loadBalancerIP"), ip)...)
+	}
+	for i, r := range s.Spec.LoadBalancerSourceRanges {
+		texts = append(texts, validation.GetWarningsForCIDR(spec.Child("loadBalancerSourceRanges").Index(i), r)...)
+	}
+	if s.Spec.Type == corev1.ServiceTypeExternalName && len(s.Spec.ExternalIPs) > 0 {
+		texts = append(texts, fmt.Sprintf("spec.externalIPs is ignored when spec.type is %q", corev1.ServiceTypeExternalName))
+	}
+	if s.Spec.Type != corev1.ServiceTypeExternalName && s.Spec.ExternalName != "" {
+		texts = append(texts, fmt.Sprintf("spec.externalName is ignored when spec.type is not %q", corev1.ServiceTypeExternalName))
+	}
+	if d := s.Spec.TrafficDistribution; d != nil && *d == corev1.ServiceTrafficDistributionPreferClose {
+		texts = append(texts, fmt.Sprintf("spec.trafficDistribution: %q is deprecated; use %q",
+			corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone))
 	}
 	return texts
 }

@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 
 	"sampan/cluster/kind"
 )
@@ -117,7 +117,9 @@ func validateSlice(s, old *discoveryv1.EndpointSlice) (errs field.ErrorList) {
 	if old != nil {
 		errs = append(errs, kind.Declared(s.AddressType, old.AddressType, path)...)
 	}
-	errs = append(errs, endpoints(s, field.NewPath("endpoints"))...)
+	if wrong := endpoints(s, field.NewPath("endpoints")); old == nil || len(wrong) > 0 && !kind.Equal(s.Endpoints, old.Endpoints) {
+		errs = append(errs, wrong...)
+	}
 	return append(errs, ports(s.Ports, field.NewPath("ports"))...)
 }
 
@@ -134,7 +136,7 @@ func endpoints(s *discoveryv1.EndpointSlice, path *field.Path) (errs field.Error
 			errs = append(errs, field.TooMany(addresses, len(e.Addresses), maxAddresses))
 		}
 		for j, a := range e.Addresses {
-			errs = append(errs, address(a, s.AddressType, addresses.Index(j))...)
+			errs = append(errs, address(a, s.AddressType, addresses, j)...)
 		}
 		if e.NodeName != nil {
 			errs = append(errs, kind.DNSSubdomain(*e.NodeName, path.Child("nodeName"))...)
@@ -157,32 +159,27 @@ func endpoints(s *discoveryv1.EndpointSlice, path *field.Path) (errs field.Error
 	return errs
 }
 
-func address(a string, t discoveryv1.AddressType, path *field.Path) (errs field.ErrorList) {
+// address checks the address at index i of a list.
+func address(a string, t discoveryv1.AddressType, list *field.Path, i int) field.ErrorList {
+	six := t == discoveryv1.AddressTypeIPv6
 	switch t {
-	case discoveryv1.AddressTypeIPv4:
-		errs = append(errs, family(a, false, path)...)
-	case discoveryv1.AddressTypeIPv6:
-		errs = append(errs, family(a, true, path)...)
+	case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:
 	case discoveryv1.AddressTypeFQDN:
-		return validation.IsFullyQualifiedDomainName(path, a)
+		return validation.IsFullyQualifiedDomainName(list.Index(i), a)
 	default:
 		return nil
 	}
-	return append(errs, kind.UsableIP(a, path)...)
-}
-
-// family checks that an address is one, and of the slice's family.
-func family(a string, six bool, path *field.Path) field.ErrorList {
-	errs := validation.IsValidIP(path, a)
-	ip, err := netip.ParseAddr(a)
-	switch {
-	case err != nil:
-	case six && ip.Is4():
-		errs = append(errs, field.Invalid(path, a, "must be an IPv6 address"))
-	case !six && !ip.Is4():
-		errs = append(errs, field.Invalid(path, a, "must be an IPv4 address"))
+	errs := validation.IsValidIP(list.Index(i), a)
+	if len(errs) > 0 {
+		return errs
 	}
-	return errs
+	switch {
+	case six && !netutils.IsIPv6String(a):
+		errs = append(errs, field.Invalid(list, a, "must be an IPv6 address")) // of the list, as upstream says
+	case !six && !netutils.IsIPv4String(a):
+		errs = append(errs, field.Invalid(list, a, "must be an IPv4 address"))
+	}
+	return append(errs, kind.UsableIP(a, list.Index(i))...)
 }
 
 func hints(h *discoveryv1.EndpointHints, path *field.Path) (errs field.ErrorList) {

@@ -15,7 +15,7 @@ func TestEndpointSliceRules(t *testing.T) {
 		{Rule: "the type is needed", New: `endpoints: []`, Want: []string{`addressType: Required value`}},
 		{Rule: "the type stays", Old: `addressType: IPv4`, New: `addressType: IPv6`, Want: []string{`addressType: Invalid value: null: field is immutable`}},
 		{Rule: "addresses are of the type", New: `{addressType: IPv4, endpoints: [{addresses: ["2001:db8::1"]}]}`, Want: []string{
-			`endpoints[0].addresses[0]: Invalid value: "2001:db8::1": must be an IPv4 address`}},
+			`endpoints[0].addresses: Invalid value: "2001:db8::1": must be an IPv4 address`}},
 		{Rule: "an endpoint has an address", New: `{addressType: IPv4, endpoints: [{}]}`, Want: []string{
 			`endpoints[0].addresses: Required value: must contain at least 1 address`}},
 		{Rule: "nobody is unspecified", New: `{addressType: IPv4, endpoints: [{addresses: [0.0.0.0]}]}`, Want: []string{

@@ -23,6 +23,7 @@ func Version() kind.Version {
 		Fields:  fields(),
 
 		Validate: validateStrict,
+		Forgive:  renamed,
 	}
 }
 

@@ -18,6 +18,20 @@ const (
 	maxNote     = 1024
 )
 
+// component is what core/v1 calls the field that events.k8s.io/v1 calls
+// reportingController.
+const component = "reportingComponent"
+
+// renamed are faults with the names that events.k8s.io/v1 has.
+func renamed(errs field.ErrorList, _ kind.Object) field.ErrorList {
+	for _, e := range errs {
+		if e.Field == component {
+			e.Field = "reportingController"
+		}
+	}
+	return errs
+}
+
 // Validate checks an event that comes as core/v1: little, since clients of
 // the first days wrote what they liked. One with an eventTime is of the newer
 // kind and says who saw what.
@@ -44,8 +58,8 @@ func Validate(e, _ *corev1.Event) (errs field.ErrorList) {
 			errs = append(errs, field.Invalid(field.NewPath(name), "", fmt.Sprintf("can have at most %v characters", most)))
 		}
 	}
-	required("reportingController", e.ReportingController)
-	errs = append(errs, kind.QualifiedName(e.ReportingController, field.NewPath("reportingController"))...)
+	required(component, e.ReportingController)
+	errs = append(errs, kind.QualifiedName(e.ReportingController, field.NewPath(component))...)
 	required("reportingInstance", e.ReportingInstance)
 	short("reportingInstance", e.ReportingInstance, maxInstance)
 	required("action", e.Action)

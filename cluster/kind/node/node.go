@@ -24,6 +24,7 @@ func RuntimeClass() *kind.Kind {
 	return kind.Declare(kind.Of[nodev1.RuntimeClass]{
 		GVK:            nodev1.SchemeGroupVersion.WithKind("RuntimeClass"),
 		Plural:         "runtimeclasses",
+		AnyFinalizer:   true,
 		Rechecked:      true,
 		Cluster:        true,
 		CreateOnUpdate: true,

@@ -135,19 +135,23 @@ var standard = func() map[corev1.ResourceName]bool {
 	return all
 }()
 
-// containerResource checks the name of what a container asks for.
-func containerResource(name corev1.ResourceName, path *field.Path) (errs field.ErrorList) {
+// resourceName checks the name of a resource: it has a domain, or is known.
+func resourceName(name corev1.ResourceName, path *field.Path) (errs field.ErrorList) {
 	for _, msg := range validation.IsQualifiedName(string(name)) {
 		errs = append(errs, field.Invalid(path, name, msg))
 	}
-	if len(errs) > 0 {
-		return errs
+	if len(errs) == 0 && !strings.Contains(string(name), "/") &&
+		!standard[name] && !isHuge(name) && !strings.HasPrefix(string(name), "requests."+corev1.ResourceHugePagesPrefix) {
+		errs = append(errs, field.Invalid(path, name, "must be a standard resource type or fully qualified"))
 	}
+	return errs
+}
+
+// containerResource checks the name of what a container asks for.
+func containerResource(name corev1.ResourceName, path *field.Path) (errs field.ErrorList) {
+	errs = resourceName(name, path)
 	switch {
 	case !strings.Contains(string(name), "/"):
-		if !standard[name] && !isHuge(name) && !strings.HasPrefix(string(name), "requests."+corev1.ResourceHugePagesPrefix) {
-			errs = append(errs, field.Invalid(path, name, "must be a standard resource type or fully qualified"))
-		}
 		if name != corev1.ResourceCPU && name != corev1.ResourceMemory && name != corev1.ResourceEphemeralStorage && !isHuge(name) {
 			errs = append(errs, field.Invalid(path, name, "must be a standard resource for containers"))
 		}
@@ -219,9 +223,10 @@ func validatePodResources(s *corev1.PodSpec, path *field.Path) (errs field.Error
 		return errs
 	}
 	if len(r.Claims) > 0 {
-		errs = append(errs, field.Forbidden(at.Child("claims"), "claims cannot be set for Resources at pod-level"))
+		errs = append(errs, field.Forbidden(at.Child("claims"), "claims may not be set for Resources at pod-level"))
 	}
 	errs = append(errs, amounts(r, podResource, at)...)
+	errs = append(errs, claims(r, s, at.Child("claims"))...)
 	sum := sumRequests(s)
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		asked := r.Requests[name]
@@ -244,6 +249,9 @@ func validatePodResources(s *corev1.PodSpec, path *field.Path) (errs field.Error
 func podResource(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	if podLevel(name) {
 		return nil
+	}
+	if errs := resourceName(name, path); len(errs) > 0 {
+		return errs
 	}
 	return field.ErrorList{field.NotSupported(path, name, []corev1.ResourceName{corev1.ResourceCPU, "hugepages-", corev1.ResourceMemory})}
 }

@@ -105,7 +105,7 @@ func validateStorageClass(c, old *storagev1.StorageClass) (errs field.ErrorList)
 // topologies checks the places where volumes may be made; no two may say the
 // same.
 func topologies(terms []corev1.TopologySelectorTerm, path *field.Path) (errs field.ErrorList) {
-	var before []map[string]map[string]bool
+	before := make([]map[string]map[string]bool, len(terms)) // so that an empty term is there twice: upstream's slip
 	for i, term := range terms {
 		exprs, said := path.Index(i).Child("matchLabelExpressions"), map[string]map[string]bool{}
 		for j, r := range term.MatchLabelExpressions {
@@ -128,6 +128,7 @@ func topologies(terms []corev1.TopologySelectorTerm, path *field.Path) (errs fie
 		for _, b := range before {
 			if kind.Equal(b, said) {
 				errs = append(errs, field.Duplicate(exprs, ""))
+				break
 			}
 		}
 		before = append(before, said)

@@ -61,6 +61,9 @@ func source(s *corev1.PersistentVolumeSpec, name string, path *field.Path) (errs
 		return field.ErrorList{field.Required(path, "must specify a volume type")}
 	}
 	for _, other := range all[1:] {
+		if other == "cephfs" {
+			other = "cephFS" // as upstream names it here
+		}
 		errs = append(errs, field.Forbidden(path.Child(other), "may not specify more than 1 volume type"))
 	}
 	at := path.Child(all[0])

@@ -133,13 +133,42 @@ func ValidateVolumeUpdate(s, old *corev1.PersistentVolumeSpec) (errs field.Error
 			"spec.persistentvolumesource is immutable after creation\n"+diff.Diff(old.PersistentVolumeSource, now)))
 	}
 	errs = append(errs, immutable(s.VolumeMode, old.VolumeMode, field.NewPath("volumeMode"))...)
-	if old.NodeAffinity != nil {
-		errs = append(errs, immutable(s.NodeAffinity, old.NodeAffinity, field.NewPath("nodeAffinity"))...)
+	if old.NodeAffinity != nil && !kind.Equal(s.NodeAffinity, grown(old.NodeAffinity, s.NodeAffinity)) {
+		errs = append(errs, field.Invalid(field.NewPath("nodeAffinity"), s.NodeAffinity, "field is immutable, except for updating from beta label to GA"))
 	}
 	if old.VolumeAttributesClassName != nil && s.VolumeAttributesClassName == nil {
 		errs = append(errs, field.Forbidden(field.NewPath("spec", "volumeAttributesClassName"), "update from non-nil value to nil is forbidden"))
 	}
 	return errs
+}
+
+// final are the labels of nodes that have got another name.
+var final = map[string]string{
+	corev1.LabelFailureDomainBetaZone:   corev1.LabelTopologyZone,
+	corev1.LabelFailureDomainBetaRegion: corev1.LabelTopologyRegion,
+	"beta.kubernetes.io/os":             corev1.LabelOSStable,
+	"beta.kubernetes.io/arch":           corev1.LabelArchStable,
+	corev1.LabelInstanceType:            corev1.LabelInstanceTypeStable,
+}
+
+// grown is a volume's affinity with the later names of those labels that now
+// has under them.
+func grown(old, now *corev1.VolumeNodeAffinity) *corev1.VolumeNodeAffinity {
+	if now == nil || now.Required == nil || old.Required == nil {
+		return old
+	}
+	old = old.DeepCopy()
+	for i := range min(len(old.Required.NodeSelectorTerms), len(now.Required.NodeSelectorTerms)) {
+		a, b := &old.Required.NodeSelectorTerms[i], &now.Required.NodeSelectorTerms[i]
+		for _, both := range [][2][]corev1.NodeSelectorRequirement{{a.MatchExpressions, b.MatchExpressions}, {a.MatchFields, b.MatchFields}} {
+			for j := range min(len(both[0]), len(both[1])) {
+				if name, ok := final[both[0][j].Key]; ok && name == both[1][j].Key {
+					both[0][j].Key = name
+				}
+			}
+		}
+	}
+	return old
 }
 
 // types lists the sources that a volume has set, by their JSON names.

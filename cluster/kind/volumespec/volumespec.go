@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -34,7 +35,7 @@ func DriverName(name string, path *field.Path) (errs field.ErrorList) {
 	if len(name) > 63 {
 		errs = append(errs, field.TooLong(path, "", 63).WithOrigin("maxLength"))
 	}
-	for _, msg := range validation.NameIsDNSSubdomain(strings.ToLower(name), false) {
+	for _, msg := range content.IsDNS1123SubdomainCaseless(name) {
 		errs = append(errs, field.Invalid(path, name, msg).WithOrigin("format=k8s-long-name-caseless"))
 	}
 	return errs
