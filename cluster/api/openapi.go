@@ -90,10 +90,10 @@ func (c *call) openapiV2() bool {
 }
 
 // sendDocument answers with a document that is kept packed: who takes gzip gets
-// it as it is.
+// it as it is, also on this machine, because that is less work than to unpack it.
 func (c *call) sendDocument(contentType string, doc *openapi.Document) {
 	h, size := c.w.Header(), doc.Size()
-	zipped := size > gzipAbove && c.acceptsGzip()
+	zipped := size > gzipAbove && c.takesGzip()
 	if zipped {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")

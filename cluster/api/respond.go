@@ -82,9 +82,11 @@ const gzipAbove = 128 << 10
 // acceptsGzip says whether a long answer is to be compressed. To a client on
 // this machine it is not: there is no wire on which less would be faster.
 func (c *call) acceptsGzip() bool {
-	if c.near() {
-		return false
-	}
+	return !c.near() && c.takesGzip()
+}
+
+// takesGzip says whether the client can read what is compressed.
+func (c *call) takesGzip() bool {
 	for _, h := range c.r.Header["Accept-Encoding"] {
 		for part := range strings.SplitSeq(h, ",") {
 			name, q, _ := strings.Cut(strings.TrimSpace(part), ";")
