@@ -35,7 +35,7 @@ func BenchmarkResident(b *testing.B) {
 }
 
 // createReplicas makes pods as the API does: each is decoded from bytes.
-func createReplicas(b *testing.B, s *store.Store, n int) {
+func createReplicas(b testing.TB, s *store.Store, n int) {
 	var all sync.WaitGroup
 	next := make(chan int)
 	for range 16 {
