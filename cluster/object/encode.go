@@ -43,8 +43,7 @@ func appendJSON(dst []byte, obj any) ([]byte, error) {
 	if u, ok := obj.(*unstructured.Unstructured); ok {
 		obj = u.Object
 	}
-	dst, err := appendValue(dst, obj)
-	return append(dst, '\n'), err
+	return appendValue(dst, obj)
 }
 
 // appendEnvelope appends magic and a runtime.Unknown: its TypeMeta (field 1),

@@ -1,10 +1,16 @@
 package object
 
-import "github.com/goccy/go-json"
+import (
+	"bytes"
+
+	"github.com/goccy/go-json"
+)
 
 // appendValue appends obj as encoding/json has it, byte by byte (a test
-// compares them for every kind), in less than half of its time; without a newline.
+// compares them for every kind), in less than half of its time; with a newline.
+// What Marshal returns would be one more copy for the collector.
 func appendValue(dst []byte, obj any) ([]byte, error) {
-	data, err := json.Marshal(obj)
-	return append(dst, data...), err
+	b := bytes.NewBuffer(dst)
+	err := json.NewEncoder(b).Encode(obj)
+	return b.Bytes(), err
 }

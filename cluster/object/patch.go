@@ -1,10 +1,12 @@
 package object
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -220,6 +222,10 @@ func invalidPatch(value string, err error) error {
 func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructured.Unstructured, []string, error) {
 	u := &unstructured.Unstructured{Object: map[string]any{}}
 	var warnings []string
+	if content, ok := plainJSON(data); ok {
+		u.Object = content
+		return u, nil, ofVersion(u, gvk)
+	}
 	if err := boundAliases(data); err != nil {
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
 	}
@@ -234,15 +240,8 @@ func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructu
 			warnings = append(warnings, warningsOf(duplicate)...)
 		}
 	}
-	if u.GetAPIVersion() == "" || u.GetKind() == "" {
-		return nil, nil, apierrors.NewBadRequest("invalid object type: " + u.GroupVersionKind().String())
-	}
-	if got := u.GroupVersionKind(); got.GroupVersion() != gvk.GroupVersion() {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("Incorrect version specified in apply patch. "+
-			"Specified patch version: %s, expected: %s", got.GroupVersion(), gvk.GroupVersion()))
-	} else if got.Kind != gvk.Kind {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf(
-			"invalid object type: %s, expected: %s", got.Kind, gvk.Kind))
+	if err := ofVersion(u, gvk); err != nil {
+		return nil, nil, err
 	}
 	// Numbers became float64 on the way through sigs.k8s.io/yaml; fields of
 	// integer type must be int64.
@@ -255,4 +254,50 @@ func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructu
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
 	}
 	return u, warnings, nil
+}
+
+// ofVersion checks what a configuration calls itself.
+func ofVersion(u *unstructured.Unstructured, gvk schema.GroupVersionKind) error {
+	if u.GetAPIVersion() == "" || u.GetKind() == "" {
+		return apierrors.NewBadRequest("invalid object type: " + u.GroupVersionKind().String())
+	}
+	if got := u.GroupVersionKind(); got.GroupVersion() != gvk.GroupVersion() {
+		return apierrors.NewBadRequest(fmt.Sprintf("Incorrect version specified in apply patch. "+
+			"Specified patch version: %s, expected: %s", got.GroupVersion(), gvk.GroupVersion()))
+	} else if got.Kind != gvk.Kind {
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"invalid object type: %s, expected: %s", got.Kind, gvk.Kind))
+	}
+	return nil
+}
+
+// plainJSON reads a configuration that is JSON, as client libraries send it,
+// without the detour over YAML. False for all that the detour might say
+// something else of: mistakes, keys given twice, and numbers that it may round.
+func plainJSON(data []byte) (map[string]any, bool) {
+	if text := bytes.TrimLeft(data, " \t\r\n"); len(text) == 0 || text[0] != '{' {
+		return nil, false
+	}
+	content := map[string]any{}
+	strict, err := kjson.UnmarshalStrict(data, &content)
+	return content, err == nil && len(strict) == 0 && !rounded(content)
+}
+
+// rounded says whether there is a number that a float64 may not hold, or was one.
+func rounded(v any) bool {
+	switch v := v.(type) {
+	case float64:
+		return true
+	case int64:
+		return v > 1<<53 || v < -1<<53
+	case []any:
+		return slices.ContainsFunc(v, rounded)
+	case map[string]any:
+		for _, e := range v {
+			if rounded(e) {
+				return true
+			}
+		}
+	}
+	return false
 }

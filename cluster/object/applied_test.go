@@ -1,0 +1,49 @@
+package object_test
+
+import (
+	"reflect"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"sampan/cluster/object"
+)
+
+// What is JSON is read without the detour over YAML, and is the same.
+func TestAppliedJSONIsWhatItIsAsYAML(t *testing.T) {
+	gvk := corev1.SchemeGroupVersion.WithKind("ConfigMap")
+	for _, tc := range []struct{ it, json, yaml string }{
+		{"keeps text, numbers and nothing", `{"apiVersion":"v1","kind":"ConfigMap","data":{"a":"1","b":"<\u00fc\n\"\\>","m":-9007199254740992,"x":null,"l":[1,"2",true]}}`,
+			"{apiVersion: v1, kind: ConfigMap, data: {a: '1', b: \"<\u00fc\\n\\\"\\\\>\", m: -9007199254740992, x: null, l: [1, '2', true]}}"},
+		{"keeps fractions", `{"apiVersion":"v1","kind":"ConfigMap","data":{"f":1.5,"g":2.0,"h":1e3}}`,
+			"apiVersion: v1\nkind: ConfigMap\ndata: {f: 1.5, g: 2.0, h: 1e3}"},
+		{"rounds what is longer than others read", `{"apiVersion":"v1","kind":"ConfigMap","data":{"m":9007199254740993}}`,
+			"apiVersion: v1\nkind: ConfigMap\ndata: {m: 9007199254740993}"},
+		{"may have space around", "\n {\"apiVersion\":\"v1\",\n\"kind\":\"ConfigMap\"} \n", "apiVersion: v1\nkind: ConfigMap"},
+	} {
+		a, _, err := object.Applied(gvk, []byte(tc.json), object.Strict)
+		if err != nil {
+			t.Errorf("%s: %v", tc.it, err)
+			continue
+		}
+		b, _, err := object.Applied(gvk, []byte(tc.yaml), object.Strict)
+		if err != nil || !reflect.DeepEqual(a.Object, b.Object) {
+			t.Errorf("%s: %v\nas YAML %v, %v", tc.it, a, b, err)
+		}
+	}
+	for _, tc := range []struct{ it, json, want string }{
+		{"of another kind is refused", `{"apiVersion":"v1","kind":"Secret"}`, "invalid object type: Secret, expected: ConfigMap"},
+		{"of another version is refused", `{"apiVersion":"v2","kind":"ConfigMap"}`, "Incorrect version specified in apply patch. Specified patch version: v2, expected: v1"},
+		{"without a kind is refused", `{"apiVersion":"v1"}`, "invalid object type: /v1, Kind="},
+		{"with a key twice is refused", `{"apiVersion":"v1","kind":"ConfigMap","data":{"a":"1","a":"2"}}`,
+			"error decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 1: key \"a\" already set in map"},
+	} {
+		if _, _, err := object.Applied(gvk, []byte(tc.json), object.Strict); err == nil || err.Error() != tc.want {
+			t.Errorf("what is JSON %s: %v", tc.it, err)
+		}
+	}
+	_, warnings, err := object.Applied(gvk, []byte(`{"apiVersion":"v1","kind":"ConfigMap","data":{"a":"1","a":"2"}}`), object.Warn)
+	if err != nil || len(warnings) != 1 {
+		t.Errorf("a key twice: %v, %v", warnings, err)
+	}
+}
