@@ -64,26 +64,54 @@ func selectable(jsonPath string) (name string, value func(content map[string]any
 }
 
 // expression is a JSONPath. The library's has state while it looks, so that
-// one at a time may.
+// one at a time may, and is much larger than its text, so that there is none
+// until somebody looks.
 type expression struct {
+	name, text string
+
 	mu   sync.Mutex // guards path
 	path *jsonpath.JSONPath
 }
 
 func parse(name, text string) (*expression, error) {
-	e := &expression{path: jsonpath.New(name).AllowMissingKeys(true)}
-	return e, e.path.Parse("{" + text + "}")
+	e := &expression{name: name, text: text}
+	_, err := e.parsed()
+	return e, err
+}
+
+func (e *expression) parsed() (*jsonpath.JSONPath, error) {
+	path := jsonpath.New(e.name).AllowMissingKeys(true)
+	return path, path.Parse("{" + e.text + "}")
+}
+
+// openLocked makes the path if there is none yet. It was parsed before.
+func (e *expression) openLocked() *jsonpath.JSONPath {
+	if e.path == nil {
+		e.path, _ = e.parsed()
+	}
+	return e.path
 }
 
 // first is what the path leads to first, nil if that is nothing.
 func (e *expression) first(content map[string]any) any {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	found, err := e.path.FindResults(content)
+	found, err := e.openLocked().FindResults(content)
 	if err != nil || len(found) == 0 || len(found[0]) == 0 {
 		return nil
 	}
 	return found[0][0].Interface()
+}
+
+// print is what was found as text, nil if it has none.
+func (e *expression) print(v any) any {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var text bytes.Buffer
+	if err := e.openLocked().PrintResults(&text, []reflect.Value{reflect.ValueOf(v)}); err != nil {
+		return nil
+	}
+	return text.String()
 }
 
 // cell is what is shown of an object in a column of a type.
@@ -94,11 +122,7 @@ func (e *expression) cell(typ string, content map[string]any, now time.Time) any
 	}
 	switch typ {
 	case "string":
-		var text bytes.Buffer
-		if err := e.path.PrintResults(&text, []reflect.Value{reflect.ValueOf(v)}); err != nil {
-			return nil
-		}
-		return text.String()
+		return e.print(v)
 	case "integer":
 		switch n := v.(type) {
 		case int64:
