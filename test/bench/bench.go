@@ -45,6 +45,7 @@ func parts() []part {
 type options struct {
 	sampan, what, out, profiles, show string
 	keep                              bool
+	definitions                       int
 }
 
 // bench is one run of the benchmark.
@@ -55,6 +56,8 @@ type bench struct {
 	dir      string // of this run, on disk, removed at its end
 	profiles string // where profiles go; empty: nowhere
 	part     string
+
+	definitions int // how many are made on our side; upstream gets a tenth of them
 }
 
 func main() {
@@ -64,6 +67,7 @@ func main() {
 	flag.StringVar(&o.out, "json", "", "file for the figures as JSON (default .cache/bench/last.json)")
 	flag.StringVar(&o.profiles, "profile", "", "directory for profiles of the program")
 	flag.StringVar(&o.show, "show", "", "measure nothing: print these files of figures, with commas, as a table for the docs")
+	flag.IntVar(&o.definitions, "definitions", 1000, "how many definitions to make; upstream gets a tenth of them, which need as much memory")
 	flag.BoolVar(&o.keep, "keep", false, "leave the run's directory, with all logs, when done")
 	flag.Parse()
 	code, err := do(o)
@@ -102,7 +106,7 @@ func do(o options) (int, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if dir, ok := nested(); ok {
-		b := &bench{report: newReport(), bins: bins, sampan: o.sampan, dir: dir, profiles: o.profiles}
+		b := &bench{report: newReport(), bins: bins, sampan: o.sampan, dir: dir, profiles: o.profiles, definitions: o.definitions}
 		return 0, b.measure(ctx, chosen, o.out)
 	}
 	if os.Geteuid() != 0 {

@@ -23,14 +23,13 @@ import (
 )
 
 const (
-	ourDefinitions      = 1000
-	upstreamDefinitions = 100 // a thousand would need more memory than most machines have
-	definers            = 8   // clients that make definitions at the same time
-	watchFor            = 20 * time.Second
+	definers = 8 // clients that make definitions at the same time
+	watchFor = 20 * time.Second
 )
 
-// definitions measures what custom resources cost: many definitions, one after
-// the other control plane, because upstream's needs the memory for itself.
+// definitions measures what custom resources cost: many definitions, on one
+// control plane after the other, because upstream's needs the memory for
+// itself, and a tenth of them there.
 func definitions(ctx context.Context, b *bench) error {
 	t := &definitionTrial{bench: b, rows: map[string]*row{}}
 	p := b.platform()
@@ -43,7 +42,7 @@ func definitions(ctx context.Context, b *bench) error {
 			return err
 		}
 		own := &side{who: ours, kubeconfig: p.kubeconfig(), pids: []int{s.PID}, ours: p}
-		if err := t.measure(ctx, own, ourDefinitions); err != nil {
+		if err := t.measure(ctx, own, b.definitions); err != nil {
 			return err
 		}
 		return ctx.Err()
@@ -57,7 +56,8 @@ func definitions(ctx context.Context, b *bench) error {
 		b.row("upstream's control plane", "", lessIsBetter).fail("upstream", err)
 		return ctx.Err()
 	}
-	return t.measure(ctx, &side{who: fmt.Sprintf("upstream, %d", upstreamDefinitions), kubeconfig: u.kubeconfig(), pids: u.pids()}, upstreamDefinitions)
+	fewer := max(1, b.definitions/10)
+	return t.measure(ctx, &side{who: fmt.Sprintf("upstream, %d", fewer), kubeconfig: u.kubeconfig(), pids: u.pids()}, fewer)
 }
 
 // definitionTrial has a row for each thing measured, which all sides fill.
