@@ -1,7 +1,6 @@
 package bootstrap
 
 import (
-	"io"
 	"net/netip"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 
 // admission is what looks at a write before it is stored, as the configuration
 // turns it on and off.
-func (r *running) admission(schemas *schema.Schemas) ([]any, error) {
+func (r *running) admission(schemas *schema.Schemas) ([]admission.Member, error) {
 	told, err := admission.LoadConfiguration(r.cfg.AdmissionFile)
 	if err != nil {
 		return nil, err
@@ -26,8 +25,8 @@ func (r *running) admission(schemas *schema.Schemas) ([]any, error) {
 // Kubernetes turns on.
 func (r *running) admissionTable(schemas *schema.Schemas, told admission.Configuration) []admission.Named {
 	is := func(plugin any) func() (any, error) { return func() (any, error) { return plugin, nil } }
-	asked := dynamic.Config{Objects: r.reader, Calls: r.webhooks, May: expressionRights{r.may}, Log: r.log}
-	held := policy.Config{Objects: r.reader, May: expressionRights{r.may}, Types: schemas.TypeConverter, Log: r.log}
+	asked := dynamic.Config{Objects: r.reader, Calls: r.webhooks, May: expressionRights{r.may}, Log: r.log, Metrics: dynamic.NewMetrics(r.metrics)}
+	held := policy.Config{Objects: r.reader, May: expressionRights{r.may}, Types: schemas.TypeConverter, Log: r.log, Metrics: policy.NewMetrics(r.metrics)}
 	named := func(name string, on bool, plugin func() (any, error)) admission.Named {
 		return admission.Named{Name: name, On: on, Plugin: plugin}
 	}
@@ -86,12 +85,5 @@ func (r *running) admissionTable(schemas *schema.Schemas, told admission.Configu
 		named("ValidatingAdmissionWebhook", on, func() (any, error) { return dynamic.NewValidating(asked) }),
 		named("ResourceQuota", on, is(admission.NewQuotas(r.reader))), // what others refuse or change is settled by then
 		named("AlwaysDeny", off, is(admission.Nothing{})),
-	}
-}
-
-// writeMetrics appends to /metrics what parts of the program have counted.
-func (r *running) writeMetrics(w io.Writer) {
-	for _, write := range r.counted {
-		write(w)
 	}
 }

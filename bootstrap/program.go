@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sampan/cluster/admission"
 	"sampan/cluster/aggregate"
 	"sampan/cluster/api"
@@ -119,6 +121,7 @@ type running struct {
 	webhooks *webhook.Caller // for admission and conversion alike
 	custom   *crd.Registry
 	counted  []func(io.Writer) // what appends to /metrics
+	metrics  registry          // what is on it beside
 
 	aggregate *aggregate.Aggregator // other servers, behind services
 	down      outages               // parts that do not run
@@ -147,7 +150,7 @@ func (p *Program) Run(ctx context.Context) error {
 		j := &joined{machine: m, file: *file}
 		return j.run(ctx, started)
 	}
-	r := &running{machine: m}
+	r := &running{machine: m, metrics: prometheus.NewRegistry()}
 	if err := r.record.write(); err != nil {
 		return err
 	}
@@ -271,9 +274,11 @@ func (r *running) openCluster() (err error) {
 	if err := r.openAudit(); err != nil {
 		return err
 	}
+	measured := &admission.Metrics{}
+	r.metrics.MustRegister(measured)
 	r.verbs, err = verb.New(verb.Config{
 		Kinds: r.kinds, Store: r.store, Schemas: schemas, Authorizer: r.may,
-		Admission: admission.NewChain(plugins...),
+		Admission: admission.NewMeasuredChain(measured, plugins...),
 		Actions:   actions(r.tokens),
 		Audit:     r.audit,
 	})

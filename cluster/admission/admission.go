@@ -9,6 +9,7 @@ package admission
 
 import (
 	"context"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -96,30 +97,49 @@ type Reviewer interface {
 	Review(ctx context.Context, a *Attempt) error
 }
 
+// Member is a plugin of a Chain under the name by which it is measured; without
+// one it is not.
+type Member struct {
+	Name   string
+	Plugin any
+}
+
 // Chain is admission as a list of plugins, each a Mutator, an Allocator, a
 // Reviewer, or several of these, called in order. The zero value admits everything.
 type Chain struct {
-	mutators   []Mutator
+	mutators   runs[Mutator]
 	allocators []Allocator
-	reviewers  []Reviewer
+	reviewers  runs[Reviewer]
+
+	mutating, reviewing *timer
 }
 
 // NewChain returns the chain of plugins in the order given. A plugin that is
 // none of these is a mistake in the program: NewChain panics.
 func NewChain(plugins ...any) *Chain {
-	c := &Chain{}
+	all := make([]Member, 0, len(plugins))
 	for _, p := range plugins {
-		m, mutates := p.(Mutator)
-		l, allocates := p.(Allocator)
-		r, reviews := p.(Reviewer)
+		all = append(all, Member{Plugin: p})
+	}
+	return NewMeasuredChain(nil, all...)
+}
+
+// NewMeasuredChain is NewChain for plugins that are measured, unless metrics
+// are nil. Each Metrics is for one chain.
+func NewMeasuredChain(metrics *Metrics, plugins ...Member) *Chain {
+	c := &Chain{mutating: metrics.step(admit), reviewing: metrics.step(validate)}
+	for _, p := range plugins {
+		m, mutates := p.Plugin.(Mutator)
+		l, allocates := p.Plugin.(Allocator)
+		r, reviews := p.Plugin.(Reviewer)
 		if mutates {
-			c.mutators = append(c.mutators, m)
+			c.mutators.add(m, p.Name, admit, metrics)
 		}
 		if allocates {
 			c.allocators = append(c.allocators, l)
 		}
 		if reviews {
-			c.reviewers = append(c.reviewers, r)
+			c.reviewers.add(r, p.Name, validate, metrics)
 		}
 		if !mutates && !allocates && !reviews {
 			panic("admission: a plugin that neither mutates nor allocates nor reviews")
@@ -134,16 +154,42 @@ func (c *Chain) Mutate(ctx context.Context, a *Attempt) error {
 		return nil
 	}
 	for {
-		for _, m := range c.mutators {
-			if err := m.Mutate(ctx, a); err != nil {
-				return err
-			}
+		if err := through(ctx, a, c.mutators, c.mutating, Mutator.Mutate); err != nil {
+			return err
 		}
 		if a.second || !a.repeat {
 			return nil
 		}
 		a.second = true
 	}
+}
+
+// through calls plugins until one refuses, and measures how long they take.
+func through[P any](ctx context.Context, a *Attempt, plugins runs[P], whole *timer, do func(P, context.Context, *Attempt) error) (err error) {
+	var began time.Time
+	if whole != nil {
+		began = time.Now()
+	}
+	var now time.Duration
+	for _, r := range plugins {
+		last := 0
+		for i, p := range r.plugins {
+			last = i
+			if err = do(p, ctx, a); err != nil {
+				break
+			}
+		}
+		if whole != nil {
+			was := now
+			now = time.Since(began)
+			r.took(a.Operation, now-was, last, err)
+		}
+		if err != nil {
+			break
+		}
+	}
+	whole.took(a.Operation, now, err)
+	return err
 }
 
 // Allocate calls the allocators until one refuses.
@@ -164,10 +210,5 @@ func (c *Chain) Review(ctx context.Context, a *Attempt) error {
 	if c == nil {
 		return nil
 	}
-	for _, r := range c.reviewers {
-		if err := r.Review(ctx, a); err != nil {
-			return err
-		}
-	}
-	return nil
+	return through(ctx, a, c.reviewers, c.reviewing, Reviewer.Review)
 }

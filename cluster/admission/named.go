@@ -19,7 +19,7 @@ type Named struct {
 // Select makes the plugins of a table that are on, in the table's order: those
 // that are by default, without the disabled, with the enabled.
 // (Upstream: AdmissionOptions.Validate and enabledPluginNames.)
-func Select(table []Named, enable, disable []string) ([]any, error) {
+func Select(table []Named, enable, disable []string) ([]Member, error) {
 	known := func(flag string, names []string) error {
 		for _, name := range names {
 			if name == "" || !slices.ContainsFunc(table, func(n Named) bool { return n.Name == name }) {
@@ -41,7 +41,7 @@ func Select(table []Named, enable, disable []string) ([]any, error) {
 				Err: fmt.Errorf("[%s] in enable-admission-plugins and disable-admission-plugins overlapped", name)}
 		}
 	}
-	var all []any
+	var all []Member
 	for _, n := range table {
 		on := n.Name == "" || n.On && !slices.Contains(disable, n.Name) || slices.Contains(enable, n.Name)
 		if !on {
@@ -55,7 +55,7 @@ func Select(table []Named, enable, disable []string) ([]any, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, p)
+		all = append(all, Member{n.Name, p})
 	}
 	return all, nil
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/client"
+	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/networking"
 )
 
@@ -77,7 +78,10 @@ func (s *Services) Allocate(ctx context.Context, a *Attempt) error {
 	if err := s.addressesLocked(ctx, a, svc, old, look); err != nil {
 		return err
 	}
-	return s.portsLocked(a, svc, old, look)
+	if err := s.portsLocked(a, svc, old, look); err != nil {
+		return err
+	}
+	return s.healthPortLocked(a, svc, old, look)
 }
 
 // inUse is what other Services have, and the addresses that users keep for
@@ -128,52 +132,116 @@ func refuse(a *Attempt, svc *corev1.Service, errs field.ErrorList) error {
 	return apierrors.NewInvalid(a.Request.Kind.GVK.GroupKind(), svc.Name, errs)
 }
 
-// families settles which address families svc is of.
+// families settles which address families svc is of, in upstream's order: what
+// is wrong with the addresses that it names is said alone.
 func (s *Services) families(svc, old *corev1.Service) (errs field.ErrorList) {
 	spec, at := &svc.Spec, field.NewPath("spec")
-	if spec.Type == corev1.ServiceTypeExternalName || old != nil && len(spec.IPFamilies) > 0 && spec.IPFamilyPolicy != nil {
+	if spec.Type == corev1.ServiceTypeExternalName || sameTwoFamilies(svc, old) {
 		return nil
 	}
-	for i, f := range spec.IPFamilies {
-		if s.rangeOf(f) == nil && (f == corev1.IPv4Protocol || f == corev1.IPv6Protocol) {
-			errs = append(errs, field.Invalid(at.Child("ipFamilies").Index(i), f, "not configured on this cluster"))
-		}
-	}
+	alone := spec.ClusterIP == corev1.ClusterIPNone && len(spec.Selector) == 0 // its endpoints are anybody's
 	if spec.IPFamilyPolicy == nil {
 		policy := corev1.IPFamilyPolicySingleStack
-		if len(spec.IPFamilies) > 1 || len(spec.ClusterIPs) > 1 {
-			policy = corev1.IPFamilyPolicyPreferDualStack
+		if alone {
+			policy = corev1.IPFamilyPolicyRequireDualStack
 		}
 		spec.IPFamilyPolicy = &policy
+		if old != nil && old.Spec.IPFamilyPolicy != nil {
+			spec.IPFamilyPolicy = old.Spec.IPFamilyPolicy
+		}
 	}
-	if *spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack && len(s.ranges) < 2 {
-		headlessAlone := spec.ClusterIP == corev1.ClusterIPNone && len(spec.Selector) == 0
-		if !headlessAlone {
-			errs = append(errs, field.Invalid(at.Child("ipFamilyPolicy"), *spec.IPFamilyPolicy,
-				"this cluster is not configured for dual-stack services"))
+	if errs := core.ServiceAddresses(svc); len(errs) > 0 {
+		return errs
+	}
+	policy, single := at.Child("ipFamilyPolicy"), *spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
+	refused := func(why string) { errs = append(errs, field.Invalid(policy, spec.IPFamilyPolicy, why)) }
+	if old != nil && single {
+		if len(spec.ClusterIPs) > 1 && slices.Equal(spec.ClusterIPs, old.Spec.ClusterIPs) {
+			spec.ClusterIPs = spec.ClusterIPs[:1:1]
+		}
+		if len(spec.IPFamilies) > 1 && slices.Equal(spec.IPFamilies, old.Spec.IPFamilies) {
+			spec.IPFamilies = spec.IPFamilies[:1:1]
+		}
+	} else if old != nil {
+		if len(spec.ClusterIPs) == 1 && len(old.Spec.ClusterIPs) == 2 && spec.ClusterIPs[0] == old.Spec.ClusterIPs[0] {
+			refused("must be 'SingleStack' to release the secondary cluster IP")
+		}
+		if len(spec.IPFamilies) == 1 && len(old.Spec.IPFamilies) == 2 && spec.IPFamilies[0] == old.Spec.IPFamilies[0] {
+			refused("must be 'SingleStack' to release the secondary IP family")
+		}
+	}
+	if single && len(spec.ClusterIPs) == 2 {
+		refused("must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified")
+	}
+	if single && len(spec.IPFamilies) == 2 {
+		refused("must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified")
+	}
+	for i, ip := range spec.ClusterIPs {
+		addr, err := netip.ParseAddr(ip)
+		if err != nil || i < len(spec.IPFamilies) {
+			continue // "None", or said
+		}
+		if f := familyOf(addr); s.rangeOf(f) != nil {
+			spec.IPFamilies = append(slices.Clip(spec.IPFamilies), f)
+		} else {
+			errs = append(errs, field.Invalid(at.Child("clusterIPs").Index(i), spec.ClusterIPs, fmt.Sprintf("%s is not configured on this cluster", f)))
 		}
 	}
 	if len(errs) > 0 {
 		return errs
 	}
-	for _, ip := range spec.ClusterIPs {
-		if addr, err := netip.ParseAddr(ip); err == nil && len(spec.IPFamilies) < len(spec.ClusterIPs) {
-			if f := familyOf(addr); !slices.Contains(spec.IPFamilies, f) {
-				spec.IPFamilies = append(spec.IPFamilies, f)
-			}
+	first := familyOf(s.ranges[0].prefix.Addr())
+	if alone {
+		if len(spec.IPFamilies) == 0 {
+			spec.IPFamilies = []corev1.IPFamily{first}
 		}
+		if !single {
+			spec.IPFamilies = bothFamilies(spec.IPFamilies)
+		}
+		return nil
+	}
+	if *spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack && len(s.ranges) < 2 {
+		refused("this cluster is not configured for dual-stack services")
+	}
+	for i, f := range spec.IPFamilies {
+		if s.rangeOf(f) == nil {
+			errs = append(errs, field.Invalid(at.Child("ipFamilies").Index(i), f, "not configured on this cluster"))
+		}
+	}
+	if len(errs) > 0 {
+		return errs
 	}
 	if len(spec.IPFamilies) == 0 {
-		spec.IPFamilies = []corev1.IPFamily{familyOf(s.ranges[0].prefix.Addr())}
+		spec.IPFamilies = []corev1.IPFamily{first}
 	}
-	if *spec.IPFamilyPolicy != corev1.IPFamilyPolicySingleStack {
-		for _, r := range s.ranges {
-			if f := familyOf(r.prefix.Addr()); !slices.Contains(spec.IPFamilies, f) {
-				spec.IPFamilies = append(spec.IPFamilies, f)
-			}
-		}
+	if !single && len(s.ranges) == 2 {
+		spec.IPFamilies = bothFamilies(spec.IPFamilies)
 	}
 	return nil
+}
+
+// sameTwoFamilies is true for a service that prefers two families, as before:
+// it stays as it is when the cluster gets another.
+func sameTwoFamilies(svc, old *corev1.Service) bool {
+	if old == nil || svc.Spec.Type != old.Spec.Type {
+		return false
+	}
+	prefers := func(s *corev1.Service) bool {
+		return s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack
+	}
+	return prefers(svc) && prefers(old) &&
+		slices.Equal(svc.Spec.ClusterIPs, old.Spec.ClusterIPs) && slices.Equal(svc.Spec.IPFamilies, old.Spec.IPFamilies)
+}
+
+// bothFamilies adds the other family to one.
+func bothFamilies(have []corev1.IPFamily) []corev1.IPFamily {
+	if len(have) != 1 {
+		return have
+	}
+	if have[0] == corev1.IPv4Protocol {
+		return []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+	}
+	return []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}
 }
 
 func familyOf(a netip.Addr) corev1.IPFamily {
@@ -226,15 +294,17 @@ func (s *Services) addressesLocked(ctx context.Context, a *Attempt, svc, old *co
 	if spec.Type == corev1.ServiceTypeExternalName {
 		return nil
 	}
-	if spec.ClusterIP == corev1.ClusterIPNone || len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] == corev1.ClusterIPNone {
-		spec.ClusterIP, spec.ClusterIPs = corev1.ClusterIPNone, []string{corev1.ClusterIPNone}
+	if len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] == corev1.ClusterIPNone {
 		return nil
 	}
-	if len(spec.ClusterIPs) == 0 && spec.ClusterIP != "" {
-		spec.ClusterIPs = []string{spec.ClusterIP}
+	given := 0 // what a service has stays, or the rules of Services say what is wrong with the change
+	if old != nil && old.Spec.Type != corev1.ServiceTypeExternalName {
+		if given = len(old.Spec.ClusterIPs); given > 0 && old.Spec.ClusterIPs[0] == corev1.ClusterIPNone {
+			return nil
+		}
 	}
 	for i, f := range spec.IPFamilies {
-		if i < len(spec.ClusterIPs) && old != nil && slices.Contains(old.Spec.ClusterIPs, spec.ClusterIPs[i]) {
+		if i < given {
 			continue
 		}
 		ranges, err := s.rangesOf(ctx, f)
@@ -249,7 +319,7 @@ func (s *Services) addressesLocked(ctx context.Context, a *Attempt, svc, old *co
 			if err != nil {
 				return apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP: %w", err))
 			}
-			spec.ClusterIPs = append(spec.ClusterIPs, addr.String())
+			spec.ClusterIPs = append(slices.Clip(spec.ClusterIPs), addr.String())
 			s.holdLocked(a, addr)
 			continue
 		}
@@ -264,7 +334,7 @@ func (s *Services) addressesLocked(ctx context.Context, a *Attempt, svc, old *co
 		}
 		s.holdLocked(a, addr.Unmap())
 	}
-	if len(spec.ClusterIPs) > 0 {
+	if given == 0 && len(spec.ClusterIPs) > 0 {
 		spec.ClusterIP = spec.ClusterIPs[0]
 	}
 	return nil
@@ -318,7 +388,7 @@ func (s *Services) holdLocked(a *Attempt, addr netip.Addr) {
 
 // portsLocked gives svc a node port for each port that needs one.
 func (s *Services) portsLocked(a *Attempt, svc, old *corev1.Service, look func() (*inUse, error)) error {
-	if !opensPorts(svc) {
+	if !core.OpensPorts(svc) {
 		return nil
 	}
 	had := map[int32]bool{} // node ports that svc has, from before or by now
@@ -355,22 +425,15 @@ func (s *Services) portsLocked(a *Attempt, svc, old *corev1.Service, look func()
 		if p.NodePort != 0 {
 			continue
 		}
-		if n := byPort[p.Port]; n != 0 && !slices.Contains(used[n], p.Protocol) {
+		// A new service with one port twice is refused for the node port it has twice.
+		if n := byPort[p.Port]; n != 0 && (old == nil || !slices.Contains(used[n], p.Protocol)) {
 			p.NodePort = n
 		} else {
-			u, err := look()
-			if err != nil {
-				return err
-			}
-			size := int(s.ports.Last-s.ports.First) + 1
-			c, err := pool{size: size, static: band(size, 16, 32, 128)}.choose(func(n int) bool {
-				port := s.ports.First + int32(n)
-				return !u.ports[port] && s.opening[port] == 0 && !had[port]
-			})
+			n, err := s.freePortLocked(had, look)
 			if err != nil {
 				return apierrors.NewInternalError(fmt.Errorf("failed to allocate a nodePort: %w", err))
 			}
-			p.NodePort = s.ports.First + int32(c)
+			p.NodePort = n
 			s.keepLocked(a, p.NodePort)
 			had[p.NodePort] = true
 		}
@@ -380,15 +443,48 @@ func (s *Services) portsLocked(a *Attempt, svc, old *corev1.Service, look func()
 	return nil
 }
 
-// opensPorts says whether svc is reached at the nodes' addresses.
-func opensPorts(svc *corev1.Service) bool {
-	switch svc.Spec.Type {
-	case corev1.ServiceTypeNodePort:
-		return true
-	case corev1.ServiceTypeLoadBalancer:
-		return svc.Spec.AllocateLoadBalancerNodePorts == nil || *svc.Spec.AllocateLoadBalancerNodePorts
+// freePortLocked chooses a node port that nobody has, nor svc by now.
+func (s *Services) freePortLocked(had map[int32]bool, look func() (*inUse, error)) (int32, error) {
+	u, err := look()
+	if err != nil {
+		return 0, err
 	}
-	return false
+	size := int(s.ports.Last-s.ports.First) + 1
+	n, err := pool{size: size, static: band(size, 16, 32, 128)}.choose(func(n int) bool {
+		port := s.ports.First + int32(n)
+		return !u.ports[port] && s.opening[port] == 0 && !had[port]
+	})
+	return s.ports.First + int32(n), err
+}
+
+// healthPortLocked gives svc the node port at which load balancers ask for its
+// pods, if it needs one and has had none.
+func (s *Services) healthPortLocked(a *Attempt, svc, old *corev1.Service, look func() (*inUse, error)) error {
+	if !core.ChecksHealth(svc) || old != nil && core.ChecksHealth(old) {
+		return nil
+	}
+	had := map[int32]bool{}
+	for _, p := range svc.Spec.Ports {
+		had[p.NodePort] = true
+	}
+	wanted := svc.Spec.HealthCheckNodePort
+	if wanted != 0 {
+		err := s.openLocked(wanted, look)
+		if err == nil && had[wanted] {
+			err = errors.New("provided port is already allocated")
+		}
+		if err != nil {
+			return apierrors.NewInternalError(fmt.Errorf("failed to allocate requested HealthCheck NodePort %v: %w", wanted, err))
+		}
+	} else {
+		n, err := s.freePortLocked(had, look)
+		if err != nil {
+			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a HealthCheck NodePort %v: %w", wanted, err))
+		}
+		svc.Spec.HealthCheckNodePort = n
+	}
+	s.keepLocked(a, svc.Spec.HealthCheckNodePort)
+	return nil
 }
 
 func (s *Services) openLocked(port int32, look func() (*inUse, error)) error {

@@ -23,8 +23,11 @@ type failed struct{ err error }
 func (f *failed) Error() string { return f.err.Error() }
 func (f *failed) Unwrap() error { return f.err }
 
+// refused is a webhook's own no.
+type refused struct{ *apierrors.StatusError }
+
 // ask calls a webhook for s, and returns its answer if it agrees. A refusal is
-// a StatusError; a call that failed is a *failed. patches says whether the answer
+// *refused; a call that failed is a *failed. patches says whether the answer
 // may have a patch.
 func (c *Config) ask(ctx context.Context, h *hook, s *match.Subject, as match.As, patches bool) (*admissionv1.AdmissionResponse, error) {
 	if effects := ptr.Deref(h.SideEffects, admissionregistrationv1.SideEffectClassUnknown); s.Request.DryRun &&
@@ -66,7 +69,7 @@ func (c *Config) ask(ctx context.Context, h *hook, s *match.Subject, as match.As
 		}
 	}
 	if !answer.Response.Allowed {
-		return nil, denied(h.Name, answer.Response.Result)
+		return nil, &refused{denied(h.Name, answer.Response.Result)}
 	}
 	return answer.Response, nil
 }

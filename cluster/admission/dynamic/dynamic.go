@@ -26,12 +26,13 @@ import (
 	"sampan/cluster/webhook"
 )
 
-// Config is what both plugins need; all is required.
+// Config is what both plugins need; all but Metrics is required.
 type Config struct {
 	Objects client.Reader   // has the configurations and the namespaces
 	Calls   *webhook.Caller // reaches webhooks
 	May     authorizer.UnconditionalAuthorizer
 	Log     *slog.Logger
+	Metrics *Metrics // nil: nothing is counted
 }
 
 func (c Config) check() error {

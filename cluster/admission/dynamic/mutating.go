@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -46,6 +47,9 @@ func NewMutating(cfg Config) (*Mutating, error) {
 	return m, nil
 }
 
+// Waits implements admission.Waiter.
+func (m *Mutating) Waits() {}
+
 // Mutate implements admission.Mutator. If a webhook changes the object, all
 // mutators run once more, so that each sees what the others did; of webhooks
 // only those whose reinvocationPolicy says so.
@@ -65,9 +69,10 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attempt) error {
 			continue
 		}
 		note := newNotes(s, h, i)
+		began := time.Now()
 		changed, err := m.change(ctx, h, s, as, note)
 		note.mutated(changed)
-		if err := m.outcome(h, s, "mutation."+note.at, err); err != nil {
+		if err := m.outcome(h, s, "mutation."+note.at, began, err); err != nil {
 			return err
 		}
 		round.Asked(h, changed, h.again)

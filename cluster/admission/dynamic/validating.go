@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,6 +42,9 @@ func NewValidating(cfg Config) (*Validating, error) {
 	return v, nil
 }
 
+// Waits implements admission.Waiter.
+func (v *Validating) Waits() {}
+
 // Review implements admission.Reviewer.
 func (v *Validating) Review(ctx context.Context, a *admission.Attempt) error {
 	hooks, err := v.hooks.all(ctx)
@@ -74,8 +78,9 @@ func (v *Validating) Review(ctx context.Context, a *admission.Attempt) error {
 					errs[i] = apierrors.NewInternalError(fmt.Errorf("ValidatingAdmissionWebhook/%s has panicked: %v", h.Name, p))
 				}
 			}()
+			began := time.Now()
 			_, err := v.ask(ctx, h.hook, s, h.as, false)
-			errs[i] = v.outcome(h.hook, s, fmt.Sprintf("validating.webhook.admission.k8s.io/round_0_index_%d", i), err)
+			errs[i] = v.outcome(h.hook, s, fmt.Sprintf("validating.webhook.admission.k8s.io/round_0_index_%d", i), began, err)
 		})
 	}
 	all.Wait()
@@ -110,8 +115,13 @@ func oneByOne(r *request.Request) (end func()) {
 }
 
 // outcome is what the error of a call means for the write. place names the
-// call in the audit log.
-func (c *Config) outcome(h *hook, s *match.Subject, place string, err error) error {
+// call in the audit log; it began at a time.
+func (c *Config) outcome(h *hook, s *match.Subject, place string, began time.Time, err error) error {
+	c.Metrics.count(h, s, typeOf(place), began, err)
+	var no *refused
+	if errors.As(err, &no) {
+		return no.StatusError
+	}
 	var f *failed
 	if !errors.As(err, &f) {
 		return err

@@ -109,6 +109,9 @@ type fault struct {
 	err             error
 }
 
+// Waits implements admission.Waiter: expressions take their time.
+func (m *Mutating) Waits() {}
+
 // Mutate implements admission.Mutator.
 func (m *Mutating) Mutate(ctx context.Context, a *admission.Attempt) error {
 	bindings, err := client.List[*admissionregistrationv1.MutatingAdmissionPolicyBinding](ctx, m.Objects, client.Query{})

@@ -32,6 +32,7 @@ type Config struct {
 	May     authorizer.UnconditionalAuthorizer
 	Types   object.Types // the schemas of kinds, to apply configurations by
 	Log     *slog.Logger
+	Metrics *Metrics // nil: nothing is counted
 }
 
 func (c *Config) check() error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/google/cel-go/common/types"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -94,6 +95,9 @@ type refusal struct {
 	reason          metav1.StatusReason
 	text            string
 }
+
+// Waits implements admission.Waiter: expressions take their time.
+func (v *Validating) Waits() {}
 
 // Review implements admission.Reviewer.
 func (v *Validating) Review(ctx context.Context, a *admission.Attempt) error {
@@ -209,7 +213,7 @@ func (e *evaluation) bindingOf(ctx context.Context, p *validatingPolicy, b *bind
 	}
 	rights := e.rights()
 	for _, param := range params {
-		e.note(p, b, e.judge(ctx, p, as, param, ns, rights, said))
+		e.note(p, b, e.judge(ctx, p, b, as, param, ns, rights, said))
 	}
 	return nil
 }
@@ -221,6 +225,7 @@ type verdict struct {
 	text   string
 	forced bool // not a matter of the binding's actions: an annotation failed
 	index  int  // of the validation
+	took   time.Duration
 }
 
 // note does with the verdicts as the binding says.
@@ -228,10 +233,12 @@ func (e *evaluation) note(p *validatingPolicy, b *binding, verdicts []verdict) {
 	for _, v := range verdicts {
 		deny := refusal{policy: p.name, binding: b.name, reason: v.reason, text: v.text}
 		if v.forced {
+			e.Metrics.count(p.name, b.name, "deny", v.text, v.took)
 			e.refusals = append(e.refusals, deny)
 			continue
 		}
 		for _, action := range b.actions {
+			e.Metrics.count(p.name, b.name, strings.ToLower(string(action)), v.text, v.took)
 			switch action {
 			case admissionregistrationv1.Deny:
 				e.refusals = append(e.refusals, deny)
@@ -248,9 +255,10 @@ func (e *evaluation) note(p *validatingPolicy, b *binding, verdicts []verdict) {
 
 // judge runs the expressions of a policy with one parameter. What its audit
 // annotations say is added to said.
-func (e *evaluation) judge(ctx context.Context, p *validatingPolicy, as match.As, param runtime.Object, ns *corev1.Namespace, rights authorizer.UnconditionalAuthorizer, said annotations) []verdict {
+func (e *evaluation) judge(ctx context.Context, p *validatingPolicy, b *binding, as match.As, param runtime.Object, ns *corev1.Namespace, rights authorizer.UnconditionalAuthorizer, said annotations) []verdict {
 	failed := func(err error) []verdict {
 		if p.ignored() {
+			e.Metrics.count(p.name, b.name, "allow", err.Error(), 0)
 			return nil
 		}
 		return []verdict{{text: err.Error()}}
@@ -285,7 +293,7 @@ func (e *evaluation) judge(ctx context.Context, p *validatingPolicy, as match.As
 			if i < len(messages) {
 				message = messages[i]
 			}
-			v := verdict{reason: metav1.StatusReasonInvalid, text: text(p.validations[i], message), index: i}
+			v := verdict{reason: metav1.StatusReasonInvalid, text: text(p.validations[i], message), index: i, took: r.Elapsed}
 			if reason := p.validations[i].Reason; reason != nil {
 				v.reason = *reason
 			}
@@ -298,7 +306,7 @@ func (e *evaluation) judge(ctx context.Context, p *validatingPolicy, as match.As
 	}
 	for i, a := range annotations {
 		if a.Error != nil && !p.ignored() {
-			verdicts = append(verdicts, verdict{text: a.Error.Error(), forced: true})
+			verdicts = append(verdicts, verdict{text: a.Error.Error(), forced: true, took: a.Elapsed})
 		} else if a.Error == nil && a.EvalResult.Type() == types.StringType {
 			if value := strings.TrimSpace(a.EvalResult.Value().(string)); value != "" {
 				said.add(p.keys[i], value)
