@@ -197,8 +197,9 @@ type change struct {
 	set             *set
 	namespace, name string
 	revision        int64
-	entry           *entry      // nil: deleted, or not to be decoded
-	unread          *Unreadable // not nil: there, and not to be read
+	kv              *mvccpb.KeyValue // nil: deleted
+	entry           *entry           // nil: deleted, or not to be decoded
+	unread          *Unreadable      // not nil: there, and not to be read
 }
 
 // follow puts one answer of the watch into the cache.
@@ -220,10 +221,19 @@ func (s *Store) follow(ctx context.Context, resp clientv3.WatchResponse) error {
 		}
 		c := change{set: set, namespace: ns, name: name, revision: ev.Kv.ModRevision}
 		if ev.Type == mvccpb.Event_PUT {
-			c.entry, c.unread = s.entry(ctx, set.kind, ns, name, ev.Kv, func() []kind.Object { return s.alike(Key{set.kind, ns, name}) })
-			s.sayUnread(set.kind, c.unread)
+			c.kv = ev.Kv
 		}
 		changes = append(changes, c)
+	}
+	onCores(len(changes), func(i int) {
+		if c := &changes[i]; c.kv != nil {
+			c.entry, c.unread = s.entry(ctx, c.set.kind, c.namespace, c.name, c.kv, func() []kind.Object {
+				return s.alike(Key{c.set.kind, c.namespace, c.name})
+			})
+		}
+	})
+	for _, c := range changes {
+		s.sayUnread(c.set.kind, c.unread)
 	}
 	s.apply(changes, upTo)
 	return nil

@@ -130,3 +130,27 @@ func (s *Store) sayUnread(k *kind.Kind, unread *Unreadable) {
 		s.log.Error("objects cannot be decrypted", "key", unread.Path(), "err", unread.Err, "fix", unreadableFix)
 	}
 }
+
+// several is from how many events on it pays to decode on all cores: those of
+// other writers at once, or of the time before a start.
+const several = 100
+
+// onCores calls each for the numbers below n, and returns when all are done.
+func onCores(n int, each func(i int)) {
+	cores := runtime.GOMAXPROCS(0)
+	if n < several || cores == 1 {
+		for i := range n {
+			each(i)
+		}
+		return
+	}
+	var all sync.WaitGroup
+	for first := range cores {
+		all.Go(func() {
+			for i := first; i < n; i += cores {
+				each(i)
+			}
+		})
+	}
+	all.Wait()
+}
