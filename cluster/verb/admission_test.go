@@ -115,11 +115,25 @@ func TestServiceAdmission(t *testing.T) {
 		_, err := s.create("services", service("bad", c.spec))
 		s.status(err, 422, c.want)
 	}
+	// What is wrong with an address is said before anything else, and alone.
+	_, err := s.create("services", service("bad", `"ports":[{"port":0}],"clusterIP":"x"`))
+	s.status(err, 422, `Service "bad" is invalid: spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address`)
+	_, err = s.create("services", service("bad", port+`,"clusterIPs":["10.96.0.9"]`))
+	s.status(err, 422, "must be empty when `clusterIP` is not specified")
+	_, err = s.create("services", service("bad", `"type":"NodePort","ports":[{"name":"a","port":80},{"name":"b","port":80}]`))
+	s.status(err, 422, "spec.ports[1].nodePort: Duplicate value")
+	if got := spec(s.mustCreate("services", service("alone", port+`,"clusterIP":"None"`))); *got.IPFamilyPolicy != "RequireDualStack" || len(got.IPFamilies) != 2 {
+		t.Errorf("a headless service without a selector is of both families: %s", text(got))
+	}
+	if got := spec(s.mustCreate("services", service("lb", `"type":"LoadBalancer","externalTrafficPolicy":"Local",`+port))); got.HealthCheckNodePort == 0 ||
+		got.HealthCheckNodePort == got.Ports[0].NodePort {
+		t.Errorf("a load balancer that looks for pods asks at a node port: %s", text(got))
+	}
 	np := spec(s.mustCreate("services", service("np", `"type":"NodePort","ports":[{"name":"t","port":53,"protocol":"TCP"},{"name":"u","port":53,"protocol":"UDP"},{"name":"x","port":80,"nodePort":30005}]`)))
 	if np.Ports[0].NodePort == 0 || np.Ports[0].NodePort != np.Ports[1].NodePort || np.Ports[2].NodePort != 30005 {
 		t.Errorf("node ports %s", text(np.Ports))
 	}
-	_, err := s.create("services", service("np2", `"type":"NodePort","ports":[{"port":80,"nodePort":30005}]`))
+	_, err = s.create("services", service("np2", `"type":"NodePort","ports":[{"port":80,"nodePort":30005}]`))
 	s.status(err, 422, "provided port is already allocated")
 
 	// An update keeps what it does not name; a change of type gives it back.

@@ -29,6 +29,10 @@ func LimitRange() *kind.Kind {
 		Default: func(l *corev1.LimitRange) {
 			for i := range l.Spec.Limits {
 				defaultLimit(&l.Spec.Limits[i])
+				for _, list := range []corev1.ResourceList{l.Spec.Limits[i].Max, l.Spec.Limits[i].Min, l.Spec.Limits[i].Default,
+					l.Spec.Limits[i].DefaultRequest, l.Spec.Limits[i].MaxLimitRequestRatio} {
+					podspec.RoundQuantities(list)
+				}
 			}
 		},
 		Validate: func(l, _ *corev1.LimitRange) field.ErrorList { return validateLimits(l.Spec.Limits) },

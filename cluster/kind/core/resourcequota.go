@@ -18,9 +18,14 @@ import (
 // ResourceQuota bounds what all objects of a namespace may have together.
 func ResourceQuota() *kind.Kind {
 	return kind.Declare(kind.Of[corev1.ResourceQuota]{
-		GVK:      corev1.SchemeGroupVersion.WithKind("ResourceQuota"),
-		Plural:   "resourcequotas",
-		Short:    []string{"quota"},
+		GVK:    corev1.SchemeGroupVersion.WithKind("ResourceQuota"),
+		Plural: "resourcequotas",
+		Short:  []string{"quota"},
+		Default: func(q *corev1.ResourceQuota) {
+			for _, list := range []corev1.ResourceList{q.Spec.Hard, q.Status.Hard, q.Status.Used} {
+				podspec.RoundQuantities(list)
+			}
+		},
 		Validate: validateQuota,
 		Warn:     quotaWarnings,
 

@@ -123,72 +123,77 @@ func external(s *corev1.Service) bool {
 // prepareService carries over what a client of the first days, or one that
 // only changes the type, does not repeat.
 func prepareService(s, old *corev1.Service) {
+	now := &s.Spec
 	if old == nil {
-		syncClusterIPs(s)
+		if now.ClusterIP != "" && len(now.ClusterIPs) == 0 {
+			now.ClusterIPs = []string{now.ClusterIP} // who knows both fields sets both
+		}
 		return
 	}
-	defer func() { syncClusterIPs(s); dropByType(s, old) }()
-	if s.Spec.ClusterIP != old.Spec.ClusterIP && len(s.Spec.ClusterIPs) > 0 && slices.Equal(s.Spec.ClusterIPs, old.Spec.ClusterIPs) {
-		// A client that knows one field changed it: the other follows.
-		s.Spec.ClusterIPs = slices.Clone(s.Spec.ClusterIPs)
-		if s.Spec.ClusterIPs[0] = s.Spec.ClusterIP; s.Spec.ClusterIP == "" {
-			s.Spec.ClusterIPs = nil
+	defer dropByType(s, old)
+	was := &old.Spec
+	named := now.Type != corev1.ServiceTypeExternalName && was.Type != corev1.ServiceTypeExternalName
+	if named {
+		now.ClusterIP = cmp.Or(now.ClusterIP, was.ClusterIP)
+		if len(now.ClusterIPs) == 0 {
+			now.ClusterIPs = slices.Clone(was.ClusterIPs)
+		}
+		if len(now.IPFamilies) == 0 {
+			now.IPFamilies = slices.Clone(was.IPFamilies)
+		}
+		if now.IPFamilyPolicy == nil {
+			now.IPFamilyPolicy = was.IPFamilyPolicy
 		}
 	}
-	if s.Spec.Type == corev1.ServiceTypeExternalName || old.Spec.Type == corev1.ServiceTypeExternalName {
-		return
+	if now.ClusterIP == was.ClusterIP && len(now.ClusterIPs) == 0 {
+		now.ClusterIPs = slices.Clone(was.ClusterIPs)
 	}
-	if s.Spec.ClusterIP == "" && len(s.Spec.ClusterIPs) == 0 {
-		s.Spec.ClusterIP = old.Spec.ClusterIP
-		s.Spec.ClusterIPs = slices.Clone(old.Spec.ClusterIPs)
+	if now.ClusterIP != was.ClusterIP && slices.Equal(now.ClusterIPs, was.ClusterIPs) {
+		// A client that knows one field changed it: the other follows.
+		if now.ClusterIPs = []string{now.ClusterIP}; now.ClusterIP == "" {
+			now.ClusterIPs = nil
+		}
 	}
-	if s.Spec.ClusterIP == old.Spec.ClusterIP && len(s.Spec.ClusterIPs) == 0 {
-		s.Spec.ClusterIPs = slices.Clone(old.Spec.ClusterIPs)
-	}
-	if len(s.Spec.IPFamilies) == 0 {
-		s.Spec.IPFamilies = slices.Clone(old.Spec.IPFamilies)
-	}
-	if s.Spec.IPFamilyPolicy == nil {
-		s.Spec.IPFamilyPolicy = old.Spec.IPFamilyPolicy
-	}
-	if needsNodePort(s.Spec.Type) && needsNodePort(old.Spec.Type) {
+	if OpensPorts(s) && OpensPorts(old) {
 		keepNodePorts(s, old)
 	}
-	if s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.HealthCheckNodePort == 0 &&
-		s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-		s.Spec.HealthCheckNodePort = old.Spec.HealthCheckNodePort
+	if ChecksHealth(s) && ChecksHealth(old) && now.HealthCheckNodePort == 0 {
+		now.HealthCheckNodePort = was.HealthCheckNodePort
 	}
 }
 
-// keepNodePorts gives ports that name no node port the one they had.
-func keepNodePorts(s, old *corev1.Service) {
-	type portKey struct {
-		protocol corev1.Protocol
-		port     int32
+// OpensPorts says whether a service is reached at ports of the nodes' own
+// addresses.
+func OpensPorts(s *corev1.Service) bool {
+	switch s.Spec.Type {
+	case corev1.ServiceTypeNodePort:
+		return true
+	case corev1.ServiceTypeLoadBalancer:
+		return s.Spec.AllocateLoadBalancerNodePorts == nil || *s.Spec.AllocateLoadBalancerNodePorts
 	}
-	had, used := map[portKey]int32{}, map[int32]bool{}
+	return false
+}
+
+// ChecksHealth says whether a service has a node port at which a load balancer
+// asks which nodes have its pods.
+func ChecksHealth(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// keepNodePorts gives ports that name no node port the one they had, by their
+// names.
+func keepNodePorts(s, old *corev1.Service) {
+	had, taken := map[string]int32{}, map[int32]bool{}
 	for _, p := range old.Spec.Ports {
-		had[portKey{p.Protocol, p.Port}] = p.NodePort
+		had[p.Name] = p.NodePort
 	}
 	for _, p := range s.Spec.Ports {
-		used[p.NodePort] = true
+		taken[p.NodePort] = true
 	}
 	for i := range s.Spec.Ports {
-		p := &s.Spec.Ports[i]
-		if n := had[portKey{p.Protocol, p.Port}]; p.NodePort == 0 && n != 0 && !used[n] {
-			p.NodePort, used[n] = n, true
+		if p := &s.Spec.Ports[i]; p.NodePort == 0 && !taken[had[p.Name]] {
+			p.NodePort = had[p.Name]
 		}
-	}
-}
-
-// syncClusterIPs makes the singular field and the first of the plural agree:
-// whichever the user gave counts.
-func syncClusterIPs(s *corev1.Service) {
-	switch {
-	case s.Spec.ClusterIP == "" && len(s.Spec.ClusterIPs) > 0:
-		s.Spec.ClusterIP = s.Spec.ClusterIPs[0]
-	case s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0:
-		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
 	}
 }
 

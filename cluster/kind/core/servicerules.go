@@ -169,6 +169,15 @@ func serviceAddresses(s *corev1.Service, spec *field.Path) (errs field.ErrorList
 	return errs
 }
 
+// ServiceAddresses checks the addresses in the cluster and their families. No
+// address is given to a service of which something of it is wrong.
+func ServiceAddresses(s *corev1.Service) field.ErrorList {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return nil
+	}
+	return clusterIPs(s, field.NewPath("spec"))
+}
+
 // clusterIPs checks the addresses in the cluster and their families.
 func clusterIPs(s *corev1.Service, spec *field.Path) (errs field.ErrorList) {
 	path, families := spec.Child("clusterIPs"), spec.Child("ipFamilies")

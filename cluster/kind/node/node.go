@@ -29,12 +29,7 @@ func RuntimeClass() *kind.Kind {
 		Cluster:        true,
 		CreateOnUpdate: true,
 		Conditional:    true,
-		Default: func(c *nodev1.RuntimeClass) {
-			if c.Overhead != nil {
-				podspec.RoundQuantities(c.Overhead.PodFixed)
-			}
-		},
-		Validate: validateRuntimeClass,
+		Validate:       validateRuntimeClass,
 		Columns: []kind.Column[nodev1.RuntimeClass]{
 			{Name: "Handler", Description: metav1.ObjectMeta{}.SwaggerDoc()["handler"], // empty, as upstream's
 				Cell: func(c *nodev1.RuntimeClass, _ time.Time) any { return c.Handler }},

@@ -1,10 +1,12 @@
 package resource
 
 import (
-	"regexp"
+	"context"
 	"slices"
 
 	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/operation"
+	"k8s.io/apimachinery/pkg/api/validate"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -124,15 +126,8 @@ func allocation(a *resourcev1.AllocationResult, names requests, path *field.Path
 	return errs
 }
 
-// uuid is RFC 4122's normal form.
-var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-
 func uid(s string, path *field.Path) field.ErrorList {
-	if uuid.MatchString(s) {
-		return nil
-	}
-	return field.ErrorList{field.Invalid(path, s, "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters").
-		WithOrigin("format=k8s-uuid")}
+	return validate.UUID(context.Background(), operation.Operation{}, path, &s, nil)
 }
 
 func deviceStatus(d *resourcev1.AllocatedDeviceStatus, has map[device]bool, path *field.Path) (errs field.ErrorList) {
@@ -143,7 +138,7 @@ func deviceStatus(d *resourcev1.AllocatedDeviceStatus, has map[device]bool, path
 		errs = append(errs, uid(*d.ShareID, path.Child("shareID"))...)
 	}
 	if id := reported(d); !has[id] {
-		errs = append(errs, field.Invalid(path, id.String(), "must be an allocated device in the claim"))
+		errs = append(errs, field.Invalid(path, struct{ Driver, Pool, Device, ShareID string }{id.driver, id.pool, id.name, id.share}, "must be an allocated device in the claim"))
 	}
 	conditions := path.Child("conditions")
 	if n := len(d.Conditions); n > resourcev1.AllocatedDeviceStatusMaxConditions {
@@ -168,11 +163,35 @@ func deviceStatus(d *resourcev1.AllocatedDeviceStatus, has map[device]bool, path
 	return errs
 }
 
-// templateMeta checks the labels and annotations that a template gives.
+// templateMeta checks the labels and annotations that a template gives; it
+// gives nothing else.
 func templateMeta(s *resourcev1.ResourceClaimTemplateSpec, path *field.Path) (errs field.ErrorList) {
 	errs = append(errs, metav1validation.ValidateLabels(s.Labels, path.Child("labels"))...)
 	for key := range s.Annotations {
 		errs = append(errs, kind.QualifiedName(key, path.Child("annotations"))...)
+	}
+	m := &s.ObjectMeta
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"name", m.Name != ""},
+		{"generateName", m.GenerateName != ""},
+		{"namespace", m.Namespace != ""},
+		{"selfLink", m.SelfLink != ""},
+		{"uID", m.UID != ""}, // sic
+		{"resourceVersion", m.ResourceVersion != ""},
+		{"generation", m.Generation != 0},
+		{"creationTimestamp", !m.CreationTimestamp.IsZero()},
+		{"deletionTimestamp", m.DeletionTimestamp != nil},
+		{"deletionGracePeriodSeconds", m.DeletionGracePeriodSeconds != nil},
+		{"ownerReferences", m.OwnerReferences != nil},
+		{"finalizers", m.Finalizers != nil},
+		{"managedFields", m.ManagedFields != nil},
+	} {
+		if f.set {
+			errs = append(errs, field.Forbidden(path.Child(f.name), "cannot be set"))
+		}
 	}
 	return errs
 }

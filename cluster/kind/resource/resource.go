@@ -3,10 +3,13 @@
 package resource
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/operation"
+	"k8s.io/apimachinery/pkg/api/validate"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -67,12 +70,8 @@ func qualifiedName(name string, path *field.Path) (errs field.ErrorList) {
 	return append(errs, identifier(id, path)...)
 }
 
-func fullyQualifiedName(name string, path *field.Path) (errs field.ErrorList) {
-	errs = append(errs, qualifiedName(name, path)...)
-	if !strings.Contains(name, "/") {
-		errs = append(errs, field.Invalid(path, name, "a fully qualified name must be a domain and a name separated by a slash"))
-	}
-	return errs.WithOrigin("format=k8s-resource-fully-qualified-name")
+func fullyQualifiedName(name *resourcev1.FullyQualifiedName, path *field.Path) field.ErrorList {
+	return validate.ResourceFullyQualifiedName(context.Background(), operation.Operation{}, path, name, nil)
 }
 
 func identifier(id string, path *field.Path) (errs field.ErrorList) {

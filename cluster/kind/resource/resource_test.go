@@ -69,7 +69,7 @@ func TestSliceRules(t *testing.T) {
 			"spec: Invalid value: \"{`nodeName`, `allNodes`}\": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set"}},
 		{Rule: "it stays there", Old: `{spec: {` + pool + `, nodeName: n1}}`, New: `{spec: {` + pool + `, nodeName: n2}}`, Want: []string{`spec.nodeName: Invalid value: "n2": field is immutable`}},
 		{Rule: "attributes have a value", New: `{spec: {` + pool + `, nodeName: n1, devices: [{name: a, attributes: {x: {}, z: {version: v1}}}]}}`, Want: []string{
-			`spec.devices[0].attributes[x]: Invalid value: "": exactly one value must be specified`,
+			"spec.devices[0].attributes[x]: Invalid value: \"\": must specify one of: `int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`",
 			`spec.devices[0].attributes[z].version: Invalid value: "v1": must be a string compatible with semver.org spec 2.0.0`}},
 		{Rule: "parts only of what is shared", New: `{spec: {` + pool + `, nodeName: n1, devices: [{name: a, capacity: {m: {value: 4, requestPolicy: {default: 1}}}}]}}`, Want: []string{
 			"spec.devices[0].capacity[m].requestPolicy: Forbidden: allowMultipleAllocations must be true"}},

@@ -46,10 +46,11 @@ func ResourceClaimTemplate() *kind.Kind {
 		Default:   func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },
 		Validate: func(t, old *resourcev1.ResourceClaimTemplate) field.ErrorList {
 			spec := field.NewPath("spec")
+			errs := append(templateMeta(&t.Spec, spec.Child("metadata")), claimSpec(&t.Spec.Spec, spec.Child("spec"))...)
 			if old != nil {
-				return kind.Immutable(t.Spec, old.Spec, spec)
+				errs = append(errs, kind.Immutable(t.Spec, old.Spec, spec)...)
 			}
-			return append(templateMeta(&t.Spec, spec.Child("metadata")), claimSpec(&t.Spec.Spec, spec.Child("spec"))...)
+			return errs
 		},
 		Ignored: kind.Paths("", TemplateGaps),
 
@@ -141,12 +142,9 @@ func claimSpec(s *resourcev1.ResourceClaimSpec, path *field.Path) (errs field.Er
 	errs = append(errs, set(d.Requests, resourcev1.DeviceRequestsMaxSize, request, func(r *resourcev1.DeviceRequest) string { return r.Name }, devices.Child("requests"))...)
 	errs = append(errs, each(d.Constraints, resourcev1.DeviceConstraintsMaxSize, func(c *resourcev1.DeviceConstraint, path *field.Path) (errs field.ErrorList) {
 		errs = append(errs, set(c.Requests, resourcev1.DeviceRequestsMaxSize, names.ref, itself, path.Child("requests"))...)
-		switch {
-		case c.MatchAttribute != nil:
-			errs = append(errs, fullyQualifiedName(string(*c.MatchAttribute), path.Child("matchAttribute"))...)
-		case c.DistinctAttribute != nil:
-			errs = append(errs, fullyQualifiedName(string(*c.DistinctAttribute), path.Child("distinctAttribute"))...)
-		default: // upstream's words, although none is set
+		errs = append(errs, fullyQualifiedName(c.MatchAttribute, path.Child("matchAttribute"))...)
+		errs = append(errs, fullyQualifiedName(c.DistinctAttribute, path.Child("distinctAttribute"))...)
+		if c.MatchAttribute == nil && c.DistinctAttribute == nil { // upstream's words, although none is set
 			errs = append(errs, field.Required(path, `exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set`))
 		}
 		return errs

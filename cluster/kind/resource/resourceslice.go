@@ -43,10 +43,23 @@ func ResourceSlice() *kind.Kind {
 					}
 				}
 			}
+			// Upstream has not switched these on.
+			if old == nil || old.Spec.PartitionTypeAttribute == nil {
+				s.Spec.PartitionTypeAttribute = nil
+			}
+			if old == nil || len(old.Spec.SkipNodeOperations) == 0 {
+				s.Spec.SkipNodeOperations = nil
+			}
 		},
 		Validate: validateSlice,
-		Ignored:  kind.Paths("", SliceGaps),
-		Spec:     func(s *resourcev1.ResourceSlice) any { return &s.Spec },
+		Warn: func(s, _ *resourcev1.ResourceSlice) []string {
+			if d := s.Spec.Driver; d != strings.ToLower(d) {
+				return []string{fmt.Sprintf("spec.driver: driver names should be lowercase; %q contains uppercase characters", d)}
+			}
+			return nil
+		},
+		Ignored: kind.Paths("", SliceGaps),
+		Spec:    func(s *resourcev1.ResourceSlice) any { return &s.Spec },
 
 		ReturnDeleted: true, // as upstream
 		Columns: []kind.Column[resourcev1.ResourceSlice]{
@@ -261,30 +274,30 @@ func attribute(a *resourcev1.DeviceAttribute, path *field.Path) (errs field.Erro
 		}
 		short(s, at)
 	}
-	n := 0
-	count := func(set bool) {
+	var chosen []string
+	count := func(name string, set bool) {
 		if set {
-			n++
+			chosen = append(chosen, "`"+name+"`")
 		}
 	}
 	list := func(name string, set bool, length int, value any) {
-		count(set)
+		count(name, set)
 		if set && length == 0 {
 			errs = append(errs, field.Invalid(path.Child(name), value, "must not be empty if specified"))
 		}
 	}
-	count(a.BoolValue != nil)
-	count(a.IntValue != nil)
-	count(a.StringValue != nil)
-	count(a.VersionValue != nil)
+	count("int", a.IntValue != nil)
+	count("bool", a.BoolValue != nil)
+	count("string", a.StringValue != nil)
+	count("version", a.VersionValue != nil)
 	if a.StringValue != nil {
 		short(*a.StringValue, path.Child("string"))
 	}
 	if a.VersionValue != nil {
 		version(*a.VersionValue, path.Child("version"))
 	}
-	list("bools", a.BoolValues != nil, len(a.BoolValues), a.BoolValues)
 	list("ints", a.IntValues != nil, len(a.IntValues), a.IntValues)
+	list("bools", a.BoolValues != nil, len(a.BoolValues), a.BoolValues)
 	list("strings", a.StringValues != nil, len(a.StringValues), a.StringValues)
 	for i, s := range a.StringValues {
 		short(s, path.Child("strings").Index(i))
@@ -293,12 +306,13 @@ func attribute(a *resourcev1.DeviceAttribute, path *field.Path) (errs field.Erro
 	for i, s := range a.VersionValues {
 		version(s, path.Child("versions").Index(i))
 	}
-	switch n {
+	const all = "`int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`"
+	switch len(chosen) {
 	case 0:
-		errs = append(errs, field.Invalid(path, "", "exactly one value must be specified").WithOrigin("union"))
+		errs = append(errs, field.Invalid(path, "", "must specify one of: "+all).WithOrigin("union"))
 	case 1:
 	default:
-		errs = append(errs, field.Invalid(path, a, "exactly one value must be specified").WithOrigin("union"))
+		errs = append(errs, field.Invalid(path, "{"+strings.Join(chosen, ", ")+"}", "must specify exactly one of: "+all).WithOrigin("union"))
 	}
 	return errs
 }

@@ -198,7 +198,9 @@ func ValidateClaimStatus(pvc *corev1.PersistentVolumeClaim) (errs field.ErrorLis
 	}
 	status := field.NewPath("status")
 	for _, name := range slices.Sorted(maps.Keys(pvc.Status.Capacity)) {
-		errs = append(errs, notNegative(pvc.Status.Capacity[name], status.Child("capacity").Key(string(name)))...)
+		if q := pvc.Status.Capacity[name]; q.Value() < 0 {
+			errs = append(errs, field.Invalid(status.Child("capacity").Key(string(name)), q.Value(), "must be a valid resource quantity"))
+		}
 	}
 	if h := pvc.Status.HealthStatus; h != nil {
 		for i, c := range h.HealthConditions {
