@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/common"
+	"k8s.io/apiserver/pkg/warning"
 
 	"sampan/cluster/kind"
 )
@@ -38,6 +39,10 @@ type form struct {
 	selected []apiextensionsv1.SelectableField
 
 	made atomic.Pointer[made] // nil: not made yet, or given back by the shelf
+
+	// broken is true once an object was let through that breaks a rule where it
+	// did before: until then nobody has to look for such rules again to warn of them.
+	broken atomic.Bool
 }
 
 // made is what was compiled of a version, each part when it was first needed.
@@ -105,7 +110,6 @@ func (f *form) build() *structural.Structural {
 		return nil // only for definitions that preserve unknown fields: nothing is pruned
 	}
 	if !f.of.preserve {
-		s = s.DeepCopy()
 		if err := defaulting.PruneDefaults(s); err != nil {
 			return nil
 		}
@@ -253,9 +257,35 @@ func (f *form) rule(c *checks, errs field.ErrorList, now, before map[string]any,
 	if before != nil {
 		old = before
 	}
-	// A rule that runs for ever is stopped by its cost.
-	faults, _ := c.rules.Validate(context.Background(), nil, f.shape(), now, old, celconfig.RuntimeCELCostBudget, options...)
+	ctx := warning.WithWarningRecorder(context.Background(), listener(func(string) { f.broken.Store(true) }))
+	return f.run(ctx, c, now, old, options...)
+}
+
+// run runs the CEL rules. A rule that runs for ever is stopped by its cost.
+func (f *form) run(ctx context.Context, c *checks, now map[string]any, old any, options ...cel.Option) field.ErrorList {
+	faults, _ := c.rules.Validate(ctx, nil, f.shape(), now, old, celconfig.RuntimeCELCostBudget, options...)
 	return faults
+}
+
+// listener hears what upstream's validation of rules warns of.
+type listener func(text string)
+
+// AddWarning implements warning.Recorder.
+func (l listener) AddWarning(_, text string) { l(text) }
+
+// warn is Kind.Warn: rules that obj breaks, and that are no fault as it did so
+// before and the value is the same; then finalizers. It is called after validate.
+func (f *form) warn(obj, old kind.Object) (texts []string) {
+	if old != nil && f.broken.Load() {
+		c, err := f.checks()
+		if err == nil && c.rules != nil {
+			now, before := content(obj), content(old)
+			same := common.NewCorrelatedObject(now, before, &model.Structural{Structural: f.shape()})
+			ctx := warning.WithWarningRecorder(context.Background(), listener(func(text string) { texts = append(texts, text) }))
+			f.run(ctx, c, now, before, cel.WithRatcheting(same))
+		}
+	}
+	return append(texts, warnOfFinalizers(obj, old)...)
 }
 
 func content(obj kind.Object) map[string]any {
