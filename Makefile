@@ -70,7 +70,7 @@ fuzz: ## fuzz every parser of foreign bytes for a short while each
 	for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -c6-); do \
 	echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p || exit 1; done; done
 
-bench: build ## the platform beside its peers (as root): WHAT=engine|api|scheduler|pods|footprint
+bench: build ## the platform beside its peers (as root): WHAT=engine|api|scheduler|pods|footprint|definitions
 	@cd test/bench && CGO_ENABLED=0 $(GO) run . -sampan '$(abspath $(SAMPAN))' -what '$(WHAT)'
 
 clients: ## helm's library and an operator on controller-runtime against the platform (as root, offline once the module cache is filled)
