@@ -106,6 +106,9 @@ func (e Escalation) binding(ctx context.Context, a *Attempt, ref rbacv1.RoleRef)
 		return nil
 	}
 	rules, err := e.Rules.RulesOf(ctx, ref, r.Namespace)
+	if apierrors.IsNotFound(err) {
+		return apierrors.NewNotFound(r.Kind.GroupResource(), ref.Name) // upstream's words
+	}
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func TestNobodyGivesWhatHeDoesNotHave(t *testing.T) {
 		{"not a role beyond", "ann", "create", nil, bind("big"), `rolebindings.rbac.authorization.k8s.io "b" is forbidden: user "ann"` + held +
 			`{APIGroups:[""], Resources:["nodes"], Verbs:["delete" "get"]}`},
 		{"one that he may bind", "binder", "create", nil, bind("big"), ""},
-		{"not one that is missing", "ann", "create", nil, bind("none"), `clusterroles.rbac.authorization.k8s.io "none" not found`},
+		{"not one that is missing", "ann", "create", nil, bind("none"), `rolebindings.rbac.authorization.k8s.io "none" not found`},
 	} {
 		t.Run(tc.it, func(t *testing.T) {
 			k := rbac.ClusterRole()

@@ -79,6 +79,22 @@ type Rule interface {
 	Rules(ctx context.Context, user request.User, namespace string) (rules []rbacv1.PolicyRule, incomplete bool, err error)
 }
 
+// Named is a rule whose reasons say which one it is, where no rule allows: there
+// may be several. (Upstream: apiserver/pkg/authorization/union.)
+type Named struct {
+	Name string
+	Rule
+}
+
+// Decide implements Rule.
+func (n Named) Decide(ctx context.Context, a Attributes) (Decision, string, error) {
+	d, why, err := n.Rule.Decide(ctx, a)
+	if d == NoOpinion && why != "" {
+		why = n.Name + ": " + why
+	}
+	return d, why, err
+}
+
 // allowing is the decision of a rule that never refuses.
 func allowing(ok bool, why string) (Decision, string, error) {
 	if ok {

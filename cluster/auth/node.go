@@ -294,7 +294,30 @@ func (n *NodeRule) related(ctx context.Context, node string, a Attributes) strin
 			return ""
 		}
 	}
+	if resource == "secrets" && n.ofVolume(ctx, node, namespace, name) {
+		return ""
+	}
 	return noRelation(node)
+}
+
+// ofVolume: the Secret is named by a PersistentVolume that one of the node's
+// pods claims, in whichever namespace that pod is.
+func (n *NodeRule) ofVolume(ctx context.Context, node, namespace, name string) bool {
+	pods, err := client.List[*corev1.Pod](ctx, n.objects, client.Query{Index: "spec.nodeName", Value: node})
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(pods, func(p *corev1.Pod) bool {
+		return slices.ContainsFunc(claimsOf(p), func(claimName string) bool {
+			c, ok := object[*corev1.PersistentVolumeClaim](ctx, n.objects, p.Namespace, claimName)
+			if !ok || c.Spec.VolumeName == "" {
+				return false
+			}
+			v, ok := object[*corev1.PersistentVolume](ctx, n.objects, "", c.Spec.VolumeName)
+			return ok && v.Spec.ClaimRef != nil && v.Spec.ClaimRef.Namespace == c.Namespace && v.Spec.ClaimRef.Name == c.Name &&
+				volumeUsesSecret(v, namespace, name)
+		})
+	})
 }
 
 // object reads one object; false if it, or its kind, is not there.

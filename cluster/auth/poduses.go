@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,14 +25,64 @@ func uses(p *corev1.Pod, resource, name string) bool {
 	case "configmaps":
 		return usesConfigMap(p, name)
 	case "persistentvolumeclaims":
-		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
-			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == name ||
-				v.Ephemeral != nil && p.Name+"-"+v.Name == name
-		})
+		return slices.Contains(claimsOf(p), name)
 	case "resourceclaims":
 		return usesResourceClaim(p, name)
 	}
 	return false
+}
+
+// claimsOf are the names of the claims whose volumes p mounts.
+func claimsOf(p *corev1.Pod) (names []string) {
+	for _, v := range p.Spec.Volumes {
+		switch {
+		case v.PersistentVolumeClaim != nil:
+			names = append(names, v.PersistentVolumeClaim.ClaimName)
+		case v.Ephemeral != nil:
+			names = append(names, p.Name+"-"+v.Name)
+		}
+	}
+	return names
+}
+
+// volumeUsesSecret says whether the node needs the Secret to mount v. A Secret
+// without a namespace is in that of the claim. (Upstream:
+// pkg/api/v1/persistentvolume VisitPVSecretNames.)
+func volumeUsesSecret(v *corev1.PersistentVolume, namespace, name string) bool {
+	for _, r := range volumeSecrets(&v.Spec.PersistentVolumeSource) {
+		if r != nil && r.Name == name && cmp.Or(r.Namespace, v.Spec.ClaimRef.Namespace) == namespace {
+			return true
+		}
+	}
+	return false
+}
+
+func volumeSecrets(s *corev1.PersistentVolumeSource) []*corev1.SecretReference {
+	switch {
+	case s.CSI != nil: // the other two are for controllers
+		return []*corev1.SecretReference{s.CSI.NodePublishSecretRef, s.CSI.NodeStageSecretRef, s.CSI.NodeExpandSecretRef}
+	case s.AzureFile != nil:
+		r := &corev1.SecretReference{Name: s.AzureFile.SecretName}
+		if s.AzureFile.SecretNamespace != nil {
+			r.Namespace = *s.AzureFile.SecretNamespace
+		}
+		return []*corev1.SecretReference{r}
+	case s.CephFS != nil:
+		return []*corev1.SecretReference{s.CephFS.SecretRef}
+	case s.Cinder != nil:
+		return []*corev1.SecretReference{s.Cinder.SecretRef}
+	case s.FlexVolume != nil:
+		return []*corev1.SecretReference{s.FlexVolume.SecretRef}
+	case s.RBD != nil:
+		return []*corev1.SecretReference{s.RBD.SecretRef}
+	case s.ScaleIO != nil:
+		return []*corev1.SecretReference{s.ScaleIO.SecretRef}
+	case s.ISCSI != nil:
+		return []*corev1.SecretReference{s.ISCSI.SecretRef}
+	case s.StorageOS != nil && s.StorageOS.SecretRef != nil:
+		return []*corev1.SecretReference{{Namespace: s.StorageOS.SecretRef.Namespace, Name: s.StorageOS.SecretRef.Name}}
+	}
+	return nil
 }
 
 func usesSecret(p *corev1.Pod, name string) bool {

@@ -74,11 +74,13 @@ func (z *Authorizer) ReviewSelfRules(ctx context.Context, u request.User, r *aut
 	if r.Spec.Namespace == "" {
 		return apierrors.NewBadRequest("no namespace on request")
 	}
+	namespace := r.Spec.Namespace
+	r.Spec = authorizationv1.SelfSubjectRulesReviewSpec{} // upstream's answer has the status alone
 	r.Status = authorizationv1.SubjectRulesReviewStatus{
 		ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}}
 	var failed []error
 	for _, rule := range z.Rules {
-		rules, incomplete, err := rule.Rules(ctx, u, r.Spec.Namespace)
+		rules, incomplete, err := rule.Rules(ctx, u, namespace)
 		if err != nil {
 			failed = append(failed, err)
 		}

@@ -109,8 +109,8 @@ func (t *Tokens) bind(ctx context.Context, namespace, name string, to *authentic
 	}
 	gvk := schema.FromAPIVersionAndKind(to.APIVersion, to.Kind)
 	var uid types.UID
-	switch gvk {
-	case corev1.SchemeGroupVersion.WithKind("Pod"):
+	switch gvk.GroupKind() { // the version does not count
+	case schema.GroupKind{Kind: "Pod"}:
 		pod, err := client.Get[*corev1.Pod](ctx, t.cfg.Objects, namespace, to.Name)
 		if err != nil {
 			return k, err
@@ -127,13 +127,13 @@ func (t *Tokens) bind(ctx context.Context, namespace, name string, to *authentic
 				return k, err
 			}
 		}
-	case corev1.SchemeGroupVersion.WithKind("Secret"):
+	case schema.GroupKind{Kind: "Secret"}:
 		secret, err := client.Get[*corev1.Secret](ctx, t.cfg.Objects, namespace, to.Name)
 		if err != nil {
 			return k, err
 		}
 		uid, k.Secret = secret.UID, refOf(secret)
-	case corev1.SchemeGroupVersion.WithKind("Node"):
+	case schema.GroupKind{Kind: "Node"}:
 		node, err := client.Get[*corev1.Node](ctx, t.cfg.Objects, "", to.Name)
 		if err != nil {
 			return k, err

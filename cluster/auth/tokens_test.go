@@ -239,6 +239,8 @@ func TestTokenRequestIsRefused(t *testing.T) {
 		{"for a pod that is not there", "web", bound("Pod", "gone", ""), `pods "gone" not found`},
 		{"for a pod of another account", "other", bound("Pod", "web-1", ""), `cannot bind token for serviceaccount "other" to pod running with different serviceaccount name.`},
 		{"for another pod of the name", "web", bound("Pod", "web-1", "old"), "does not match the UID in record"},
+		{"for a group that has none of these", "web", &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+			BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "apps/v1", Kind: "Pod", Name: "web-1"}}}, "cannot bind token to object of type apps/v1, Kind=Pod"},
 		{"for a kind that tokens cannot be bound to", "web", bound("ConfigMap", "x", ""), "cannot bind token to object of type /v1, Kind=ConfigMap"},
 		{"under another name", "web", &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, "must match the service account name if specified"},
 	} {

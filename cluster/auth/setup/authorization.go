@@ -73,7 +73,7 @@ type Authorizers struct {
 func (z Authorization) Open(rules Rules) (*Authorizers, error) {
 	out := &Authorizers{rules: rules, file: z.ConfigFile}
 	if reflect.DeepEqual(z, Authorization{}) {
-		out.Authorizer = auth.NewAuthorizer(rules.Node, rules.RBAC)
+		out.Authorizer = auth.NewAuthorizer(named(Node, rules.Node), named(RBAC, rules.RBAC))
 		return out, nil
 	}
 	var cfg *apiserver.AuthorizationConfiguration
@@ -97,6 +97,11 @@ func (z Authorization) Open(rules Rules) (*Authorizers, error) {
 	}
 	out.Authorizer = auth.NewAuthorizer(&out.current)
 	return out, nil
+}
+
+// named has the name that upstream gives a mode for which no file has another.
+func named(mode string, r auth.Rule) auth.Rule {
+	return auth.Named{Name: strings.ToLower(mode), Rule: r}
 }
 
 func wrongAuthorization(on string, err error) error {
@@ -194,19 +199,19 @@ func (z *Authorizers) take(cfg *apiserver.AuthorizationConfiguration) error {
 	for _, a := range cfg.Authorizers {
 		switch a.Type {
 		case AlwaysAllow:
-			rules = append(rules, auth.Always(auth.Allow))
+			rules = append(rules, auth.Named{Name: a.Name, Rule: auth.Always(auth.Allow)})
 		case AlwaysDeny:
-			rules = append(rules, auth.Always(auth.NoOpinion))
+			rules = append(rules, auth.Named{Name: a.Name, Rule: auth.Always(auth.NoOpinion)})
 		case Node:
-			rules = append(rules, z.rules.Node)
+			rules = append(rules, auth.Named{Name: a.Name, Rule: z.rules.Node})
 		case RBAC:
-			rules = append(rules, z.rules.RBAC)
+			rules = append(rules, auth.Named{Name: a.Name, Rule: z.rules.RBAC})
 		case Webhook:
 			w, err := openRule(a)
 			if err != nil {
 				return err
 			}
-			rules, webhooks = append(rules, w), append(webhooks, w)
+			rules, webhooks = append(rules, auth.Named{Name: a.Name, Rule: w}), append(webhooks, w)
 		}
 	}
 	z.current.Replace(rules...)

@@ -292,6 +292,9 @@ func TestModes(t *testing.T) {
 		if got := mayAll(z, "node", "rbac", "ann"); got != c.want {
 			t.Errorf("%s: %q, want %q", c.it, got, c.want)
 		}
+		if _, why := z.Allowed(t.Context(), auth.Attributes{User: request.User{Name: "x"}, Verb: "get", Resource: "y"}); c.it == "AlwaysDeny" && why != "alwaysdeny: Everything is forbidden." {
+			t.Errorf("%s: the reason %q does not say whose it is", c.it, why)
+		}
 		if ok, why := z.Allowed(t.Context(), auth.Attributes{User: auth.Server(), Verb: "create", Resource: "namespaces"}); !ok {
 			t.Errorf("%s: the API server could not start: %s", c.it, why)
 		}
