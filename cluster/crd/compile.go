@@ -195,7 +195,7 @@ func (d *definition) kind(v *apiextensionsv1.CustomResourceDefinitionVersion) *k
 		Prepare:      func(_, _ kind.Object) {},
 		Validate:     f.validate,
 		ValidateName: apivalidation.NameIsDNSSubdomain,
-		Warn:         warnOfFinalizers,
+		Warn:         f.warn,
 		Spec:         func(obj kind.Object) any { return wanted(obj, f.status) },
 		Grace:        func(kind.Object, *metav1.DeleteOptions) bool { return false },
 		Held:         func(kind.Object) bool { return false },
