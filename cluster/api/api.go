@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -101,6 +102,8 @@ type Server struct {
 	discovery discoveryCache
 	older     olderDocuments
 	metrics   metrics
+	strangers strangers
+	slis      slis
 	inFlight  inFlight
 	virtual   []virtualKind
 	// components is the kind of the components' statuses.
@@ -165,6 +168,7 @@ type call struct {
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	deepen()
 	c := &call{s: s, w: w, r: r, route: parseRoute(r.URL.Path), began: time.Now()}
 	s.active.enter()
 	defer s.active.leave()
@@ -180,6 +184,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	user, err := s.cfg.Authenticator.Authenticate(r)
+	s.strangers.count(user, err, time.Since(c.began))
 	if err != nil {
 		c.s.cfg.Log.Debug("authentication failed", "path", r.URL.Path, "err", err)
 		if s.cfg.Audit != nil {
@@ -211,6 +216,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.resource()
+}
+
+// deepen gives the goroutine the stack that a request needs, while there is
+// little on it: net/http starts one for each request of HTTP/2, and its stack
+// would be doubled and copied three times, from ever deeper calls.
+//
+//go:noinline
+func deepen() {
+	var room [10 << 10]byte
+	runtime.KeepAlive(&room[0])
 }
 
 var noCache = []string{"no-cache, private"}

@@ -1,0 +1,82 @@
+// Package heap has garbage collected as often as it is worth: an idle program's
+// heap is kept small, and a busy one's is not collected for every few megabytes
+// that requests leave behind.
+package heap
+
+import (
+	"math"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+	"time"
+)
+
+// Room says how large the heap may become between two collections.
+type Room struct {
+	// Idle is the percentage of what lives, as GOGC has it.
+	Idle int
+	// Busy is how many bytes there may be beside what lives, if that is more,
+	// while collections follow each other within a second.
+	Busy uint64
+}
+
+// Keep sets the collector's goal now, and after each collection anew; nothing is
+// done while there is none. The return value ends that, with the goal of an idle
+// program.
+func (r Room) Keep() (end func()) {
+	k := &keeper{room: r, last: time.Now(), live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+	k.set(r.Idle)
+	k.watch()
+	return func() { k.over.Store(true) }
+}
+
+// keeper follows the collections. Its fields are those of the goroutine that
+// runs cleanups, which runs one at a time, but for over.
+type keeper struct {
+	room    Room
+	over    atomic.Bool
+	last    time.Time // of the collection before
+	percent int
+	live    []metrics.Sample
+}
+
+// watch is called for each collection: by what is left of an object that nobody
+// holds.
+func (k *keeper) watch() { runtime.SetFinalizer(&sign{keeper: k}, (*sign).collected) }
+
+type sign struct{ keeper *keeper }
+
+func (s *sign) collected() {
+	k := s.keeper
+	if k.over.Load() {
+		k.set(k.room.Idle)
+		return
+	}
+	now := time.Now()
+	metrics.Read(k.live)
+	k.set(k.room.percent(k.live[0].Value.Uint64(), now.Sub(k.last)))
+	k.last = now
+	runtime.SetFinalizer(s, (*sign).collected)
+}
+
+func (k *keeper) set(percent int) {
+	if percent != k.percent { // it stops the world
+		k.percent = percent
+		debug.SetGCPercent(percent)
+	}
+}
+
+// soon is how close collections are to each other in a busy program.
+const soon = time.Second
+
+// percent is the goal after a collection that left live bytes and came some time
+// after the one before. It is in steps, so that it is seldom set.
+func (r Room) percent(live uint64, since time.Duration) int {
+	const step, most = 25, 400
+	if since > soon || live == 0 {
+		return r.Idle
+	}
+	wanted := math.Min(float64(r.Busy)/float64(live)*100, most)
+	return max(r.Idle, int(wanted)/step*step)
+}
