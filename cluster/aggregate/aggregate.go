@@ -67,8 +67,8 @@ type Aggregator struct {
 	own     loop.Loop[string] // of those that this server keeps for itself
 	trust   loop.Loop[string] // of the one ConfigMap; see trust.go
 	state   atomic.Pointer[State]
-	wants   atomic.Pointer[map[string]*apiService] // to be kept, by name; replaced, never written to
-	watches sync.WaitGroup                         // of services and endpoint slices
+	wants   atomic.Pointer[map[schema.GroupVersion]bool] // whose APIServices are kept, true: of custom resources; replaced, never written to
+	watches sync.WaitGroup                               // of services and endpoint slices
 
 	describing sync.Mutex // held while servers are asked for documents, before mu
 	telling    sync.Mutex // the same for documents of version 2

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -63,23 +64,19 @@ func (a *Aggregator) followKinds(ctx context.Context, changed <-chan struct{}) {
 // called last, and returns a channel that is closed when the table changes.
 func (a *Aggregator) lookAtKinds() (changed <-chan struct{}) {
 	changed = a.cfg.Client.Kinds().Changed()
-	now := map[string]*apiService{}
-	for gv, custom := range a.served() {
-		s := wanted(gv, custom)
-		now[s.Name] = s
-	}
-	var before map[string]*apiService
+	now := a.served()
+	var before map[schema.GroupVersion]bool
 	if old := a.wants.Swap(&now); old != nil {
 		before = *old
 	}
-	for name := range now {
-		if before[name] == nil {
-			a.own.Add(name)
+	for gv := range now {
+		if _, there := before[gv]; !there {
+			a.own.Add(apiregistration.Name(gv))
 		}
 	}
-	for name := range before {
-		if now[name] == nil {
-			a.own.Add(name)
+	for gv := range before {
+		if _, there := now[gv]; !there {
+			a.own.Add(apiregistration.Name(gv))
 		}
 	}
 	return changed
@@ -108,6 +105,16 @@ func (a *Aggregator) served() map[schema.GroupVersion]bool {
 		}
 	}
 	return all
+}
+
+// want is the APIService of a name that this server keeps; nil: it keeps none.
+func (a *Aggregator) want(name string) *apiService {
+	version, group, _ := strings.Cut(name, ".")
+	gv := schema.GroupVersion{Group: group, Version: version}
+	if custom, ok := (*a.wants.Load())[gv]; ok {
+		return wanted(gv, custom)
+	}
+	return nil
 }
 
 // wanted is the APIService that this server keeps for a group version.
@@ -169,13 +176,13 @@ func (a *Aggregator) register(ctx context.Context, name string) (time.Duration, 
 	if err != nil {
 		have = nil
 	}
-	want := (*a.wants.Load())[name]
+	want := a.want(name)
 	a.mu.Lock()
 	registered, atStart := a.registered[name], a.atStart[name]
 	a.mu.Unlock()
 	switch decide(have, want, registered, atStart) {
 	case create:
-		_, err = client.Create(ctx, a.cfg.Client, want.DeepCopy())
+		_, err = client.Create(ctx, a.cfg.Client, want)
 	case update:
 		next := have.DeepCopy()
 		next.Spec = want.Spec
