@@ -60,6 +60,10 @@ func TestResourceQuotaRules(t *testing.T) {
 	if got := kindtest.Row(k, q); !slices.Equal(got, []any{"q", "cpu: 1/2, pods: 3/9", "limits.cpu: 2/4", "<unknown>"}) {
 		t.Errorf("row %q", got)
 	}
+	fine := kindtest.Create(t, k, `spec: {hard: {cpu: 100u}}`).(*corev1.ResourceQuota)
+	if got := fine.Spec.Hard.Cpu().String(); got != "1m" {
+		t.Errorf("a thousandth is the least: %s", got)
+	}
 	bare := kindtest.Create(t, k, `spec: {hard: {cpu: 2, limits.cpu: 1}}`)
 	if got := k.Warn(bare, nil); !slices.Equal(got, []string{"ResourceQuota cpu (2) should be less than limits.cpu (1)"}) {
 		t.Errorf("warns %q", got)

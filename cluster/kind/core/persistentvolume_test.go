@@ -13,6 +13,10 @@ import (
 
 const volume = `{metadata: {name: v}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /data}}}`
 
+func volumeAt(label string) string {
+	return strings.Replace(volume, "hostPath", "nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: "+label+", operator: In, values: [a]}]}]}}, hostPath", 1)
+}
+
 func TestVolumeRules(t *testing.T) {
 	k := core.PersistentVolume()
 	kindtest.Check(t, k, []kindtest.Rule{
@@ -26,6 +30,11 @@ func TestVolumeRules(t *testing.T) {
 			"spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes"}},
 		{Rule: "one source", New: strings.Replace(volume, "hostPath", "nfs: {server: a, path: /b}, hostPath", 1), Want: []string{
 			"spec.nfs: Forbidden: may not specify more than 1 volume type"}},
+		{Rule: "cephfs has a name of its own beside others", New: strings.Replace(volume, "hostPath", "cephfs: {monitors: [a]}, hostPath", 1), Want: []string{
+			"spec.cephFS: Forbidden: may not specify more than 1 volume type"}},
+		{Rule: "where it can be used stays", Old: volumeAt("kubernetes.io/hostname"), New: volume, Want: []string{
+			`nodeAffinity: Invalid value: null: field is immutable, except for updating from beta label to GA`}},
+		{Rule: "but for a label with a later name", Old: volumeAt("beta.kubernetes.io/os"), New: volumeAt("kubernetes.io/os")},
 		{Rule: "a local disk is somewhere", New: strings.Replace(volume, "hostPath", "local", 1), Want: []string{
 			"spec.nodeAffinity: Required value: Local volume requires node affinity"}},
 		{Rule: "a class of attributes needs a driver", New: strings.Replace(volume, "hostPath", "volumeAttributesClassName: '', hostPath", 1), Want: []string{

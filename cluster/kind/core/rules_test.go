@@ -129,6 +129,13 @@ func TestServiceStatusAndWarnings(t *testing.T) {
 	if got := k.Warn(s, nil); !slices.Equal(got, want) {
 		t.Errorf("warnings %q, want %q", got, want)
 	}
+	s = kindtest.Create(t, k, `{metadata: {annotations: {service.kubernetes.io/topology-aware-hints: auto}}, spec: {externalName: x, trafficDistribution: PreferClose, externalIPs: [192.0.2.1], ports: [{port: 80}]}}`)
+	want = []string{"annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead",
+		"spec.externalIPs is deprecated and may no longer be implemented in some clusters", `spec.externalName is ignored when spec.type is not "ExternalName"`,
+		`spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"`}
+	if got := k.Warn(s, nil); !slices.Equal(got, want) {
+		t.Errorf("warnings %q, want %q", got, want)
+	}
 	if got := core.Endpoints().Warn(&corev1.Endpoints{}, nil); len(got) != 1 || !strings.Contains(got[0], "deprecated in v1.33+") {
 		t.Errorf("warnings %q", got)
 	}
@@ -147,6 +154,11 @@ func TestNodeRules(t *testing.T) {
 			`metadata.taints[1]: Duplicate value: {"key":"a","value":"x","effect":"NoSchedule"}: taints must be unique by key and effect pair`}},
 		{Rule: "a taint has an effect", New: `spec: {taints: [{key: a}]}`, Want: []string{`metadata.taints[0].effect: Required value`}},
 		{Rule: "a range may come", Old: `{}`, New: `spec: {podCIDR: 10.1.0.0/24}`},
+		{Rule: "of two that differ the old field counts", New: `spec: {podCIDR: x, podCIDRs: [10.1.0.0/24]}`, Want: []string{
+			`spec.podCIDRs[0]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)`}},
+		{Rule: "features have names, in order", New: `status: {declaredFeatures: [B, A/b, a]}`, Want: []string{
+			`status.declaredFeatures[1]: Invalid value: "A/b": list must be sorted alphabetically`,
+			`status.declaredFeatures[2]: Invalid value: "a": invalid feature name "a": must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes`}},
 		{Rule: "and not change", Old: `spec: {podCIDR: 10.1.0.0/24}`, New: `spec: {podCIDR: 10.2.0.0/24}`, Want: []string{
 			`spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid`}},
 	})
@@ -154,11 +166,18 @@ func TestNodeRules(t *testing.T) {
 	if n.Status.Allocatable.Cpu().String() != "2" {
 		t.Errorf("a node registers with its capacity: %v", n.Status)
 	}
+	n = kindtest.Create(t, k, `{spec: {configSource: {}, podPreemptionPolicy: {}}, status: {config: {}}}`).(*corev1.Node)
+	if n.Spec.ConfigSource != nil || n.Spec.PodPreemptionPolicy != nil || n.Status.Config != nil {
+		t.Errorf("what upstream has taken out is dropped: %v", n)
+	}
 }
 
 func TestEndpointsRules(t *testing.T) {
 	kindtest.Check(t, core.Endpoints(), []kindtest.Rule{
 		{Rule: "a subset has an address", New: `subsets: [{ports: [{port: 1}]}]`, Want: []string{"subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"}},
+		{Rule: "an address is one", New: `subsets: [{addresses: [{ip: x}]}]`, Want: []string{
+			`subsets[0].addresses[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`,
+			`subsets[0].addresses[0].ip: Invalid value: "x": must be a valid IP address`}},
 		{Rule: "an address can be reached", New: `subsets: [{addresses: [{ip: 169.254.1.1}]}]`, Want: []string{
 			`subsets[0].addresses[0].ip: Invalid value: "169.254.1.1": may not be in the link-local range (169.254.0.0/16, fe80::/10)`}},
 	})

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/kind/core"
 	"sampan/cluster/kind/events"
@@ -67,4 +68,19 @@ func TestOneVersionIsStricter(t *testing.T) {
 	kindtest.Compare(t, k.ValidateAs(gvk, kindtest.Create(t, k, recent+`, series: {count: 1}}`), was),
 		`series.count: Invalid value: "": should be at least 2`, `series.lastObservedTime: Required value`)
 	kindtest.Compare(t, k.ValidateAs(gvk, kindtest.Create(t, k, recent+`, message: other}`), was), `message: Invalid value: "other": field is immutable`)
+}
+
+func TestAFieldHasTheNameOfItsVersion(t *testing.T) {
+	k := core.Event()
+	e := kindtest.Create(t, k, recent+`}`).(*corev1.Event)
+	e.ReportingController = "a b"
+	for _, c := range []struct {
+		gvk  schema.GroupVersionKind
+		name string
+	}{{k.GVK, "reportingComponent"}, {eventsv1.SchemeGroupVersion.WithKind("Event"), "reportingController"}} {
+		errs := k.ValidateAs(c.gvk, e, nil)
+		if len(errs) != 1 || errs[0].Field != c.name {
+			t.Errorf("%s: got %v, want one about %s", c.gvk.GroupVersion(), errs, c.name)
+		}
+	}
 }

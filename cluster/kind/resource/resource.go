@@ -136,20 +136,20 @@ func rawObject(raw runtime.RawExtension, stored bool, most int, path *field.Path
 	return nil
 }
 
-// selectors checks the expressions that choose devices. That they are CEL is
-// for whoever evaluates them: here only their length is bounded.
+// selectors checks the expressions that choose devices. One that is stored was
+// right when it came.
 func selectors(all []resourcev1.DeviceSelector, stored bool, path *field.Path) field.ErrorList {
 	return each(all, resourcev1.DeviceSelectorsMaxSize, func(s *resourcev1.DeviceSelector, path *field.Path) field.ErrorList {
 		at := path.Child("cel", "expression")
 		switch {
 		case s.CEL == nil:
 			return field.ErrorList{field.Required(path.Child("cel"), "")}
-		case s.CEL.Expression == "":
-			return field.ErrorList{field.Required(at, "")}
-		case !stored && len(s.CEL.Expression) > resourcev1.CELSelectorExpressionMaxLength:
+		case stored:
+			return nil
+		case len(s.CEL.Expression) > resourcev1.CELSelectorExpressionMaxLength:
 			return field.ErrorList{field.TooLong(at, "", resourcev1.CELSelectorExpressionMaxLength)}
 		}
-		return nil
+		return expression(s.CEL.Expression, at)
 	}, path)
 }
 

@@ -44,7 +44,7 @@ func TestClaimStatusRules(t *testing.T) {
 	kindtest.Compare(t, status.Validate(got, none))
 	kindtest.Compare(t, status.Validate(read(`{allocation: {devices: {results: [{request: x, driver: d, pool: p, device: a}]}}}`), none),
 		`status.allocation.devices.results[0].request: Invalid value: "x": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'`)
-	kindtest.Compare(t, status.Validate(read(`{devices: [{driver: d, pool: p, device: a}]}`), none), `status.devices[0]: Invalid value: "d/p/a": must be an allocated device in the claim`)
+	kindtest.Compare(t, status.Validate(read(`{devices: [{driver: d, pool: p, device: a}]}`), none), `status.devices[0]: Invalid value: {"Driver":"d","Pool":"p","Device":"a","ShareID":""}: must be an allocated device in the claim`)
 	if errs := status.Validate(read(`{allocation: {}}`), got); len(errs) != 1 || errs[0].Field != "status.allocation" {
 		t.Errorf("another allocation: %v", errs)
 	}
@@ -67,6 +67,9 @@ func TestSliceRules(t *testing.T) {
 		{Rule: "it is somewhere", New: `{spec: {` + pool + `}}`, Want: []string{"spec: Required value: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"}},
 		{Rule: "in one way", New: `{spec: {` + pool + `, nodeName: n1, allNodes: true}}`, Want: []string{
 			"spec: Invalid value: \"{`nodeName`, `allNodes`}\": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set"}},
+		{Rule: "an attribute has one value", New: `{spec: {` + pool + `, nodeName: n1, devices: [{name: a, attributes: {x: {bool: true, int: 1}}}]}}`, Want: []string{
+			"spec.devices[0].attributes[x]: Invalid value: \"{`int`, `bool`}\": must specify exactly one of: `int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`"}},
+		{Rule: "what upstream has not switched on is dropped", New: `{spec: {` + pool + `, nodeName: n1, partitionTypeAttribute: x, skipNodeOperations: [x]}}`},
 		{Rule: "it stays there", Old: `{spec: {` + pool + `, nodeName: n1}}`, New: `{spec: {` + pool + `, nodeName: n2}}`, Want: []string{`spec.nodeName: Invalid value: "n2": field is immutable`}},
 		{Rule: "attributes have a value", New: `{spec: {` + pool + `, nodeName: n1, devices: [{name: a, attributes: {x: {}, z: {version: v1}}}]}}`, Want: []string{
 			"spec.devices[0].attributes[x]: Invalid value: \"\": must specify one of: `int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`",
@@ -92,6 +95,10 @@ func TestSliceRules(t *testing.T) {
 func TestClassAndTaintRules(t *testing.T) {
 	kindtest.Check(t, resource.DeviceClass(), []kindtest.Rule{
 		{Rule: "devices are chosen by an expression", New: `{spec: {selectors: [{cel: {expression: "true"}}, {}]}}`, Want: []string{"spec.selectors[1].cel: Required value"}},
+		{Rule: "that is one", New: `{spec: {selectors: [{cel: {expression: "device.colour"}}, {cel: {expression: "'x'"}}]}}`, Want: []string{
+			"spec.selectors[0].cel.expression: Invalid value: \"device.colour\": compilation failed: ERROR: <input>:1:7: undefined field 'colour'\n | device.colour\n | ......^",
+			`spec.selectors[1].cel.expression: Invalid value: "'x'": must evaluate to bool or the unknown type, not string`}},
+		{Rule: "about what devices have", New: `{spec: {selectors: [{cel: {expression: "device.driver == 'd' && device.capacity['d'].m.compareTo(quantity('1Gi')) > 0 && device.attributes['d'].v.isGreaterThan(semver('1.0.0'))"}}, {cel: {expression: "cel.bind(d, device.attributes['d'], d.a && !device.allowMultipleAllocations)"}}, {cel: {expression: "device.attributes['d'].a"}}]}}`},
 		{Rule: "a resource has a domain", New: `{spec: {extendedResourceName: cpu}}`, Want: []string{`spec.extendedResourceName: Invalid value: "cpu": a name must be a domain-prefixed path, such as 'example.com/my-prop'`}},
 	})
 	k := resource.DeviceTaintRule()
@@ -104,4 +111,16 @@ func TestClassAndTaintRules(t *testing.T) {
 	if !k.Conditional {
 		t.Error("an update need not name a revision")
 	}
+}
+
+func TestTemplateRules(t *testing.T) {
+	const devices = `devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}`
+	kindtest.Check(t, resource.ResourceClaimTemplate(), []kindtest.Rule{
+		{Rule: "labels and annotations are given", New: `{spec: {metadata: {labels: {a: b}, annotations: {a: b}}, spec: {` + devices + `}}}`},
+		{Rule: "and nothing else", New: `{spec: {metadata: {name: x, finalizers: []}, spec: {` + devices + `}}}`, Want: []string{
+			"spec.metadata.name: Forbidden: cannot be set", "spec.metadata.finalizers: Forbidden: cannot be set"}},
+		{Rule: "a change is looked at before it is refused", Old: `{spec: {spec: {` + devices + `}}}`, New: `{spec: {spec: {devices: {requests: [{name: R, exactly: {deviceClassName: c}}]}}}}`, Want: []string{
+			`spec.spec.devices.requests[0].name: Invalid value: "R": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`,
+			`spec: Invalid value: {"metadata":{},"spec":{"devices":{"requests":[{"name":"R","exactly":{"deviceClassName":"c","allocationMode":"ExactCount","count":1}}]}}}: field is immutable`}},
+	})
 }

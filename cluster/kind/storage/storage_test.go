@@ -17,6 +17,7 @@ func TestStorageClassRules(t *testing.T) {
 			`reclaimPolicy: Unsupported value: "Recycle": supported values: "Delete", "Retain"`}},
 		{Rule: "places differ", New: `{provisioner: a, allowedTopologies: [{matchLabelExpressions: [{key: z, values: [a]}]}, {matchLabelExpressions: [{key: z, values: [a]}]}]}`,
 			Want: []string{`allowedTopologies[1].matchLabelExpressions: Duplicate value: ""`}},
+		{Rule: "an empty place is none", New: `{provisioner: a, allowedTopologies: [{}]}`, Want: []string{`allowedTopologies[0].matchLabelExpressions: Duplicate value: ""`}},
 		{Rule: "what volumes were made with stays", Old: `{provisioner: a, parameters: {x: y}}`, New: `{provisioner: b, parameters: {x: y}, reclaimPolicy: Retain}`, Want: []string{
 			`provisioner: Invalid value: null: field is immutable`, `reclaimPolicy: Invalid value: null: field is immutable`}},
 		{Rule: "expansion may be allowed later", Old: `{provisioner: a}`, New: `{provisioner: a, allowVolumeExpansion: true}`},
