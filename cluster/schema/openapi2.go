@@ -73,7 +73,7 @@ func (s *Schemas) OpenAPIV2(form Form, others ...*Other) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	pieces, err := customPieces(form, custom)
+	pieces, err := s.customPieces(form, custom)
 	if err != nil {
 		return nil, err
 	}
@@ -146,17 +146,25 @@ type pieceKey struct {
 }
 
 // customPieces are the parts of custom kinds. Those that are not there yet are
-// made side by side: after a start it may be all.
-func customPieces(form Form, kinds []one) ([]*piece, error) {
+// made side by side: after a start it may be all. Who comes meanwhile waits,
+// instead of making them too.
+func (s *Schemas) customPieces(form Form, kinds []one) ([]*piece, error) {
 	all, errs := make([]*piece, len(kinds)), make([]error, len(kinds))
-	var missing []int
-	for i, k := range kinds {
-		if kept, ok := k.told(form); ok {
-			all[i] = kept
-		} else {
-			missing = append(missing, i)
+	look := func() (missing []int) {
+		for i, k := range kinds {
+			var ok bool
+			if all[i], ok = k.told(form); !ok {
+				missing = append(missing, i)
+			}
 		}
+		return missing
 	}
+	if len(look()) == 0 {
+		return all, nil
+	}
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	missing := look()
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range min(len(missing), runtime.GOMAXPROCS(0)) {

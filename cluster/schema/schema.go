@@ -44,6 +44,8 @@ type Schemas struct {
 	hashing sync.Mutex // guards hashed
 	hashed  *hashes    // nil until the first is asked for
 
+	telling sync.Mutex // held while parts of custom kinds are made
+
 	making  sync.Mutex     // guards all below, while a part is made as well
 	older   [forms]*piece  // the generated parts of OpenAPIV2; nil until the first is asked for
 	olderOf [forms]string  // what they were made of
