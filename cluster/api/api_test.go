@@ -62,16 +62,14 @@ func TestPathsThatNothingAnswers(t *testing.T) {
 		method, path string
 		code         int
 	}{
-		{"GET", "/nothing", 404},
 		{"GET", "/api/v2", 404},
 		{"GET", "/api/v1/things", 404},
-		{"GET", "/apis/none.example.com/v1", 404},
-		{"GET", "/apis/none.example.com/v1/things", 404},
+		{"GET", "/apis/apps/v9", 404},
+		{"GET", "/version/more", 404},
 		{"GET", "/api/v1/namespaces/d/nodes", 404},          // cluster scope
 		{"GET", "/api/v1/configmaps/x", 404},                // namespaced
 		{"GET", "/api/v1/namespaces/d/pods/x/nothing", 404}, // no such subresource
 		{"GET", "/api/v1/namespaces/d/pods/x/status/more", 404},
-		{"GET", "/apis//v1/pods", 404},
 		{"POST", "/api/v1/configmaps", 405},
 		{"PUT", "/api/v1/namespaces/d/configmaps", 405},
 		{"DELETE", "/api/v1/configmaps", 405},
@@ -93,6 +91,71 @@ func TestPathsThatNothingAnswers(t *testing.T) {
 				t.Errorf("content type %q", h.Get("Content-Type"))
 			}
 		})
+	}
+}
+
+// Where there is no API, upstream's router answers, and it knows no Status.
+func TestPathsThatAreNoAPI(t *testing.T) {
+	w := newWorld(t)
+	for _, path := range []string{"/nothing", "/apis/none.example.com/v1", "/apis/none.example.com/v1/things", "/apis//v1/pods",
+		"//api/v1/nodes", "/healthz/none", "/healthz/", "/openapi/v2/", "/.well-known/none", "/debug/none", "/metrics/x"} {
+		code, h, body := w.do(w.admin(), "GET", path, "")
+		if code != 404 || body != "404 page not found\n" || h.Get("Content-Type") != "text/plain; charset=utf-8" {
+			t.Errorf("%s: %d %q %v", path, code, body, h)
+		}
+	}
+	if code, _, body := w.do(w.admin(), "GET", "/openapi/v3/none", ""); code != 404 || body != "" {
+		t.Errorf("/openapi/v3/none: %d %q", code, body)
+	}
+}
+
+func TestWhoMayNotLearnsNothingElse(t *testing.T) {
+	w := newWorld(t)
+	const path = "/api/v1/namespaces/shop/configmaps"
+	for _, tc := range []struct{ method, path, header, value string }{
+		{"GET", path, "Accept", "odd/type"},
+		{"GET", path + "/x", "Accept", "odd/type"},
+		{"POST", path + "?dryRun=odd", "Content-Type", "odd/type"},
+		{"PUT", path + "/x?fieldManager=%00", "Accept", "*/*"},
+		{"PATCH", path + "/x", "Content-Type", "odd/type"},
+		{"DELETE", path + "/x?gracePeriodSeconds=x", "Accept", "*/*"},
+		{"DELETE", path + "?limit=x", "Accept", "*/*"},
+		{"GET", path + "/x/status/more", "Accept", "*/*"},
+		{"GET", path + "?watch=1&timeoutSeconds=x", "Accept", "*/*"},
+	} {
+		code, _, body := w.do(w.as("nobody"), tc.method, tc.path, "{}", tc.header, tc.value)
+		if code != 403 || !strings.Contains(body, "configmaps") {
+			t.Errorf("%s %s: %d %s", tc.method, tc.path, code, body)
+		}
+	}
+}
+
+func TestBindings(t *testing.T) {
+	w := newWorld(t)
+	const pods, bindings = "/api/v1/namespaces/shop/pods", "/api/v1/namespaces/shop/bindings"
+	if code, _, body := w.do(w.admin(), "POST", pods, `{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}`); code != 201 {
+		t.Fatal(code, body)
+	}
+	for _, tc := range []struct {
+		body string
+		code int
+		want string
+	}{
+		{`{"target":{"kind":"Node","name":"n"}}`, 400, "Name parameter required."},
+		{`{"metadata":{"name":"none"},"target":{"kind":"Node","name":"n"}}`, 404, `pods \"none\" not found`},
+		{`{"metadata":{"name":"p","namespace":"other"},"target":{"kind":"Node","name":"n"}}`, 400, "does not match the namespace sent on the request"},
+		{`{"metadata":{"name":"p"},"target":{"kind":"Node","name":"n"}}`, 201, `"Success"`},
+		{`{"metadata":{"name":"p"},"target":{"kind":"Node","name":"n"}}`, 409, "already assigned"},
+	} {
+		if code, _, body := w.do(w.admin(), "POST", bindings, tc.body); code != tc.code || !strings.Contains(body, tc.want) {
+			t.Errorf("%s: %d %s, want %d with %s", tc.body, code, body, tc.code, tc.want)
+		}
+	}
+	if code, _, _ := w.do(w.as("nobody"), "POST", bindings, "{}"); code != 403 {
+		t.Errorf("a stranger gets %d", code)
+	}
+	if code, _, body := w.do(w.admin(), "GET", pods+"/p", ""); code != 200 || !strings.Contains(body, `"nodeName":"n"`) {
+		t.Errorf("%d %s", code, body)
 	}
 }
 

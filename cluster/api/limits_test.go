@@ -194,7 +194,7 @@ func TestShutdown(t *testing.T) {
 		under <- body
 	}()
 	// Not a live check: it is only asked of readyz.
-	if body := <-under; !strings.Contains(body, "not find") {
+	if body := <-under; !strings.Contains(body, "not found") {
 		t.Errorf("%s", body)
 	}
 	go func() {

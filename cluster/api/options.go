@@ -23,6 +23,9 @@ import (
 
 func getOptions(q url.Values) (o metav1.GetOptions, err error) {
 	if len(q) > 0 {
+		if isTrue(q, "export") {
+			return o, apierrors.NewBadRequest("the export parameter, deprecated since v1.14, is no longer supported")
+		}
 		err = asBadRequest(metav1.Convert_url_Values_To_v1_GetOptions(&q, &o, nil))
 	}
 	return o, err

@@ -29,6 +29,10 @@ func (c *call) plainPath() {
 		c.debug(path)
 		return
 	}
+	if strings.HasPrefix(path, "//") {
+		c.notFound()
+		return
+	}
 	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
 		if c.knownPath(segments) {
 			c.methodNotAllowed()
@@ -46,20 +50,27 @@ func (c *call) plainPath() {
 		if c.discover(segments) {
 			return
 		}
-	case "":
-		c.root()
-		return
+	case "", "index.html":
+		if len(segments) == 1 {
+			c.root()
+			return
+		}
 	case "version":
 		if len(segments) == 1 {
 			c.sendJSON("application/json", c.s.cfg.Version)
 			return
 		}
 	case "healthz", "livez", "readyz":
-		if c.health(segments) {
+		if !strings.HasSuffix(path, "/") && c.health(segments) {
 			return
 		}
 	case "openapi":
-		if c.openapi(segments[1:]) {
+		if !strings.HasSuffix(path, "/") && c.openapi(segments[1:]) {
+			return
+		}
+		if strings.HasPrefix(path, "/openapi/v3/") { // upstream says no more
+			c.code = http.StatusNotFound
+			c.w.WriteHeader(http.StatusNotFound)
 			return
 		}
 	case ".well-known", "openid":
@@ -84,8 +95,17 @@ func (c *call) knownPath(segments []string) bool {
 
 // root lists the paths there are.
 func (c *call) root() {
-	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics",
-		"/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"}
+	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/", "/metrics",
+		"/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/version"}
+	for _, all := range []string{"/healthz", "/livez", "/readyz"} {
+		paths = append(paths, all, all+"/ping")
+		for _, check := range c.s.cfg.Checks {
+			if check.Live || all != "/livez" {
+				paths = append(paths, all+"/"+check.Name)
+			}
+		}
+	}
+	paths = append(paths, "/readyz/shutdown")
 	for _, g := range c.s.catalogue().groups {
 		if g.Name == "" {
 			continue

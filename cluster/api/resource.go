@@ -24,6 +24,10 @@ func (c *call) resource() {
 		c.notFound() // /apis//v1 and /api/<group> do not exist
 		return
 	}
+	if c.route.Beyond {
+		c.nowhere(c.asked)
+		return
+	}
 	if v := c.s.virtualAt(c.route); v != nil {
 		c.review(v)
 		return
@@ -136,14 +140,14 @@ func versionOf(k *kind.Kind, gv schema.GroupVersion) schema.GroupVersionKind {
 }
 
 func (c *call) get(ctx context.Context, r request.Request, q url.Values) {
-	o, err := getOptions(q)
-	if err != nil {
-		c.fail(err)
-		return
-	}
 	a, err := negotiate(c.r, c.offer(r, false))
 	if err != nil {
-		c.fail(err)
+		c.refuse(r, err)
+		return
+	}
+	o, err := getOptions(q)
+	if err != nil {
+		c.refuse(r, err)
 		return
 	}
 	obj, err := c.s.cfg.Verbs.Get(ctx, r, o)
@@ -151,14 +155,14 @@ func (c *call) get(ctx context.Context, r request.Request, q url.Values) {
 }
 
 func (c *call) list(ctx context.Context, r request.Request, q url.Values) {
-	o, err := listOptions(q)
-	if err != nil {
-		c.fail(err)
-		return
-	}
 	a, err := negotiate(c.r, c.offer(r, true))
 	if err != nil {
-		c.fail(err)
+		c.refuse(r, err)
+		return
+	}
+	o, err := listOptions(q)
+	if err != nil {
+		c.refuse(r, err)
 		return
 	}
 	l, err := c.s.cfg.Verbs.List(ctx, r, o)
@@ -170,53 +174,49 @@ func (c *call) list(ctx context.Context, r request.Request, q url.Values) {
 }
 
 func (c *call) create(ctx context.Context, r request.Request, q url.Values) {
-	if err := createOptions(q, c.r.UserAgent(), &r); err != nil {
-		c.fail(err)
+	a, err := negotiate(c.r, c.offer(r, false))
+	var mt string
+	if err == nil {
+		mt, err = bodyType(c.r, r.Kind.Type != nil)
+	}
+	var data []byte
+	if err == nil {
+		data, err = c.body()
+	}
+	if err == nil {
+		err = createOptions(q, c.r.UserAgent(), &r)
+	}
+	if err != nil {
+		c.refuse(r, err)
 		return
 	}
-	c.write(ctx, r, q, func(b verb.Body) (kind.Object, int, error) {
-		obj, err := c.s.cfg.Verbs.Create(ctx, r, b)
-		return obj, http.StatusCreated, err
-	})
+	obj, err := c.s.cfg.Verbs.Create(ctx, r, verb.Body{Data: data, MediaType: mt})
+	c.object(http.StatusCreated, a, r, q, obj, err)
 }
 
 func (c *call) update(ctx context.Context, r request.Request, q url.Values) {
-	if err := updateOptions(q, c.r.UserAgent(), &r); err != nil {
-		c.fail(err)
-		return
-	}
-	c.write(ctx, r, q, func(b verb.Body) (kind.Object, int, error) {
-		obj, created, err := c.s.cfg.Verbs.Update(ctx, r, b)
-		return obj, okOrCreated(created), err
-	})
-}
-
-// write is what create and update share: a body of the object's kind.
-func (c *call) write(ctx context.Context, r request.Request, q url.Values, do func(verb.Body) (kind.Object, int, error)) {
 	a, err := negotiate(c.r, c.offer(r, false))
+	var data []byte
+	if err == nil {
+		data, err = c.body()
+	}
+	if err == nil {
+		err = updateOptions(q, c.r.UserAgent(), &r)
+	}
+	var mt string
+	if err == nil { // after the options, other than in a create, as upstream's
+		mt, err = bodyType(c.r, r.Kind.Type != nil)
+	}
 	if err != nil {
-		c.fail(err)
+		c.refuse(r, err)
 		return
 	}
-	mt, err := bodyType(c.r, r.Kind.Type != nil)
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	data, err := c.body()
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	obj, code, err := do(verb.Body{Data: data, MediaType: mt})
-	c.object(code, a, r, q, obj, err)
+	obj, created, err := c.s.cfg.Verbs.Update(ctx, r, verb.Body{Data: data, MediaType: mt})
+	c.object(okOrCreated(created), a, r, q, obj, err)
 }
 
 func (c *call) patch(ctx context.Context, r request.Request, q url.Values) {
 	pt, err := patchType(c.r)
-	if err == nil {
-		err = patchOptions(q, c.r.UserAgent(), pt, &r)
-	}
 	var a accepted
 	if err == nil {
 		a, err = negotiate(c.r, c.offer(r, false))
@@ -225,8 +225,11 @@ func (c *call) patch(ctx context.Context, r request.Request, q url.Values) {
 	if err == nil {
 		data, err = c.body()
 	}
+	if err == nil {
+		err = patchOptions(q, c.r.UserAgent(), pt, &r)
+	}
 	if err != nil {
-		c.fail(err)
+		c.refuse(r, err)
 		return
 	}
 	obj, created, err := c.s.cfg.Verbs.Patch(ctx, r, pt, data)
@@ -241,9 +244,13 @@ func okOrCreated(created bool) int {
 }
 
 func (c *call) delete(ctx context.Context, r request.Request, q url.Values) {
-	a, o, err := c.deleteRequest(&r, q)
+	a, err := negotiate(c.r, c.offer(r, false))
+	var o *metav1.DeleteOptions
+	if err == nil {
+		o, err = c.deleteOptions(&r, q)
+	}
 	if err != nil {
-		c.fail(err)
+		c.refuse(r, err)
 		return
 	}
 	out, done, err := c.s.cfg.Verbs.Delete(ctx, r, o)
@@ -262,34 +269,32 @@ func (c *call) delete(ctx context.Context, r request.Request, q url.Values) {
 	c.send(code, accepted{mediaType: a.mediaType, pretty: a.pretty}, out)
 }
 
-func (c *call) deleteRequest(r *request.Request, q url.Values) (accepted, *metav1.DeleteOptions, error) {
-	a, err := negotiate(c.r, c.offer(*r, r.Name == ""))
-	if err != nil {
-		return a, nil, err
-	}
+func (c *call) deleteOptions(r *request.Request, q url.Values) (*metav1.DeleteOptions, error) {
 	data, err := c.body()
 	if err != nil {
-		return a, nil, err
+		return nil, err
 	}
 	mt := object.JSON
 	if len(data) > 0 {
 		if mt, err = bodyType(c.r, true); err != nil {
-			return a, nil, err
+			return nil, err
 		}
 	}
-	o, err := deleteOptions(q, data, mt, r)
-	return a, o, err
+	return deleteOptions(q, data, mt, r)
 }
 
 func (c *call) deleteCollection(ctx context.Context, r request.Request, q url.Values) {
-	l, err := listOptions(q)
-	if err != nil {
-		c.fail(err)
-		return
+	a, err := negotiate(c.r, c.offer(r, true))
+	var l metav1.ListOptions
+	if err == nil {
+		l, err = listOptions(q)
 	}
-	a, o, err := c.deleteRequest(&r, q)
+	var o *metav1.DeleteOptions
+	if err == nil {
+		o, err = c.deleteOptions(&r, q)
+	}
 	if err != nil {
-		c.fail(err)
+		c.refuse(r, err)
 		return
 	}
 	out, err := c.s.cfg.Verbs.DeleteCollection(ctx, r, o, l)
@@ -302,23 +307,20 @@ func (c *call) deleteCollection(ctx context.Context, r request.Request, q url.Va
 
 // act posts to a subresource whose body is a kind of its own.
 func (c *call) act(ctx context.Context, r request.Request, q url.Values) {
-	if err := createOptions(q, c.r.UserAgent(), &r); err != nil {
-		c.fail(err)
-		return
-	}
 	a, err := negotiate(c.r, offer{protobuf: true, plain: true})
-	if err != nil {
-		c.fail(err)
-		return
+	var mt string
+	if err == nil {
+		mt, err = bodyType(c.r, true)
 	}
-	mt, err := bodyType(c.r, true)
-	if err != nil {
-		c.fail(err)
-		return
+	var data []byte
+	if err == nil {
+		data, err = c.body()
 	}
-	data, err := c.body()
+	if err == nil {
+		err = createOptions(q, c.r.UserAgent(), &r)
+	}
 	if err != nil {
-		c.fail(err)
+		c.refuse(r, err)
 		return
 	}
 	out, err := c.s.cfg.Verbs.Act(ctx, r, verb.Body{Data: data, MediaType: mt})
@@ -370,6 +372,15 @@ func (c *call) shape(a accepted, r request.Request, q url.Values, obj kind.Objec
 	return object.As(r.Kind, obj, r.GVK)
 }
 
+// refuse answers a request that cannot be read: who may not make it, is told
+// that first.
+func (c *call) refuse(r request.Request, err error) {
+	if denied := c.s.cfg.Authorizer.Authorize(c.r.Context(), r); denied != nil {
+		err = denied
+	}
+	c.fail(err)
+}
+
 // nowhere answers where nothing is served: with 404 for those who may know.
 func (c *call) nowhere(verb string) {
 	r := c.route
@@ -381,7 +392,31 @@ func (c *call) nowhere(verb string) {
 	c.notFound()
 }
 
-func (c *call) notFound() { c.fail(notFound(c.r.Method)) }
+func (c *call) notFound() {
+	if !c.answersStatus() {
+		c.w.Header().Set("X-Content-Type-Options", "nosniff")
+		c.sendBytes(http.StatusNotFound, "text/plain; charset=utf-8", []byte("404 page not found\n"))
+		return
+	}
+	c.fail(notFound(c.r.Method))
+}
+
+// answersStatus says whether what is not found is so in the form of the API:
+// below the groups that there are. Elsewhere it is a line of text. (Upstream:
+// its router of paths, and the services behind it.)
+func (c *call) answersStatus() bool {
+	path, group := strings.CutPrefix(c.r.URL.Path, "/apis/")
+	if !group {
+		return strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/version/")
+	}
+	name, _, _ := strings.Cut(path, "/")
+	for _, g := range c.s.catalogue().groups {
+		if g.Name == name && name != "" {
+			return true
+		}
+	}
+	return false
+}
 
 // notFound is what clients print for a path that nothing answers.
 func notFound(method string) error {

@@ -21,6 +21,7 @@ type route struct {
 	Subresource string
 	Rest        string // what follows proxy: "metrics/cadvisor"
 	Watch       bool   // by the deprecated /watch/ prefix
+	Beyond      bool   // more follows than a subresource has: nothing is there, for those who may know
 }
 
 // subresourcesOfNamespaces tells /namespaces/x/status from
@@ -35,6 +36,9 @@ var subresourcesOfNamespaces = map[string]bool{"status": true, "finalize": true}
 // It is total: whatever does not fit is a path that is no resource.
 func parseRoute(path string) route {
 	r := route{Path: path}
+	if strings.HasPrefix(path, "//") {
+		return r
+	}
 	segments := strings.Split(strings.Trim(path, "/"), "/")
 	switch {
 	case len(segments) >= 3 && segments[0] == "api":
@@ -81,9 +85,7 @@ func (r route) with(segments []string) route {
 	}
 	if len(segments) > 3 {
 		r.Rest = strings.Join(segments[3:], "/")
-		if r.Subresource != "proxy" {
-			return route{Path: r.Path}
-		}
+		r.Beyond = r.Subresource != "proxy"
 		if strings.HasSuffix(r.Path, "/") {
 			r.Rest += "/"
 		}

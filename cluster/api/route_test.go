@@ -37,7 +37,8 @@ func TestParseRoute(t *testing.T) {
 		{"/api/v1/namespaces/d/services/http:x:80/proxy/a/b/", route{Prefix: "api", GV: v1, Resource: "services", Namespace: "d", Name: "http:x:80", Subresource: "proxy", Rest: "a/b/"}},
 		{"/api/v1/namespaces//pods", route{}},
 		{"/api/v1//nodes", route{}},
-		{"/api/v1/nodes/a/status/more", route{}},
+		{"//api/v1/nodes", route{}},
+		{"/api/v1/nodes/a/status/more/x", route{Prefix: "api", GV: v1, Resource: "nodes", Name: "a", Subresource: "status", Rest: "more/x", Beyond: true}},
 	} {
 		tc.want.Path = tc.path
 		if got := parseRoute(tc.path); got != tc.want {

@@ -18,19 +18,22 @@ import (
 )
 
 // virtualKind is a kind that is answered and never stored: it can only be
-// created, and its status is the answer.
+// created, and its status, or what it brought about, is the answer.
 type virtualKind struct {
 	gvk        schema.GroupVersionKind
 	plural     string
 	namespaced bool
 	new        func() runtime.Object
 	answer     func(ctx context.Context, c *call, obj runtime.Object) error
+	// act, instead of answer, does what the object says; its result is the answer.
+	act        func(ctx context.Context, c *call, options request.Request, obj runtime.Object) (runtime.Object, error)
 	deprecated string // for the Warning header; empty: none
 }
 
 func (s *Server) virtualKinds() []virtualKind {
 	authn, authz := authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion
 	return []virtualKind{
+		s.bindings(),
 		{gvk: authn.WithKind("SelfSubjectReview"), plural: "selfsubjectreviews",
 			new: func() runtime.Object { return &authenticationv1.SelfSubjectReview{} },
 			answer: func(_ context.Context, c *call, obj runtime.Object) error {
@@ -126,16 +129,16 @@ func (c *call) reviewed(v *virtualKind) (runtime.Object, accepted, error) {
 	if err != nil {
 		return nil, a, err
 	}
-	var options request.Request
-	if err := createOptions(c.query, c.r.UserAgent(), &options); err != nil {
-		return nil, a, err
-	}
 	mt, err := bodyType(c.r, true)
 	if err != nil {
 		return nil, a, err
 	}
 	data, err := c.body()
 	if err != nil {
+		return nil, a, err
+	}
+	var options request.Request
+	if err := createOptions(c.query, c.r.UserAgent(), &options); err != nil {
 		return nil, a, err
 	}
 	obj := v.new()
@@ -145,6 +148,10 @@ func (c *call) reviewed(v *virtualKind) (runtime.Object, accepted, error) {
 	}
 	for _, w := range warnings {
 		c.warn(w)
+	}
+	if v.act != nil {
+		out, err := v.act(ctx, c, options, obj)
+		return out, a, err
 	}
 	if err := v.answer(ctx, c, obj); err != nil {
 		return nil, a, err

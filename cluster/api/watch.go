@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sampan/cluster/kind"
@@ -22,21 +23,21 @@ import (
 // watch streams events until the client leaves, the time is over, the server
 // ends, or the watch cannot go on.
 func (c *call) watch(r request.Request, q url.Values) {
-	o, err := listOptions(q)
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	if r.Name != "" { // by the deprecated prefix
-		o.FieldSelector, r.Name = "metadata.name="+r.Name, ""
-	}
 	offer := c.offer(r, false)
 	offer.yamlOff = true
 	a, err := negotiate(c.r, offer)
+	var o metav1.ListOptions
+	if err == nil {
+		o, err = listOptions(q)
+	}
+	if err == nil && r.Name != "" { // by the deprecated prefix
+		o.FieldSelector, err = only(r.Name, o.FieldSelector)
+	}
 	if err != nil {
-		c.fail(err)
+		c.refuse(r, err)
 		return
 	}
+	r.Name = ""
 	topts, err := tableOptions(q)
 	if err != nil {
 		c.fail(err)
@@ -160,6 +161,22 @@ func (p *pace) wait(ctx context.Context, now time.Time) bool {
 		p.wake.Stop()
 		return false
 	}
+}
+
+// only narrows a selector of fields down to the object that the path names.
+func only(name, selector string) (string, error) {
+	if selector != "" {
+		f, err := fields.ParseSelector(selector)
+		if err != nil {
+			return "", apierrors.NewBadRequest(err.Error())
+		}
+		if selected, ok := f.RequiresExactMatch("metadata.name"); !f.Empty() && (!ok || selected != name) {
+			return "", apierrors.NewBadRequest("fieldSelector metadata.name doesn't match requested name")
+		} else if ok {
+			return selector, nil
+		}
+	}
+	return fields.OneTermEqualSelector("metadata.name", name).String(), nil
 }
 
 // eventWriter frames events for one watcher.

@@ -44,6 +44,7 @@ type Kind struct {
 	ReturnDeleted  bool
 	Orphaning      string
 	Orphan         bool
+	Uncollected    bool
 	CreateOnUpdate bool
 	Conditional    bool
 	Singly         bool
@@ -176,7 +177,7 @@ func Declare[T any, P interface {
 		Leaving:       func(Object) {},
 		ReturnDeleted: d.ReturnDeleted,
 		Orphaning:     d.Orphaning,
-		Orphan:        d.Orphan, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional, Singly: d.Singly,
+		Orphan:        d.Orphan, Uncollected: d.Uncollected, CreateOnUpdate: d.CreateOnUpdate, Conditional: d.Conditional, Singly: d.Singly,
 		Rechecked: d.Rechecked, AnyFinalizer: d.AnyFinalizer, Unowned: d.Unowned,
 		Parts: map[string]ErasedPart{}, Actions: map[string]ErasedAction{},
 		Fields: map[string]func(Object) string{}, Indexes: map[string]func(Object) []string{},

@@ -92,8 +92,9 @@ type Of[T any] struct {
 	Scale *Scale[T]
 
 	// Grace decides how an object is deleted gracefully. Nil: at once. It may
-	// set opts.GracePeriodSeconds; true means the object stays, marked with a
-	// deletionTimestamp, until it is deleted again with 0 seconds.
+	// set opts.GracePeriodSeconds; true means the object is marked with a
+	// deletionTimestamp. With more than 0 seconds it stays until it is deleted
+	// again with 0.
 	Grace func(obj *T, opts *metav1.DeleteOptions) bool
 
 	// Held is true for an object that has to stay although it is being deleted
@@ -112,6 +113,10 @@ type Of[T any] struct {
 	// dependants alone (upstream: ReplicationController in v1 and Job in
 	// batch/v1). Default: background collection.
 	Orphan bool
+
+	// Uncollected is true where nothing is collected after a delete, whatever
+	// policy it names (upstream: Event).
+	Uncollected bool
 
 	// Orphaning is said to who deletes without a propagation policy, where Orphan
 	// is true and the dependants are missed. Empty: nothing is.

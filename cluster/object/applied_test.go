@@ -32,11 +32,11 @@ func TestAppliedJSONIsWhatItIsAsYAML(t *testing.T) {
 		}
 	}
 	for _, tc := range []struct{ it, json, want string }{
-		{"of another kind is refused", `{"apiVersion":"v1","kind":"Secret"}`, "invalid object type: Secret, expected: ConfigMap"},
-		{"of another version is refused", `{"apiVersion":"v2","kind":"ConfigMap"}`, "Incorrect version specified in apply patch. Specified patch version: v2, expected: v1"},
+		{"of another kind is refused", `{"apiVersion":"v1","kind":"Secret"}`, "invalid object type: /v1, Kind=Secret"},
+		{"of another version is refused", `{"apiVersion":"v2","kind":"ConfigMap"}`, "invalid object type: /v2, Kind=ConfigMap"},
 		{"without a kind is refused", `{"apiVersion":"v1"}`, "invalid object type: /v1, Kind="},
 		{"with a key twice is refused", `{"apiVersion":"v1","kind":"ConfigMap","data":{"a":"1","a":"2"}}`,
-			"error decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 1: key \"a\" already set in map"},
+			"error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  line 1: key \"a\" already set in map"},
 	} {
 		if _, _, err := object.Applied(gvk, []byte(tc.json), object.Strict); err == nil || err.Error() != tc.want {
 			t.Errorf("what is JSON %s: %v", tc.it, err)

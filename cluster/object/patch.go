@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -87,13 +89,13 @@ func textual(next, current runtime.Object, pt types.PatchType, patch []byte, v V
 		return nil, err
 	}
 	if pt == types.JSONPatchType {
-		doc, err = operations(doc, patch)
+		doc, strict, err = operations(doc, patch, v)
 	} else {
 		// The merge keeps the last of duplicate keys, so they are looked for here.
 		if v != Ignore {
 			var m map[string]any
 			if strict, err = kjson.UnmarshalStrict(patch, &m); err != nil {
-				return nil, apierrors.NewBadRequest(err.Error())
+				return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 			}
 		}
 		if doc, err = jsonpatch.MergePatch(doc, patch); err != nil {
@@ -104,6 +106,10 @@ func textual(next, current runtime.Object, pt types.PatchType, patch []byte, v V
 		return nil, err
 	}
 	more, err := decodeJSON(next, doc, v)
+	if m, ok := next.(metav1.Object); ok && err == nil && settle == nil && next.GetObjectKind().GroupVersionKind().Version == "" {
+		more, err = versionless(doc)
+		m.SetName("")
+	}
 	strict = append(strict, more...)
 	if err == nil && settle != nil {
 		more, err = settle(next)
@@ -118,7 +124,42 @@ func textual(next, current runtime.Object, pt types.PatchType, patch []byte, v V
 	return strict, nil
 }
 
-func operations(doc, patch []byte) ([]byte, error) {
+// versionless is what upstream finds of a patched object without an apiVersion,
+// which it reads in its internal form, where no field has a name: it is empty.
+func versionless(doc []byte) (unknown []error, err error) {
+	var fields map[string]json.RawMessage
+	err = json.Unmarshal(doc, &fields)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if name != "apiVersion" && name != "kind" {
+			unknown = append(unknown, fmt.Errorf("unknown field %q", name))
+		}
+	}
+	return unknown, err
+}
+
+// operation is what each element of a JSON patch is checked against.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
+}
+
+func operations(doc, patch []byte, v Validation) (patched []byte, strict []error, err error) {
+	if v != Ignore {
+		var all []operation
+		if strict, err = kjson.UnmarshalStrict(patch, &all); err != nil {
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		for i, e := range strict {
+			strict[i] = fmt.Errorf("json patch %w", e)
+		}
+	}
+	patched, err = operate(doc, patch)
+	return patched, strict, err
+}
+
+func operate(doc, patch []byte) ([]byte, error) {
 	ops, err := jsonpatch.DecodePatch(patch)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
@@ -234,7 +275,11 @@ func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructu
 		duplicate := err
 		u.Object = map[string]any{}
 		if err := yaml.Unmarshal(data, &u.Object); err != nil || v == Strict {
-			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", duplicate))
+			step := "decoding"
+			if err == nil {
+				step = "strict decoding"
+			}
+			return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error %s patch: %v", step, duplicate))
 		}
 		if v != Ignore {
 			warnings = append(warnings, warningsOf(duplicate)...)
@@ -251,22 +296,15 @@ func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructu
 		err = kjson.UnmarshalCaseSensitivePreserveInts(normal, &u.Object)
 	}
 	if err != nil {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 	}
 	return u, warnings, nil
 }
 
 // ofVersion checks what a configuration calls itself.
 func ofVersion(u *unstructured.Unstructured, gvk schema.GroupVersionKind) error {
-	if u.GetAPIVersion() == "" || u.GetKind() == "" {
-		return apierrors.NewBadRequest("invalid object type: " + u.GroupVersionKind().String())
-	}
-	if got := u.GroupVersionKind(); got.GroupVersion() != gvk.GroupVersion() {
-		return apierrors.NewBadRequest(fmt.Sprintf("Incorrect version specified in apply patch. "+
-			"Specified patch version: %s, expected: %s", got.GroupVersion(), gvk.GroupVersion()))
-	} else if got.Kind != gvk.Kind {
-		return apierrors.NewBadRequest(fmt.Sprintf(
-			"invalid object type: %s, expected: %s", got.Kind, gvk.Kind))
+	if got := u.GroupVersionKind(); got != gvk {
+		return apierrors.NewBadRequest("invalid object type: " + got.String())
 	}
 	return nil
 }

@@ -58,6 +58,17 @@ func (a *API) act(ctx context.Context, r request.Request, action kind.ErasedActi
 		Status: metav1.StatusSuccess, Code: 201}, nil
 }
 
+// Bind gives a pod to a node, as its subresource binding does, for a caller
+// who may and whose body is read.
+func (a *API) Bind(ctx context.Context, r request.Request, body runtime.Object) error {
+	action, ok := r.Kind.Actions[r.Subresource]
+	if !ok {
+		return apierrors.NewMethodNotSupported(resource(r), r.Verb)
+	}
+	_, err := a.act(ctx, r, action, body)
+	return err
+}
+
 // actElsewhere runs the code that Config has for an action.
 func (a *API) actElsewhere(ctx context.Context, r request.Request, body runtime.Object) (runtime.Object, error) {
 	do := a.Actions[r.Kind.String()+"/"+r.Subresource]

@@ -3,6 +3,7 @@ package verb
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -69,10 +70,15 @@ func (a *API) createOnce(ctx context.Context, r request.Request, obj kind.Object
 		return nil, err
 	}
 	if r.DryRun {
-		if _, exists := a.Store.Get(key(r, obj.GetName())); exists {
-			return nil, apierrors.NewAlreadyExists(resource(r), obj.GetName())
+		if current, exists := a.Store.Get(key(r, obj.GetName())); exists {
+			return nil, there(attempt.Request, current)
 		}
 		return obj, nil
+	}
+	// Last, as upstream's store says it. One that is no number says nothing
+	// (storage.APIObjectVersioner).
+	if rv, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64); err == nil && rv != 0 {
+		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	obj, err := object.ToStore(r.Kind, obj)
 	if err != nil {
@@ -80,7 +86,12 @@ func (a *API) createOnce(ctx context.Context, r request.Request, obj kind.Object
 	}
 	stored, err := a.Store.Create(ctx, key(r, obj.GetName()), obj)
 	if err != nil {
-		return nil, failure(attempt.Request, err)
+		if err = failure(attempt.Request, err); apierrors.IsAlreadyExists(err) {
+			if current, ok := a.Store.Get(key(r, obj.GetName())); ok {
+				err = there(attempt.Request, current)
+			}
+		}
+		return nil, err
 	}
 	attempt.Done(true)
 	return inside(r, stored)
@@ -92,9 +103,7 @@ func (a *API) settleNew(ctx context.Context, r request.Request, attempt *admissi
 	obj, k := attempt.Object, r.Kind
 	k.Default(obj)
 	oneOwnerEach(obj, r, false)
-	if err := a.stamp(obj, r); err != nil {
-		return err
-	}
+	a.stamp(obj, r)
 	if own {
 		if err := a.owners.Update(k, r.GVK, "", nil, obj, manager(r)); err != nil {
 			return err

@@ -54,6 +54,9 @@ func foretell(r request.Request, o *metav1.DeleteOptions) {
 }
 
 func (a *API) delete(ctx context.Context, r request.Request, o *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	if err := keyed(r); err != nil {
+		return nil, false, err
+	}
 	obj, gone, err := a.remove(ctx, r, o)
 	if err != nil {
 		return nil, false, failure(r, err)
@@ -147,7 +150,11 @@ func leave(r request.Request, current kind.Object, o *metav1.DeleteOptions, now 
 	if pending {
 		return current, nil
 	}
-	next.SetFinalizers(finalizers(r.Kind, next, o))
+	if r.Kind.Uncollected {
+		next.SetFinalizers(withoutCollection(next))
+	} else {
+		next.SetFinalizers(finalizers(r.Kind, next, o))
+	}
 	held := len(next.GetFinalizers()) > 0 || r.Kind.Held(next)
 	if !graceful {
 		if !held {
@@ -174,6 +181,21 @@ func foreseen(r request.Request, current kind.Object, o *metav1.DeleteOptions) e
 		return nil
 	}
 	of := schema.GroupResource{Group: r.Kind.GVK.Group, Resource: r.Kind.GVK.Kind} // upstream says the kind here
+	failed := ""
+	switch of.String() { // whose deletes are their own, in upstream's
+	case "Namespace":
+		failed, of = "Precondition", resource(r)
+	case "CustomResourceDefinition.apiextensions.k8s.io":
+		failed, of = "precondition", resource(r)
+	}
+	switch {
+	case failed != "" && p.UID != nil && *p.UID != current.GetUID():
+		return apierrors.NewConflict(of, r.Name, fmt.Errorf("%s failed: UID in precondition: %v, UID in object meta: %v",
+			failed, *p.UID, current.GetUID()))
+	case failed != "" && p.ResourceVersion != nil && *p.ResourceVersion != current.GetResourceVersion():
+		return apierrors.NewConflict(of, r.Name, fmt.Errorf("%s failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v",
+			failed, *p.ResourceVersion, current.GetResourceVersion()))
+	}
 	if p.UID != nil && *p.UID != current.GetUID() {
 		return apierrors.NewConflict(of, r.Name, fmt.Errorf(
 			"the UID in the precondition (%s) does not match the UID in record (%s). "+
@@ -201,6 +223,10 @@ func grace(k *kind.Kind, obj kind.Object, o *metav1.DeleteOptions, now time.Time
 		wanted := max(*o.GracePeriodSeconds, 0)
 		since := leaving.Add(-time.Duration(*was) * time.Second)
 		sooner := metav1.NewTime(since.Add(time.Duration(wanted) * time.Second))
+		if at := now.Truncate(time.Second); sooner.Time.Before(at) {
+			// Who was asked to stop it gracefully still ends it.
+			sooner, wanted = metav1.NewTime(at), min(wanted, 1)
+		}
 		obj.SetDeletionTimestamp(&sooner)
 		obj.SetDeletionGracePeriodSeconds(&wanted)
 		return true, false
@@ -236,7 +262,7 @@ func mark(k *kind.Kind, obj kind.Object, now time.Time) {
 // finalizers are obj's with those of garbage collection as the options, the
 // object, or the kind want them, in this order.
 func finalizers(k *kind.Kind, obj kind.Object, o *metav1.DeleteOptions) []string {
-	had := obj.GetFinalizers()
+	had, all := obj.GetFinalizers(), withoutCollection(obj)
 	wanted := ""
 	switch {
 	case o.OrphanDependents != nil:
@@ -257,14 +283,18 @@ func finalizers(k *kind.Kind, obj kind.Object, o *metav1.DeleteOptions) []string
 	case k.Orphan:
 		wanted = metav1.FinalizerOrphanDependents
 	}
-	var all []string
-	for _, f := range had {
+	if wanted != "" {
+		all = append(all, wanted)
+	}
+	return all
+}
+
+// withoutCollection are obj's finalizers but for those of garbage collection.
+func withoutCollection(obj kind.Object) (all []string) {
+	for _, f := range obj.GetFinalizers() {
 		if f != metav1.FinalizerOrphanDependents && f != metav1.FinalizerDeleteDependents {
 			all = append(all, f)
 		}
-	}
-	if wanted != "" {
-		all = append(all, wanted)
 	}
 	return all
 }

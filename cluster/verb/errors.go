@@ -64,6 +64,15 @@ func failure(r request.Request, err error) error {
 	return err
 }
 
+// there is the answer to the making of an object that there is.
+func there(r request.Request, current kind.Object) error {
+	err := apierrors.NewAlreadyExists(resource(r), r.Name)
+	if current.GetDeletionTimestamp() != nil {
+		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
+	}
+	return err
+}
+
 // missing is the answer for an object that the store does not have: there may
 // be one that it cannot read.
 func missing(s *store.Store, r request.Request) error {
@@ -105,6 +114,13 @@ func invalid(r request.Request, name string, errs field.ErrorList) error {
 // invalidOptions refuses query options as upstream does.
 func invalidOptions(kind string, errs ...*field.Error) error {
 	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+}
+
+// unconditional refuses an update that does not say which state it is of. It is
+// upstream's store that says so, which knows a resource and a number.
+func unconditional(r request.Request) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: r.GVK.Group, Kind: r.Kind.Plural}, r.Name, field.ErrorList{field.Invalid(
+		field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update")})
 }
 
 // precondition is upstream's answer to an update of an object that was deleted

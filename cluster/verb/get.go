@@ -26,6 +26,9 @@ func (a *API) Get(ctx context.Context, r request.Request, o metav1.GetOptions) (
 			return nil, err
 		}
 	}
+	if err := keyed(r); err != nil {
+		return nil, err
+	}
 	if err := a.fresh(ctx, r, o.ResourceVersion); err != nil {
 		return nil, err
 	}

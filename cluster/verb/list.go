@@ -37,13 +37,10 @@ func (a *API) List(ctx context.Context, r request.Request, o metav1.ListOptions)
 }
 
 func (a *API) list(ctx context.Context, r request.Request, o metav1.ListOptions) (*List, error) {
-	if err := validListOptions(o); err != nil {
-		return nil, err
-	}
 	if o.ResourceVersion == "0" && o.Continue == "" {
 		o.Limit = 0 // upstream answers this from its cache, whole
 	}
-	by, err := selectedBy(r, o)
+	by, err := selectedBy(r, o, validListOptions)
 	if err != nil {
 		return nil, err
 	}
@@ -129,35 +126,29 @@ func exact(o metav1.ListOptions) bool {
 	return o.ResourceVersionMatch == metav1.ResourceVersionMatchExact || o.ResourceVersionMatch == "" && o.Limit > 0
 }
 
-func validListOptions(o metav1.ListOptions) error {
-	match := field.NewPath("resourceVersionMatch")
-	if o.Limit < 0 {
-		return invalidOptions("ListOptions", field.Invalid(field.NewPath("limit"), o.Limit, "must be greater than or equal to 0"))
-	}
-	if o.SendInitialEvents != nil && !o.Watch {
-		return invalidOptions("ListOptions", field.Forbidden(field.NewPath("sendInitialEvents"),
-			"sendInitialEvents is forbidden for list"))
-	}
-	if o.ResourceVersionMatch == "" {
-		return nil
-	}
-	if o.Continue != "" {
-		return invalidOptions("ListOptions", field.Forbidden(match, "resourceVersionMatch is forbidden when continue is provided"))
-	}
-	if o.ResourceVersion == "" {
-		return invalidOptions("ListOptions", field.Forbidden(match, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
-	}
-	switch o.ResourceVersionMatch {
-	case metav1.ResourceVersionMatchNotOlderThan:
-	case metav1.ResourceVersionMatchExact:
-		if o.ResourceVersion == "0" {
-			return invalidOptions("ListOptions", field.Forbidden(match, `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`))
+// validListOptions reports what a list cannot be asked for. (Upstream:
+// internalversion/validation; a negative limit is none.)
+func validListOptions(o metav1.ListOptions) (errs field.ErrorList) {
+	at := field.NewPath("resourceVersionMatch")
+	if match := o.ResourceVersionMatch; match != "" {
+		if o.ResourceVersion == "" {
+			errs = append(errs, field.Forbidden(at, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
 		}
-	default:
-		return invalidOptions("ListOptions", field.NotSupported(match, o.ResourceVersionMatch,
-			[]string{string(metav1.ResourceVersionMatchExact), string(metav1.ResourceVersionMatchNotOlderThan), ""}))
+		if o.Continue != "" {
+			errs = append(errs, field.Forbidden(at, "resourceVersionMatch is forbidden when continue is provided"))
+		}
+		if match != metav1.ResourceVersionMatchExact && match != metav1.ResourceVersionMatchNotOlderThan {
+			errs = append(errs, field.NotSupported(at, match,
+				[]string{string(metav1.ResourceVersionMatchExact), string(metav1.ResourceVersionMatchNotOlderThan), ""}))
+		}
+		if match == metav1.ResourceVersionMatchExact && o.ResourceVersion == "0" {
+			errs = append(errs, field.Forbidden(at, `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`))
+		}
 	}
-	return nil
+	if o.SendInitialEvents != nil {
+		errs = append(errs, field.Forbidden(field.NewPath("sendInitialEvents"), "sendInitialEvents is forbidden for list"))
+	}
+	return errs
 }
 
 // inconsistent as a page's revision: the list goes on with what there is now.

@@ -3,7 +3,6 @@ package verb
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -73,6 +72,26 @@ func named(obj kind.Object, r request.Request) error {
 	return nil
 }
 
+// keyed checks the name of a URL, which becomes a part of the store's key.
+func keyed(r request.Request) error {
+	if r.Name == "" {
+		return nil
+	}
+	if msgs := path.ValidatePathSegmentName(r.Name, false); len(msgs) > 0 {
+		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", r.Name, strings.Join(msgs, ";")))
+	}
+	return spaced(r)
+}
+
+// spaced checks the namespace of a URL. What is no namespace is one without
+// objects, but for names that lead elsewhere in a tree of keys.
+func spaced(r request.Request) error {
+	if r.Namespace == "." || r.Namespace == ".." {
+		return apierrors.NewBadRequest(fmt.Sprintf("invalid key: %q", "/"+r.Kind.Plural+"/"+r.Path()))
+	}
+	return nil
+}
+
 // generated is a name of base with five random characters.
 func generated(base string) string {
 	if most := nameLength - suffixLength; len(base) > most {
@@ -82,11 +101,7 @@ func generated(base string) string {
 }
 
 // stamp sets what the server alone decides about a new object.
-func (a *API) stamp(obj kind.Object, r request.Request) error {
-	// One that is no number says nothing (upstream: storage.APIObjectVersioner).
-	if rv, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64); err == nil && rv != 0 {
-		return apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
-	}
+func (a *API) stamp(obj kind.Object, r request.Request) {
 	obj.SetUID(uuid.NewUUID())
 	obj.SetCreationTimestamp(metav1.NewTime(a.Now().Truncate(1e9)))
 	obj.SetDeletionTimestamp(nil)
@@ -95,7 +110,6 @@ func (a *API) stamp(obj kind.Object, r request.Request) error {
 	if r.Kind.Spec != nil { // else it is what the user says, as upstream has it
 		obj.SetGeneration(1)
 	}
-	return nil
 }
 
 // carry gives obj what an update cannot change in metadata.

@@ -2,11 +2,13 @@ package verb
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -30,6 +32,9 @@ func (a *API) Patch(ctx context.Context, r request.Request, pt types.PatchType, 
 	if r.Force {
 		return nil, false, invalidOptions("PatchOptions",
 			field.Forbidden(field.NewPath("force"), "may not be specified for non-apply patch"))
+	}
+	if !json.Valid(data) {
+		return nil, false, apierrors.NewBadRequest("invalid JSON patch")
 	}
 	validation := object.Validation(r.FieldValidation)
 	if r.Subresource == "scale" && r.Kind.Scale != nil {
@@ -55,6 +60,9 @@ func (a *API) Patch(ctx context.Context, r request.Request, pt types.PatchType, 
 			if !warned {
 				warned = true
 				warn(r, warnings...)
+			}
+			if next.GetResourceVersion() == "" && r.Kind.Conditional {
+				return nil, unconditional(r)
 			}
 			if next.GetResourceVersion() == current.GetResourceVersion() {
 				next.SetResourceVersion("")
@@ -109,7 +117,11 @@ func (a *API) apply(ctx context.Context, r request.Request, data []byte) (kind.O
 			if current == nil {
 				return next, nil
 			}
-			if rv := config.GetResourceVersion(); rv != "" {
+			rv, said, _ := unstructured.NestedString(config.Object, "metadata", "resourceVersion")
+			if said && rv == "" && r.Kind.Conditional {
+				return nil, unconditional(r)
+			}
+			if rv != "" {
 				next.SetResourceVersion(rv)
 			} else {
 				next.SetResourceVersion("")

@@ -8,7 +8,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/kind"
 	"sampan/cluster/object"
@@ -19,8 +21,9 @@ import (
 // selected is which objects of a kind a list or a watch is about.
 type selected struct {
 	kind      *kind.Kind
-	namespace string // empty: all
-	name      string // empty: all
+	gvk       schema.GroupVersionKind // the version asked for, for messages
+	namespace string                  // empty: all
+	name      string                  // empty: all
 	labels    labels.Selector
 	fields    []func(obj kind.Object) bool
 
@@ -28,9 +31,11 @@ type selected struct {
 	index, value string
 }
 
-// selectedBy reads the selectors of a request.
-func selectedBy(r request.Request, o metav1.ListOptions) (*selected, error) {
-	s := &selected{kind: r.Kind, namespace: r.Namespace, name: r.Name}
+// selectedBy reads the selectors of a request. What else is wrong with its
+// options, as valid sees it, is said after what cannot be read, and before the
+// fields that cannot be selected by: upstream's order.
+func selectedBy(r request.Request, o metav1.ListOptions, valid func(metav1.ListOptions) field.ErrorList) (*selected, error) {
+	s := &selected{kind: r.Kind, gvk: r.GVK, namespace: r.Namespace, name: r.Name}
 	if r.Kind.Cluster {
 		s.namespace = ""
 	}
@@ -41,11 +46,20 @@ func selectedBy(r request.Request, o metav1.ListOptions) (*selected, error) {
 		}
 		s.labels = l
 	}
+	var f fields.Selector
 	if o.FieldSelector != "" {
-		f, err := fields.ParseSelector(o.FieldSelector)
-		if err != nil {
+		var err error
+		if f, err = fields.ParseSelector(o.FieldSelector); err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
+	}
+	if errs := valid(o); len(errs) > 0 {
+		return nil, invalidOptions("ListOptions", errs...)
+	}
+	if err := spaced(r); err != nil {
+		return nil, err
+	}
+	if f != nil {
 		if err := s.require(f, selectable(r)); err != nil {
 			return nil, err
 		}
@@ -99,7 +113,7 @@ func (s *selected) require(f fields.Selector, known map[string]func(kind.Object)
 			if equal && s.name == "" {
 				s.name = q.Value
 			}
-		case q.Field == "metadata.namespace":
+		case q.Field == "metadata.namespace" && !(s.kind.Cluster && (len(known) > 0 || s.kind.Custom != nil)):
 			compare(kind.Object.GetNamespace)
 			if equal && s.namespace == "" && !s.kind.Cluster {
 				s.namespace = q.Value
@@ -109,14 +123,25 @@ func (s *selected) require(f fields.Selector, known map[string]func(kind.Object)
 			if equal && s.kind.Indexes[q.Field] != nil {
 				s.index, s.value = q.Field, q.Value
 			}
-		case len(known) == 0:
-			return apierrors.NewBadRequest(fmt.Sprintf(
-				"%q is not a known field selector: only %q, %q", q.Field, "metadata.name", "metadata.namespace"))
 		default:
-			return apierrors.NewBadRequest("field label not supported: " + q.Field)
+			return apierrors.NewBadRequest(s.unselectable(q.Field, len(known)))
 		}
 	}
 	return nil
+}
+
+// unselectable says that a field cannot be selected by, in the words that
+// upstream's kinds have for it.
+func (s *selected) unselectable(name string, known int) string {
+	switch gvk := s.gvk; {
+	case gvk.Group == "batch" && gvk.Kind == "Job":
+		return fmt.Sprintf("field label %q not supported for Job", name)
+	case gvk.Group == "resource.k8s.io" && gvk.Kind == "ResourceSlice":
+		return fmt.Sprintf("field label not supported for %s: %s", gvk, name)
+	case known == 0 && s.kind.Custom == nil:
+		return fmt.Sprintf("%q is not a known field selector: only %q, %q", name, "metadata.name", "metadata.namespace")
+	}
+	return "field label not supported: " + name
 }
 
 // all is true if nothing but the namespace selects.

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/kind/core"
 	"sampan/cluster/request"
@@ -43,9 +44,29 @@ func FuzzSelectors(f *testing.F) {
 	pod := core.Pod()
 	obj := pod.New()
 	f.Fuzz(func(t *testing.T, l, fields string) {
-		s, err := selectedBy(request.Request{Kind: pod, GVK: pod.GVK}, metav1.ListOptions{LabelSelector: l, FieldSelector: fields})
+		s, err := selectedBy(request.Request{Kind: pod, GVK: pod.GVK}, metav1.ListOptions{LabelSelector: l, FieldSelector: fields}, validListOptions)
 		if err == nil {
 			s.matches(obj)
 		}
 	})
+}
+
+func TestFieldsThatCannotBeSelectedBy(t *testing.T) {
+	job := schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"}
+	slice := schema.GroupVersionKind{Group: "resource.k8s.io", Version: "v1", Kind: "ResourceSlice"}
+	for _, tc := range []struct {
+		gvk   schema.GroupVersionKind
+		known int
+		want  string
+	}{
+		{job, 1, `field label "x" not supported for Job`},
+		{slice, 1, "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: x"},
+		{schema.GroupVersionKind{Version: "v1", Kind: "Pod"}, 3, "field label not supported: x"},
+		{schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}, 0, `"x" is not a known field selector: only "metadata.name", "metadata.namespace"`},
+	} {
+		s := &selected{kind: core.Pod(), gvk: tc.gvk}
+		if got := s.unselectable("x", tc.known); got != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.gvk.Kind, got, tc.want)
+		}
+	}
 }

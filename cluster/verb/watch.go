@@ -43,10 +43,11 @@ func (a *API) Watch(ctx context.Context, r request.Request, o metav1.ListOptions
 	if err := a.Authorizer.Authorize(ctx, r); err != nil {
 		return nil, err
 	}
-	if err := validWatchOptions(o); err != nil {
-		return nil, err
+	if o.SendInitialEvents == nil && o.ResourceVersionMatch == "" && (o.ResourceVersion == "" || o.ResourceVersion == "0") {
+		// What was always so is, since KEP-3157, what was asked for.
+		o.SendInitialEvents, o.ResourceVersionMatch = new(true), metav1.ResourceVersionMatchNotOlderThan
 	}
-	by, err := selectedBy(r, o)
+	by, err := selectedBy(r, o, validWatchOptions)
 	if err != nil {
 		return nil, err
 	}
@@ -88,24 +89,26 @@ func (a *API) Watch(ctx context.Context, r request.Request, o metav1.ListOptions
 	return w, nil
 }
 
-func validWatchOptions(o metav1.ListOptions) error {
-	match := field.NewPath("resourceVersionMatch")
+// validWatchOptions reports what a watch cannot be asked for. (Upstream:
+// internalversion/validation.)
+func validWatchOptions(o metav1.ListOptions) (errs field.ErrorList) {
+	at, match := field.NewPath("resourceVersionMatch"), o.ResourceVersionMatch
+	if o.SendInitialEvents != nil && match != metav1.ResourceVersionMatchNotOlderThan {
+		errs = append(errs, field.Forbidden(at, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+	}
+	if match == "" {
+		return errs
+	}
 	if o.SendInitialEvents == nil {
-		if o.ResourceVersionMatch != "" {
-			return invalidOptions("ListOptions", field.Forbidden(match,
-				"resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
-		}
-		return nil
+		errs = append(errs, field.Forbidden(at, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
 	}
-	if o.ResourceVersionMatch != metav1.ResourceVersionMatchNotOlderThan {
-		if o.ResourceVersionMatch == "" {
-			return invalidOptions("ListOptions", field.Forbidden(match,
-				"sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
-		}
-		return invalidOptions("ListOptions", field.NotSupported(match, o.ResourceVersionMatch,
-			[]string{string(metav1.ResourceVersionMatchNotOlderThan)}))
+	if match != metav1.ResourceVersionMatchNotOlderThan {
+		errs = append(errs, field.NotSupported(at, match, []string{string(metav1.ResourceVersionMatchNotOlderThan)}))
 	}
-	return nil
+	if o.Continue != "" {
+		errs = append(errs, field.Forbidden(at, "resourceVersionMatch is forbidden when continue is provided"))
+	}
+	return errs
 }
 
 // ErrEnded ends the watch of a custom resource whose definition has changed:

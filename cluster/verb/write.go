@@ -7,7 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/admission"
@@ -37,6 +36,9 @@ func (*finished) Error() string { return "the object's last finalizer was remove
 // write brings an object from one state to the next: update, patch, apply,
 // their parts, scale and actions all come through here.
 func (a *API) write(ctx context.Context, r request.Request, c change) (obj kind.Object, created bool, err error) {
+	if err := keyed(r); err != nil {
+		return nil, false, err
+	}
 	for {
 		obj, created, err = a.writeOnce(ctx, r, c)
 		var done *finished
@@ -167,9 +169,7 @@ func (a *API) current(r request.Request, next, current kind.Object) error {
 	switch rv := next.GetResourceVersion(); {
 	case rv == "" || rv == "0":
 		if r.Kind.Conditional && r.Subresource != "scale" && r.Verb == "update" {
-			// Upstream's store says this, which knows a resource and a number.
-			return apierrors.NewInvalid(schema.GroupKind{Group: r.GVK.Group, Kind: r.Kind.Plural}, r.Name, field.ErrorList{field.Invalid(
-				field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update")})
+			return unconditional(r)
 		}
 		next.SetResourceVersion(current.GetResourceVersion())
 	case rv != current.GetResourceVersion():
@@ -267,7 +267,8 @@ func unchanged(next, current kind.Object) bool {
 }
 
 // taken returns a copy of current with the part of r.Subresource taken from
-// src, and with src's metadata as far as the part lets it through.
+// src, and with src's metadata as far as the part lets it through. What of it
+// may not be changed is refused later. (Upstream: ResetObjectMetaForStatus.)
 func taken(r request.Request, current, src kind.Object) kind.Object {
 	next := current.DeepCopyObject().(kind.Object)
 	r.Kind.Parts[r.Subresource].Put(next, src)
@@ -275,6 +276,7 @@ func taken(r request.Request, current, src kind.Object) kind.Object {
 	next.SetName(src.GetName())
 	next.SetNamespace(src.GetNamespace())
 	next.SetResourceVersion(src.GetResourceVersion())
+	next.SetManagedFields(src.GetManagedFields())
 	return next
 }
 

@@ -125,12 +125,7 @@ func (f *Fake) updateLocked(k *kind.Kind, n name, obj kind.Object, sub string) (
 			return nil, apierrors.NewNotFound(k.GroupResource(), n.name+"/"+sub)
 		}
 		part := copyOf(old)
-		p.Take(part, obj)
-		if p.WithMetadata {
-			part.SetLabels(obj.GetLabels())
-			part.SetAnnotations(obj.GetAnnotations())
-			part.SetFinalizers(obj.GetFinalizers())
-		}
+		p.Put(part, obj)
 		p.Prepare(part, old)
 		obj, validate = part, p.Validate
 	}

@@ -22,6 +22,7 @@ func Event() *kind.Kind {
 		Short:          []string{"ev"},
 		TTL:            time.Hour,
 		CreateOnUpdate: true,
+		Uncollected:    true,
 		Versions:       []kind.Version{events.Version()},
 		Validate:       events.Validate,
 		Fields:         eventFields(),

@@ -70,9 +70,6 @@ func PersistentVolume() *kind.Kind {
 			kind.Age[corev1.PersistentVolume](),
 			mode,
 		},
-		Fields: map[string]func(*corev1.PersistentVolume) string{
-			"name": func(pv *corev1.PersistentVolume) string { return pv.Name }, // beside metadata.name, as upstream
-		},
 	})
 }
 

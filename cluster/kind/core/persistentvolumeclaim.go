@@ -83,9 +83,6 @@ func PersistentVolumeClaim() *kind.Kind {
 			kind.Age[corev1.PersistentVolumeClaim](),
 			mode,
 		},
-		Fields: map[string]func(*corev1.PersistentVolumeClaim) string{
-			"name": func(pvc *corev1.PersistentVolumeClaim) string { return pvc.Name }, // beside metadata.name, as upstream
-		},
 	})
 }
 

@@ -158,7 +158,7 @@ func keepObserved(p, old *corev1.Pod) {
 }
 
 // gracePod lets a node stop the containers. A pod that is on no node, or whose
-// containers have ended, has nothing to stop.
+// containers have ended, has nothing to stop: it goes at once, marked all the same.
 func gracePod(p *corev1.Pod, opts *metav1.DeleteOptions) bool {
 	period := int64(0)
 	if p.Spec.TerminationGracePeriodSeconds != nil {
@@ -174,7 +174,7 @@ func gracePod(p *corev1.Pod, opts *metav1.DeleteOptions) bool {
 		period = 1 // upstream's reading of a negative period
 	}
 	opts.GracePeriodSeconds = &period
-	return period > 0
+	return true
 }
 
 // bindPod puts a pod on the node that a scheduler chose.

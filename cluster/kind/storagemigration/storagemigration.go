@@ -33,9 +33,8 @@ func StorageVersionMigration() *kind.Kind {
 		Ignored:     kind.Paths("", MigrationGaps),
 		Parts: map[string]kind.Part[migrationv1.StorageVersionMigration]{
 			"status": {
-				Take:         func(dst, src *migrationv1.StorageVersionMigration) { dst.Status = src.Status },
-				WithMetadata: true,
-				Validate:     validateStatus,
+				Take:     func(dst, src *migrationv1.StorageVersionMigration) { dst.Status = src.Status },
+				Validate: validateStatus,
 			},
 		},
 		Columns: []kind.Column[migrationv1.StorageVersionMigration]{
