@@ -37,6 +37,8 @@ func (c *closing) refuses(path string) bool {
 // longRunning are the requests that last: watches and streams. They end when
 // the server does.
 type longRunning struct {
+	paced atomic.Int64 // watches that wait for their next write
+
 	mu     sync.Mutex // guards all below
 	closed bool
 	next   uint64
@@ -87,7 +89,9 @@ func (l *longRunning) write(b *bytes.Buffer, head func(name, typ, help string)) 
 	counts := map[series]int{}
 	l.mu.Lock()
 	for _, one := range l.ends {
-		counts[one.of]++
+		if one.of != (series{}) { // else it does not last, but ends with the server
+			counts[one.of]++
+		}
 	}
 	l.mu.Unlock()
 	head("apiserver_longrunning_requests", "gauge", "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.")

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
@@ -85,7 +84,7 @@ func (c *call) watch(r request.Request, q url.Values) {
 	}
 	timer := time.NewTimer(due().Sub(quiet))
 	defer timer.Stop()
-	for p := (pace{}); ; {
+	for p := (pace{waiting: &c.s.long.paced}); ; {
 		events, err := w.Poll(e.events[:0])
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, verb.ErrEnded) {
@@ -122,44 +121,6 @@ func (c *call) watch(r request.Request, q url.Values) {
 			}
 			timer.Reset(due().Sub(now))
 		}
-	}
-}
-
-// pace has a watcher written to less often, and more at once, where events come
-// in a row: each time costs the server and the client more than the event does.
-// Whoever hears of something now and then hears of it at once.
-type pace struct {
-	used int // writes that were ahead of their time
-	last time.Time
-	wake *time.Timer
-}
-
-const (
-	paceEvery = 10 * time.Millisecond // a write each, in the long run
-	paceAhead = 16                    // writes that may come sooner
-)
-
-// wait returns when the next write may come; false if ctx has ended. now is
-// when the last one was done.
-func (p *pace) wait(ctx context.Context, now time.Time) bool {
-	if rested := int(now.Sub(p.last) / paceEvery); rested > 0 {
-		p.used = max(0, p.used-rested)
-		p.last = now
-	}
-	if p.used++; p.used <= paceAhead {
-		return true
-	}
-	if p.wake == nil {
-		p.wake = time.NewTimer(paceEvery)
-	} else {
-		p.wake.Reset(paceEvery)
-	}
-	select {
-	case <-p.wake.C:
-		return true
-	case <-ctx.Done():
-		p.wake.Stop()
-		return false
 	}
 }
 
