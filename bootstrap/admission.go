@@ -7,6 +7,8 @@ import (
 	"sampan/cluster/admission"
 	"sampan/cluster/admission/dynamic"
 	"sampan/cluster/admission/policy"
+	"sampan/cluster/auth"
+	"sampan/cluster/client"
 	"sampan/cluster/schema"
 )
 
@@ -33,7 +35,7 @@ func (r *running) admissionTable(schemas *schema.Schemas, told admission.Configu
 	const on, off = true, false
 	return []admission.Named{
 		named("AlwaysAdmit", off, is(admission.Everything{})),
-		named("NamespaceAutoProvision", off, nil),
+		named("NamespaceAutoProvision", off, is(admission.AutoProvision{Reader: r.reader, Client: func() client.Client { return r.verbs.As(auth.Server()) }})),
 		named("NamespaceLifecycle", on, is(admission.Namespaces{Reader: r.reader})),
 		named("NamespaceExists", off, is(admission.NamespaceExists{Reader: r.reader})),
 		named("LimitPodHardAntiAffinityTopology", off, is(admission.HostnameAntiAffinity{})),
@@ -42,7 +44,7 @@ func (r *running) admissionTable(schemas *schema.Schemas, told admission.Configu
 		named("NodeRestriction", on, is(admission.NodeRestriction{Reader: r.reader})),
 		named("TaintNodesByCondition", on, is(admission.NodeTaints{})),
 		named("AlwaysPullImages", off, is(admission.AlwaysPullImages{})),
-		named("ImagePolicyWebhook", off, nil),
+		named("ImagePolicyWebhook", off, func() (any, error) { return admission.NewImagePolicy(told["ImagePolicyWebhook"]) }),
 		named("PodSecurity", on, func() (any, error) {
 			p, err := admission.NewPodSecurity(r.reader, told["PodSecurity"])
 			if err == nil {

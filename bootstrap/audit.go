@@ -9,7 +9,7 @@ import (
 // openAudit makes the audit trail, if there is to be one.
 func (r *running) openAudit() (err error) {
 	cfg := r.cfg.Audit
-	cfg.Log = r.log
+	cfg.Log, cfg.Metrics = r.log, r.metrics
 	r.audit, err = audit.New(cfg)
 	return err
 }

@@ -14,7 +14,7 @@ func (r *running) transformer(ctx context.Context) (store.Transformer, error) {
 	if cfg.File == "" {
 		return nil, nil
 	}
-	cfg.Log = r.log
+	cfg.Log, cfg.Metrics = r.log, r.metrics
 	var err error
 	if r.encryption, err = encrypt.Open(ctx, cfg); err != nil {
 		return nil, err

@@ -98,6 +98,7 @@ func (r *running) openIdentity() (err error) {
 		return err
 	}
 	r.may = r.rules.Authorizer
+	r.may.Metrics = auth.NewMetrics(r.metrics)
 	r.authenticators, err = r.cfg.Authentication.Open(setup.Base{ClientCA: auth.NewTrust(r.pki.CA), Tokens: r.tokens, Issuers: r.tokens.Issuers(),
 		Bootstrap: auth.BootstrapTokens{Objects: r.reader}, NoAnonymous: r.rules.AlwaysAllow, Log: r.log})
 	if err != nil {

@@ -28,6 +28,7 @@ import (
 	"sampan/cluster/auth/setup"
 	"sampan/cluster/client"
 	"sampan/cluster/controller/definition"
+	"sampan/cluster/controller/loop"
 	"sampan/cluster/crd"
 	"sampan/cluster/encrypt"
 	"sampan/cluster/flow"
@@ -331,7 +332,9 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	if err := r.firstObjects(ctx); err != nil {
 		return fmt.Errorf("make the objects that every cluster has: %w", err)
 	}
-	all.Go(func() { supervise(inner, r.log, r.parts(kubelet), &r.down) })
+	queues := &loop.Metrics{}
+	r.metrics.MustRegister(queues)
+	all.Go(func() { supervise(queues.With(inner), r.log, r.parts(kubelet), &r.down) })
 	r.record.Server, r.record.Address = url, r.address().String()
 	if err := r.record.write(); err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 type Configuration map[string][]byte
 
 // configurable are the plugins that can be told something.
-var configurable = []string{"PodSecurity", "PodNodeSelector", "PodTolerationRestriction", "EventRateLimit"}
+var configurable = []string{"PodSecurity", "PodNodeSelector", "PodTolerationRestriction", "EventRateLimit", "ImagePolicyWebhook"}
 
 // LoadConfiguration reads an AdmissionConfiguration of apiserver.config.k8s.io.
 // A path in it is relative to its own directory. An empty path is no

@@ -2,7 +2,9 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -47,6 +49,9 @@ func (p Priorities) Mutate(ctx context.Context, a *Attempt) error {
 
 // Review implements Reviewer.
 func (p Priorities) Review(ctx context.Context, a *Attempt) error {
+	if class, ok := a.Old.(*schedulingv1.PriorityClass); ok && a.Operation == Delete && a.Request.Verb == "delete" && system(class.Name) {
+		return apierrors.NewForbidden(a.Request.Kind.GroupResource(), class.Name, errors.New("this is a system priority class and cannot be deleted"))
+	}
 	class, ok := a.Object.(*schedulingv1.PriorityClass)
 	if !ok || !class.GlobalDefault || a.Operation != Create && a.Operation != Update {
 		return nil
@@ -57,6 +62,12 @@ func (p Priorities) Review(ctx context.Context, a *Attempt) error {
 	}
 	return apierrors.NewForbidden(a.Request.Kind.GroupResource(), class.Name,
 		fmt.Errorf("PriorityClass %v is already marked as default. Only one default can exist", other.Name))
+}
+
+// system says whether every cluster has a class of that name. Upstream's storage
+// refuses to delete one, unless all classes are deleted by one request.
+func system(name string) bool {
+	return slices.ContainsFunc(scheduling.SystemClasses(), func(c *schedulingv1.PriorityClass) bool { return c.Name == name })
 }
 
 // standard is the class of pods that name none, nil if there is none. Of

@@ -69,4 +69,21 @@ func TestPriorities(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the system's stay", func(t *testing.T) {
+		for _, c := range []struct{ verb, name, want string }{
+			{"delete", "usual", ""},
+			{"delete", "system-node-critical", `priorityclasses.scheduling.k8s.io "system-node-critical" is forbidden: this is a system priority class and cannot be deleted`},
+			{"deletecollection", "system-node-critical", ""},
+		} {
+			err := Priorities{}.Review(t.Context(), &Attempt{Operation: Delete, Request: request.Request{Kind: classes, Verb: c.verb, Name: c.name},
+				Old: read(classes, `{metadata: {name: `+c.name+`}, value: 1}`)})
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if got != c.want {
+				t.Errorf("%s %s: %q, want %q", c.verb, c.name, got, c.want)
+			}
+		}
+	})
 }

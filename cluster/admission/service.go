@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/client"
@@ -307,6 +308,11 @@ func (s *Services) addressesLocked(ctx context.Context, a *Attempt, svc, old *co
 		if i < given {
 			continue
 		}
+		if why := parent(svc.Name); why != nil {
+			return refuse(a, svc, field.ErrorList{field.Invalid(field.NewPath("spec", "clusterIPs"), spec.ClusterIPs,
+				"failed to allocate IP: "+apierrors.NewInvalid(networkingv1.SchemeGroupVersion.WithKind("IPAddress").GroupKind(),
+					s.rangeOf(f).prefix.Addr().Next().String(), why).Error())})
+		}
 		ranges, err := s.rangesOf(ctx, f)
 		if err != nil {
 			return err
@@ -338,6 +344,19 @@ func (s *Services) addressesLocked(ctx context.Context, a *Attempt, svc, old *co
 		spec.ClusterIP = spec.ClusterIPs[0]
 	}
 	return nil
+}
+
+// parent says what is wrong with a Service's name for the IPAddress that names
+// it. Upstream makes that first, and finds no more if it cannot.
+func parent(name string) (errs field.ErrorList) {
+	at := field.NewPath("spec", "parentRef", "name")
+	if name == "" {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	for _, msg := range path.ValidatePathSegmentName(name, false) {
+		errs = append(errs, field.Invalid(at, name, msg))
+	}
+	return errs
 }
 
 func (s *Services) chooseLocked(ranges []*addresses, look func() (*inUse, error)) (netip.Addr, error) {

@@ -20,7 +20,19 @@ import (
 type Trust struct {
 	ClientCA string   // PEM
 	ProxyCA  string   // PEM
-	Names    []string // of the certificates signed by ProxyCA that are believed
+	Names    []string // of the certificates signed by ProxyCA that are believed; none: all
+
+	// Proxies are those in front of this server whom it believes itself, as
+	// --requestheader-* says. Nil: there are none.
+	Proxies *Proxies
+}
+
+// Proxies are by which certificates they are known, and in which headers they
+// name users.
+type Proxies struct {
+	CA                                                   string   // PEM
+	Names                                                []string // none: all
+	UserHeaders, UIDHeaders, GroupHeaders, ExtraPrefixes []string
 }
 
 const trustName = "extension-apiserver-authentication"
@@ -59,19 +71,29 @@ func (a *Aggregator) publishTrust(ctx context.Context, name string) (time.Durati
 
 // in is the ConfigMap's data with t in it.
 func (t Trust) in(have map[string]string) map[string]string {
+	p := t.Proxies
+	if p == nil {
+		p = &Proxies{}
+	}
 	out := map[string]string{}
-	for key, pem := range map[string]string{"client-ca-file": t.ClientCA, "requestheader-client-ca-file": t.ProxyCA} {
+	for key, all := range map[string][]string{"client-ca-file": {t.ClientCA}, "requestheader-client-ca-file": {t.ProxyCA, p.CA}} {
 		out[key] = have[key]
-		if !strings.Contains(have[key], strings.TrimSpace(pem)) {
-			out[key] += pem
+		for _, pem := range all {
+			if !strings.Contains(out[key], strings.TrimSpace(pem)) {
+				out[key] += pem
+			}
 		}
 	}
+	names := append(slices.Clone(t.Names), p.Names...)
+	if t.Proxies != nil && len(p.Names) == 0 {
+		names = nil // whoever has a certificate; our own authority signs for one name only
+	}
 	for key, values := range map[string][]string{
-		"requestheader-username-headers":     {UserHeader},
-		"requestheader-uid-headers":          {UIDHeader},
-		"requestheader-group-headers":        {GroupHeader},
-		"requestheader-extra-headers-prefix": {ExtraPrefix},
-		"requestheader-allowed-names":        t.Names,
+		"requestheader-username-headers":     append([]string{UserHeader}, p.UserHeaders...),
+		"requestheader-uid-headers":          append([]string{UIDHeader}, p.UIDHeaders...),
+		"requestheader-group-headers":        append([]string{GroupHeader}, p.GroupHeaders...),
+		"requestheader-extra-headers-prefix": append([]string{ExtraPrefix}, p.ExtraPrefixes...),
+		"requestheader-allowed-names":        names,
 	} {
 		var all []string
 		if json.Unmarshal([]byte(have[key]), &all) != nil {
@@ -81,6 +103,9 @@ func (t Trust) in(have map[string]string) map[string]string {
 			if !slices.Contains(all, v) {
 				all = append(all, v)
 			}
+		}
+		if all == nil || len(values) == 0 {
+			all = []string{} // all names
 		}
 		text, err := json.Marshal(all)
 		if err != nil {

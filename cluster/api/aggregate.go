@@ -42,8 +42,16 @@ func (c *call) elsewhere() bool {
 
 // passOn has another server answer what is authorized.
 func (c *call) passOn(to *aggregate.Remote) {
-	c.settled() // the other server has limits of its own
-	ctx, end := c.s.long.begin(c.r.Context())
+	c.settled()   // the other server has limits of its own
+	var of series // of what does not last there is no count
+	if c.lasts() {
+		of = c.seriesOf()
+		of.group, of.version, of.verb = c.route.GV.Group, c.route.GV.Version, "CONNECT"
+		if c.asked == "watch" {
+			of.verb = "WATCH"
+		}
+	}
+	ctx, end := c.s.long.beginAs(c.r.Context(), of)
 	defer end()
 	if err := c.s.cfg.Aggregate.Pass(ctx, &noted{ResponseWriter: c.w, c: c}, c.r, to, c.user); err != nil {
 		c.fail(apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0))

@@ -102,6 +102,8 @@ type Server struct {
 	discovery discoveryCache
 	older     olderDocuments
 	metrics   metrics
+	strangers strangers
+	slis      slis
 	inFlight  inFlight
 	virtual   []virtualKind
 	// components is the kind of the components' statuses.
@@ -182,6 +184,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	user, err := s.cfg.Authenticator.Authenticate(r)
+	s.strangers.count(user, err, time.Since(c.began))
 	if err != nil {
 		c.s.cfg.Log.Debug("authentication failed", "path", r.URL.Path, "err", err)
 		if s.cfg.Audit != nil {

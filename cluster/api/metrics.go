@@ -200,6 +200,7 @@ func (c *call) metrics() {
 	}
 	m := &c.s.metrics
 	m.write(&b, head)
+	c.s.strangers.write(&b, head)
 	head("apiserver_current_inflight_requests", "gauge", "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.")
 	fmt.Fprintf(&b, "apiserver_current_inflight_requests{request_kind=\"mutating\"} %d\n", c.s.inFlight.writing.Load())
 	fmt.Fprintf(&b, "apiserver_current_inflight_requests{request_kind=\"readOnly\"} %d\n", c.s.inFlight.reading.Load())

@@ -82,6 +82,10 @@ func (c *call) plainPath() {
 			c.metrics()
 			return
 		}
+		if len(segments) == 2 && segments[1] == "slis" {
+			c.slis()
+			return
+		}
 	}
 	c.notFound()
 }
@@ -95,7 +99,7 @@ func (c *call) knownPath(segments []string) bool {
 
 // root lists the paths there are.
 func (c *call) root() {
-	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/", "/metrics",
+	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/", "/metrics", "/metrics/slis",
 		"/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/version"}
 	for _, all := range []string{"/healthz", "/livez", "/readyz"} {
 		paths = append(paths, all, all+"/ping")
@@ -150,7 +154,9 @@ func (c *call) health(segments []string) bool {
 			exclude = slices.Delete(exclude, at, at+1)
 			b.WriteString("[+]" + name + " excluded: ok\n")
 		default:
-			if err := run(); err != nil {
+			err := run()
+			c.s.slis.count(name, segments[0], err)
+			if err != nil {
 				failed++
 				single = err
 				c.s.cfg.Log.Warn("health check failed", "check", name, "err", err)

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	"sampan/internal/fault"
@@ -27,7 +28,8 @@ type Config struct {
 	PolicyFile string // a Policy of audit.k8s.io/v1; empty: nothing is recorded
 	File       FileConfig
 	Webhook    WebhookConfig
-	Log        *slog.Logger // for what goes wrong
+	Log        *slog.Logger          // for what goes wrong
+	Metrics    prometheus.Registerer // nil: nothing is counted
 }
 
 // FileConfig is the audit log.
@@ -156,6 +158,7 @@ type Trail struct {
 	policy *policy
 	places []place
 	log    *slog.Logger
+	counts *counts  // nil: nothing is counted
 	batchs []*batch // those of the places that need Run
 }
 
@@ -184,7 +187,7 @@ func New(c Config) (*Trail, error) {
 		c.Log.Warn("there is an audit policy and no place to record to", "fix", "give one with --audit-log-path or --audit-webhook-config-file")
 		return nil, nil
 	}
-	t := &Trail{log: c.Log}
+	t := &Trail{log: c.Log, counts: newCounts(c.Metrics)}
 	var err error
 	if t.policy, err = readPolicy(c.PolicyFile, c.Log); err != nil {
 		return nil, err
@@ -213,11 +216,12 @@ func (t *Trail) add(name string, to backend, d Delivery) {
 	}
 	if d.Mode == Batch {
 		b := newBatch(name, to, d, t.log)
+		b.counts = t.counts
 		t.batchs = append(t.batchs, b)
 		t.places = append(t.places, b)
 		return
 	}
-	t.places = append(t.places, direct{name: name, to: to, log: t.log, hard: d.Mode == BlockingStrict})
+	t.places = append(t.places, direct{name: name, to: to, log: t.log, counts: t.counts, hard: d.Mode == BlockingStrict})
 }
 
 // Run sends batches until ctx ends, and then what is left. Without batches it
@@ -234,7 +238,7 @@ func (t *Trail) Run(ctx context.Context) {
 // Begin makes a record of a request that arrived at a time; nil if the policy
 // says that there is to be none. The request's headers are read, not kept.
 func (t *Trail) Begin(r *http.Request, at time.Time, a Attributes) *Record {
-	rule := t.policy.decide(a)
+	rule := t.decide(a)
 	if rule.level == auditv1.LevelNone {
 		return nil
 	}
@@ -244,9 +248,15 @@ func (t *Trail) Begin(r *http.Request, at time.Time, a Attributes) *Record {
 // BeginLocal is Begin for what a part of this program asks as a function. call
 // is asked for if there is to be a record.
 func (t *Trail) BeginLocal(call func() Call, at time.Time, a Attributes) *Record {
-	rule := t.policy.decide(a)
+	rule := t.decide(a)
 	if rule.level == auditv1.LevelNone {
 		return nil
 	}
 	return newRecord(t, rule, call(), at, a)
+}
+
+func (t *Trail) decide(a Attributes) rule {
+	r := t.policy.decide(a)
+	t.counts.level(r.level)
+	return r
 }

@@ -18,6 +18,7 @@ type batch struct {
 	to   backend
 	log  *slog.Logger
 	Delivery
+	counts *counts // nil: nothing is counted
 
 	in      chan *auditv1.Event
 	limit   *rate.Limiter // nil: none
@@ -132,9 +133,11 @@ func (b *batch) send(ctx context.Context, events []*auditv1.Event) {
 	b.dropped = 0
 	b.mu.Unlock()
 	if dropped > 0 {
+		b.counts.lose(b.name, dropped)
 		b.log.Error("audit events are lost: the buffer was full", "to", b.name, "events", dropped)
 	}
 	if err := b.to.write(ctx, events); err != nil {
+		b.counts.lose(b.name, len(events))
 		b.log.Error("audit events are lost", "to", b.name, "events", len(events), "err", err)
 	}
 }

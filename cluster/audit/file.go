@@ -132,11 +132,14 @@ type direct struct {
 	to   backend
 	log  *slog.Logger
 	hard bool
+
+	counts *counts // nil: nothing is counted
 }
 
 func (d direct) take(events []*auditv1.Event) error {
 	err := d.to.write(context.Background(), events) // who has left is recorded too
 	if err != nil {
+		d.counts.lose(d.name, len(events))
 		d.log.Error("audit events are lost", "to", d.name, "events", len(events), "err", err)
 	}
 	return err

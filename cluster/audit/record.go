@@ -243,6 +243,7 @@ func (r *Record) Stage(stage auditv1.Stage) error {
 			failed = err
 		}
 	}
+	r.trail.counts.staged(failed != nil)
 	return failed
 }
 

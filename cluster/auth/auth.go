@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -105,7 +106,8 @@ func allowing(ok bool, why string) (Decision, string, error) {
 
 // Authorizer decides by Rules in order. The zero value allows nothing.
 type Authorizer struct {
-	Rules []Rule
+	Rules   []Rule
+	Metrics *Metrics // nil: nothing is counted
 }
 
 // NewAuthorizer returns an Authorizer that allows the group system:masters
@@ -181,7 +183,14 @@ func (z *Authorizer) May(ctx context.Context, u request.User, verb, resource, na
 // could not find out has not refused: that is an error of the server's.
 // (Upstream: endpoints/filters/authorization.go.)
 func (z *Authorizer) Check(ctx context.Context, a Attributes) error {
+	var began time.Time
+	if z.Metrics != nil {
+		began = time.Now()
+	}
 	d, why, err := z.Decide(ctx, a)
+	if z.Metrics != nil {
+		z.Metrics.count(d, err, began)
+	}
 	failed := d != Allow && err != nil
 	if a.Annotate != nil {
 		switch {

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/internal/fault"
@@ -28,6 +29,8 @@ type Config struct {
 	File   string // an EncryptionConfiguration, in YAML or JSON
 	Reload bool   // the file is read again when it changes
 	Log    *slog.Logger
+
+	Metrics prometheus.Registerer // nil: nothing is counted
 }
 
 // Encryption seals and opens stored values. It is safe for concurrent use.
@@ -36,6 +39,7 @@ type Encryption struct {
 	content fingerprint // of the file as it was last read
 	current atomic.Pointer[table]
 	changed chan struct{} // has room for one
+	metrics *metrics
 }
 
 // Open reads the file and asks the key management plugins that it names for
@@ -45,7 +49,7 @@ func Open(ctx context.Context, cfg Config) (*Encryption, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Encryption{cfg: cfg, changed: make(chan struct{}, 1)}
+	e := &Encryption{cfg: cfg, changed: make(chan struct{}, 1), metrics: newMetrics(cfg.Metrics)}
 	t, content, err := e.load(ctx)
 	if err != nil {
 		return nil, err
@@ -85,7 +89,10 @@ func (e *Encryption) Seal(ctx context.Context, resource schema.GroupResource, ke
 	if c == nil {
 		return data, nil
 	}
-	return c.seal(ctx, []byte(key), data)
+	began := time.Now()
+	stored, err := c.seal(ctx, []byte(key), data)
+	e.metrics.count(sealing, resource, c.providers[0].prefix, began, err)
+	return stored, err
 }
 
 // Open returns what Seal was given. stale says that Seal would write it
@@ -96,7 +103,10 @@ func (e *Encryption) Open(ctx context.Context, resource schema.GroupResource, ke
 	if c == nil {
 		return identity{}.open(ctx, nil, stored)
 	}
-	return c.open(ctx, []byte(key), stored)
+	began := time.Now()
+	data, stale, err = c.open(ctx, []byte(key), stored)
+	e.metrics.count(opening, resource, c.prefixOf(stored), began, err)
+	return data, stale, err
 }
 
 // Changed has a value when what Open refused may be had now: the file has

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -106,6 +108,46 @@ func TestAValueCannotBeMovedToAnotherKey(t *testing.T) {
 	c := chainOf(t, "aesgcm: {keys: ["+aKey("k1", 1)+"]}")
 	if got, _, err := c.open(t.Context(), []byte("/registry/secrets/default/y"), sealed(t, c)); err == nil {
 		t.Errorf("it was read as %q", got)
+	}
+}
+
+func TestTransformationsAreCounted(t *testing.T) {
+	counts := prometheus.NewRegistry()
+	e, err := Open(t.Context(), Config{Metrics: counts, File: written(t, "\n- resources: [secrets]\n  providers:\n  - aesgcm: {keys: ["+aKey("k1", 1)+"]}\n  - identity: {}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := e.Seal(t.Context(), secrets, "/a", []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range []struct {
+		key  string
+		data []byte
+	}{{"/a", stored}, {"/b", stored}, {"/a", []byte("plain")}} {
+		_, _, _ = e.Open(t.Context(), secrets, one.key, one.data)
+	}
+	families, err := counts.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&text, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const name = "apiserver_storage_transformation_operations_total"
+	for _, want := range []string{
+		name + `{resource="secrets",status="OK",transformation_type="to_storage",transformer_prefix="k8s:enc:aesgcm:v1:"} 1`,
+		name + `{resource="secrets",status="OK",transformation_type="from_storage",transformer_prefix="k8s:enc:aesgcm:v1:"} 1`,
+		name + `{resource="secrets",status="Unknown",transformation_type="from_storage",transformer_prefix="k8s:enc:aesgcm:v1:"} 1`,
+		name + `{resource="secrets",status="OK",transformation_type="from_storage",transformer_prefix=""} 1`,
+		`apiserver_storage_transformation_duration_seconds_count{transformation_type="from_storage",transformer_prefix=""} 1`,
+	} {
+		if !strings.Contains(text.String(), want+"\n") {
+			t.Errorf("there is no %s in\n%s", want, text.String())
+		}
 	}
 }
 
