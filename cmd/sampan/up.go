@@ -53,7 +53,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			}
 			// What the start leaves is collected when it is over, and not again
 			// and again while objects are read.
-			debug.SetGCPercent(400)
+			debug.SetGCPercent(200)
 			debug.SetMemoryLimit(math.MaxInt64)
 			level := slog.LevelInfo
 			if verbose {
