@@ -122,6 +122,8 @@ func TestServiceAdmission(t *testing.T) {
 	s.status(err, 422, "must be empty when `clusterIP` is not specified")
 	_, err = s.create("services", service("bad", `"type":"NodePort","ports":[{"name":"a","port":80},{"name":"b","port":80}]`))
 	s.status(err, 422, "spec.ports[1].nodePort: Duplicate value")
+	_, err = s.create("services", service("a/b", `"ports":[{"port":0}]`))
+	s.status(err, 422, `failed to allocate IP: IPAddress.networking.k8s.io "10.96.0.1" is invalid: spec.parentRef.name: Invalid value: "a/b": may not contain '/'`)
 	if got := spec(s.mustCreate("services", service("alone", port+`,"clusterIP":"None"`))); *got.IPFamilyPolicy != "RequireDualStack" || len(got.IPFamilies) != 2 {
 		t.Errorf("a headless service without a selector is of both families: %s", text(got))
 	}

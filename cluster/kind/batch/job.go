@@ -113,6 +113,9 @@ func labelled(j *batchv1.Job) {
 // is then refused by the rules if it differs.
 func prepareJob(j, old *batchv1.Job) {
 	podspec.SyncServiceAccount(&j.Spec.Template.Spec)
+	if old == nil || old.Spec.Scheduling == nil {
+		j.Spec.Scheduling = nil // upstream has not switched it on
+	}
 	if old != nil || ptr.Deref(j.Spec.ManualSelector, false) {
 		return
 	}

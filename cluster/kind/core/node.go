@@ -110,9 +110,6 @@ func validateNode(n, old *corev1.Node) (errs field.ErrorList) {
 	six, cidrs := 0, n.Spec.PodCIDRs
 	for i, cidr := range cidrs {
 		errs = append(errs, validation.IsValidCIDR(spec.Child("podCIDRs").Index(i), cidr)...)
-		if slices.Contains(n.Spec.PodCIDRs[:i], cidr) {
-			errs = append(errs, field.Duplicate(spec.Child("podCIDRs").Index(i), cidr))
-		}
 		if strings.Contains(cidr, ":") {
 			six++
 		}

@@ -35,6 +35,8 @@ func TestVolumeRules(t *testing.T) {
 		{Rule: "where it can be used stays", Old: volumeAt("kubernetes.io/hostname"), New: volume, Want: []string{
 			`nodeAffinity: Invalid value: null: field is immutable, except for updating from beta label to GA`}},
 		{Rule: "but for a label with a later name", Old: volumeAt("beta.kubernetes.io/os"), New: volumeAt("kubernetes.io/os")},
+		{Rule: "a host path comes before others", New: strings.Replace(volume, "hostPath", "gcePersistentDisk: {pdName: a}, hostPath", 1), Want: []string{
+			"spec.gcePersistentDisk: Forbidden: may not specify more than 1 volume type"}},
 		{Rule: "a local disk is somewhere", New: strings.Replace(volume, "hostPath", "local", 1), Want: []string{
 			"spec.nodeAffinity: Required value: Local volume requires node affinity"}},
 		{Rule: "a class of attributes needs a driver", New: strings.Replace(volume, "hostPath", "volumeAttributesClassName: '', hostPath", 1), Want: []string{

@@ -204,10 +204,11 @@ func dropByType(s, old *corev1.Service) {
 	if now.Type == was.Type {
 		return
 	}
-	if !hasClusterIP(now.Type) && hasClusterIP(was.Type) && slices.Equal(now.ClusterIPs, was.ClusterIPs) {
+	elsewhere := now.Type == corev1.ServiceTypeExternalName && was.Type != corev1.ServiceTypeExternalName
+	if elsewhere && slices.Equal(now.ClusterIPs, was.ClusterIPs) {
 		now.ClusterIP, now.ClusterIPs = "", nil
 	}
-	if !hasClusterIP(now.Type) && hasClusterIP(was.Type) {
+	if elsewhere {
 		if slices.Equal(now.IPFamilies, was.IPFamilies) {
 			now.IPFamilies = nil
 		}

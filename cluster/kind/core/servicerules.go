@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,8 +30,11 @@ func validateService(s, old *corev1.Service) (errs field.ErrorList) {
 	errs = append(errs, trafficPolicies(s, spec)...)
 	errs = append(errs, loadBalancer(s, spec)...)
 	if d := s.Spec.TrafficDistribution; d != nil {
-		errs = append(errs, kind.OneOfIfSet(*d, spec.Child("trafficDistribution"), corev1.ServiceTrafficDistributionPreferClose,
-			corev1.ServiceTrafficDistributionPreferSameNode, corev1.ServiceTrafficDistributionPreferSameZone)...)
+		// In upstream's order, which is not the alphabet's.
+		known := []string{corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode}
+		if *d != "" && !slices.Contains(known, *d) {
+			errs = append(errs, field.NotSupported(spec.Child("trafficDistribution"), *d, known))
+		}
 	}
 	if old != nil {
 		errs = append(errs, serviceChange(s, old, spec)...)

@@ -26,6 +26,7 @@ func EndpointSlice() *kind.Kind {
 		Default:   defaultSlice,
 		Drop:      dropTopology,
 		Validate:  validateSlice,
+		Warn:      warnSlice,
 		Ignored:   kind.Paths("", SliceGaps),
 		Spec:      func(s *discoveryv1.EndpointSlice) any { return sliceSpec(s) },
 		Columns: []kind.Column[discoveryv1.EndpointSlice]{
@@ -159,6 +160,22 @@ func endpoints(s *discoveryv1.EndpointSlice, path *field.Path) (errs field.Error
 	return errs
 }
 
+// warnSlice names what is taken and should not be sent.
+func warnSlice(s, old *discoveryv1.EndpointSlice) (texts []string) {
+	if old == nil && s.AddressType == discoveryv1.AddressTypeFQDN {
+		texts = append(texts, "spec.addressType: FQDN endpoints are deprecated")
+	}
+	if s.AddressType != discoveryv1.AddressTypeIPv4 && s.AddressType != discoveryv1.AddressTypeIPv6 {
+		return texts
+	}
+	for i := range s.Endpoints {
+		for j, a := range s.Endpoints[i].Addresses {
+			texts = append(texts, validation.GetWarningsForIP(field.NewPath("endpoints").Index(i).Child("addresses").Index(j), a)...)
+		}
+	}
+	return texts
+}
+
 // address checks the address at index i of a list.
 func address(a string, t discoveryv1.AddressType, list *field.Path, i int) field.ErrorList {
 	six := t == discoveryv1.AddressTypeIPv6
@@ -262,6 +279,8 @@ func portsCell(all []discoveryv1.EndpointPort) string {
 		port := "*"
 		if p.Port != nil {
 			port = strconv.Itoa(int(*p.Port))
+		} else if p.Name != nil {
+			port = *p.Name
 		}
 		shown = append(shown, port)
 	}

@@ -33,10 +33,21 @@ func TestEndpointSliceRow(t *testing.T) {
 	}
 	obj := kindtest.Create(t, k, `{metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}, addressType: IPv4,
   endpoints: [{addresses: [10.0.0.1]},{addresses: [10.0.0.2]},{addresses: [10.0.0.3]},{addresses: [10.0.0.4]}], ports: [{port: 80},{name: all}]}`)
-	if got := kindtest.Row(k, obj); !slices.Equal(got, []any{"web-1", "IPv4", "80,*", "10.0.0.1,10.0.0.2,10.0.0.3 + 1 more...", "<unknown>"}) {
+	if got := kindtest.Row(k, obj); !slices.Equal(got, []any{"web-1", "IPv4", "80,all", "10.0.0.1,10.0.0.2,10.0.0.3 + 1 more...", "<unknown>"}) {
 		t.Errorf("row %q", got)
 	}
 	if got := k.Indexes["kubernetes.io/service-name"](obj); !slices.Equal(got, []string{"web"}) {
 		t.Errorf("found by %q", got)
+	}
+}
+
+func TestEndpointSliceWarnings(t *testing.T) {
+	k := discovery.EndpointSlice()
+	s := kindtest.Create(t, k, `{addressType: FQDN, endpoints: [{addresses: [a.example.com]}]}`)
+	if got, want := k.Warn(s, nil), []string{"spec.addressType: FQDN endpoints are deprecated"}; !slices.Equal(got, want) {
+		t.Errorf("a new slice of names: %q, want %q", got, want)
+	}
+	if got := k.Warn(s, s); len(got) != 0 {
+		t.Errorf("an old one: %q", got)
 	}
 }

@@ -197,11 +197,7 @@ func resizePolicy(c *corev1.Container, s *corev1.PodSpec, path *field.Path) (err
 // validatePodResources checks what the pod asks for as a whole (KEP-2837), and
 // what it costs beside its containers.
 func validatePodResources(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
-	overhead := path.Child("overhead")
-	for _, name := range slices.Sorted(maps.Keys(s.Overhead)) {
-		errs = append(errs, containerResource(name, overhead.Key(string(name)))...)
-		errs = append(errs, ValidateQuantity(name, s.Overhead[name], overhead.Key(string(name)))...)
-	}
+	errs = append(errs, ValidateAmounts(&corev1.ResourceRequirements{Limits: s.Overhead}, path.Child("overhead"))...)
 	names := map[string]bool{}
 	for i, c := range s.ResourceClaims {
 		at := path.Child("resourceClaims").Index(i)

@@ -125,6 +125,8 @@ func TestPodRules(t *testing.T) {
 		{"amounts are not negative", `containers: [{name: a, image: a, resources: {limits: {cpu: -1}}}]`, []string{
 			`spec.containers[0].resources.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0`,
 			`spec.containers[0].resources.requests[cpu]: Invalid value: "-1": must be greater than or equal to 0`}},
+		{"what a pod costs besides is an amount", `overhead: {memory: -1}`, []string{
+			`spec.overhead.limits[memory]: Invalid value: "-1": must be greater than or equal to 0`}},
 		{"a pod as a whole uses no claims, and names them right", `resources: {claims: [{name: x}]}`, []string{
 			`spec.resources.claims: Forbidden: claims may not be set for Resources at pod-level`,
 			`spec.resources.claims[0]: Not found: "x": must be one of the names in pod.spec.resourceClaims which is empty`}},

@@ -14,6 +14,7 @@ import (
 
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/podspec"
+	"sampan/cluster/kind/volumespec"
 )
 
 // device is one device, or a share of it.
@@ -105,7 +106,7 @@ func allocation(a *resourcev1.AllocationResult, names requests, path *field.Path
 	devices := path.Child("devices")
 	errs = append(errs, each(a.Devices.Results, resourcev1.AllocationResultsMaxSize, func(r *resourcev1.DeviceRequestAllocationResult, path *field.Path) (errs field.ErrorList) {
 		errs = append(errs, names.ref(&r.Request, path.Child("request"))...)
-		errs = append(errs, driverName(r.Driver, path.Child("driver"))...)
+		errs = append(errs, volumespec.DriverNameAnyCase(r.Driver, path.Child("driver"))...)
 		errs = append(errs, poolName(r.Pool, path.Child("pool"))...)
 		errs = append(errs, kind.DNSLabel(r.Device, path.Child("device"))...)
 		errs = append(errs, bindingConditions(r.BindingConditions, r.BindingFailureConditions, path)...)

@@ -158,7 +158,7 @@ func configuration(c *resourcev1.DeviceConfiguration, stored bool, path *field.P
 	if c.Opaque == nil {
 		return field.ErrorList{field.Required(opaque, "")}
 	}
-	errs = append(errs, driverName(c.Opaque.Driver, opaque.Child("driver"))...)
+	errs = append(errs, volumespec.DriverNameAnyCase(c.Opaque.Driver, opaque.Child("driver"))...)
 	return append(errs, rawObject(c.Opaque.Parameters, stored, resourcev1.OpaqueParametersMaxLength, opaque.Child("parameters"))...)
 }
 

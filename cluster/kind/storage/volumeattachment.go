@@ -63,7 +63,11 @@ func VolumeAttachment() *kind.Kind {
 
 func validateAttachment(a, old *storagev1.VolumeAttachment) (errs field.ErrorList) {
 	spec := field.NewPath("spec")
-	errs = append(errs, volumespec.DriverName(a.Spec.Attacher, spec.Child("attacher"))...)
+	if old == nil {
+		errs = append(errs, volumespec.DriverNameAnyCase(a.Spec.Attacher, spec.Child("attacher"))...)
+	} else {
+		errs = append(errs, volumespec.DriverName(a.Spec.Attacher, spec.Child("attacher"))...)
+	}
 	source, s := spec.Child("source"), &a.Spec.Source
 	const one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
 	switch {

@@ -53,7 +53,9 @@ func ValidateVolume(s *corev1.PersistentVolumeSpec, name string, at *field.Path)
 		errs = append(errs, field.NotSupported(capacity, s.Capacity, []corev1.ResourceName{corev1.ResourceStorage}))
 	}
 	for _, r := range slices.Sorted(maps.Keys(s.Capacity)) {
-		errs = append(errs, notNegative(s.Capacity[r], capacity.Key(string(r)))...)
+		if q := s.Capacity[r]; q.Value() < 0 {
+			errs = append(errs, field.Invalid(capacity.Key(string(r)), q.Value(), "must be a valid resource quantity"))
+		}
 		errs = append(errs, positive(s.Capacity[r], capacity.Key(string(r)))...)
 	}
 	errs = append(errs, kind.OneOfIfSet(s.PersistentVolumeReclaimPolicy, at.Child("persistentVolumeReclaimPolicy"),
@@ -179,6 +181,10 @@ func types(s *corev1.PersistentVolumeSource) (names []string) {
 			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 			names = append(names, name)
 		}
+	}
+	// Upstream looks at it first.
+	if i := slices.Index(names, "hostPath"); i > 0 {
+		names = slices.Insert(slices.Delete(names, i, i+1), 0, "hostPath")
 	}
 	return names
 }

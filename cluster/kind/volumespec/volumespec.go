@@ -27,15 +27,26 @@ func ClassName(name string, path *field.Path) (errs field.ErrorList) {
 	return errs
 }
 
-// DriverName checks the name of a CSI driver.
-func DriverName(name string, path *field.Path) (errs field.ErrorList) {
+// DriverName checks the name of a storage driver. Upper case is let through,
+// and not spoken of.
+func DriverName(name string, path *field.Path) field.ErrorList {
+	return driverName(name, validation.NameIsDNSSubdomain(strings.ToLower(name), false), path)
+}
+
+// DriverNameAnyCase is DriverName for fields whose rules upstream's types
+// declare: the words are others.
+func DriverNameAnyCase(name string, path *field.Path) field.ErrorList {
+	return driverName(name, content.IsDNS1123SubdomainCaseless(name), path)
+}
+
+func driverName(name string, wrong []string, path *field.Path) (errs field.ErrorList) {
 	if name == "" {
 		return field.ErrorList{field.Required(path, "")}
 	}
 	if len(name) > 63 {
 		errs = append(errs, field.TooLong(path, "", 63).WithOrigin("maxLength"))
 	}
-	for _, msg := range content.IsDNS1123SubdomainCaseless(name) {
+	for _, msg := range wrong {
 		errs = append(errs, field.Invalid(path, name, msg).WithOrigin("format=k8s-long-name-caseless"))
 	}
 	return errs
