@@ -14,7 +14,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sampan/cluster/client"
 )
@@ -85,6 +87,9 @@ func (c *Caller) toService(s Service) func(ctx context.Context, network, _ strin
 // endpoint is the address of one endpoint of a service.
 func (c *Caller) endpoint(ctx context.Context, s Service) (string, error) {
 	svc, err := client.Get[*corev1.Service](ctx, c.cfg.Objects, s.Namespace, s.Name)
+	if apierrors.IsNotFound(err) {
+		err = apierrors.NewNotFound(schema.GroupResource{Resource: "service"}, s.Name) // upstream's word
+	}
 	if err != nil {
 		return "", err
 	}

@@ -102,7 +102,7 @@ func TestWebhookBehindAServiceIsReachedAtAReadyEndpoint(t *testing.T) {
 		t.Errorf("of a port that is not there: %v", err)
 	}
 	call.Target.Service = &webhook.Service{Namespace: "hooks", Name: "other"}
-	if err := c.Post(t.Context(), call, struct{}{}, nil); err == nil || !strings.Contains(err.Error(), `"other" not found`) {
+	if err := c.Post(t.Context(), call, struct{}{}, nil); err == nil || !strings.Contains(err.Error(), `service "other" not found`) {
 		t.Errorf("of a service that is not there: %v", err)
 	}
 }
