@@ -61,7 +61,7 @@ func (a *API) Patch(ctx context.Context, r request.Request, pt types.PatchType, 
 				warned = true
 				warn(r, warnings...)
 			}
-			if next.GetResourceVersion() == "" && r.Kind.Conditional {
+			if next.GetResourceVersion() == "" && next.GetName() != "" && r.Kind.Conditional {
 				return nil, unconditional(r)
 			}
 			if next.GetResourceVersion() == current.GetResourceVersion() {
