@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 
 	"sampan/cluster/kind"
 	"sampan/cluster/object"
@@ -45,26 +47,34 @@ func (c *call) watch(r request.Request, q url.Values) {
 	ctx, end := c.lasting()
 	defer end()
 	w, err := c.s.cfg.Verbs.Watch(ctx, r, o)
-	expired := apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
-	if err != nil && !expired {
+	if err != nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		c.fail(err)
 		return
 	}
-	e := newEventWriter(c, r, a, topts)
+	if wsstream.IsWebSocketRequest(c.r) {
+		c.watchSocket(ctx, a.mediaType, func(ctx context.Context) { c.events(ctx, newEventWriter(c, r, a, topts).alone(), w, o, err) })
+		return
+	}
+	c.events(ctx, newEventWriter(c, r, a, topts), w, o, err)
+}
+
+// events sends those of w until ctx ends, the time is over, or the watch cannot
+// go on; none, if it could not begin.
+func (c *call) events(ctx context.Context, e *eventWriter, w *verb.Watch, o metav1.ListOptions, expired error) {
 	defer e.patience.end()
 	lasts := c.s.cfg.Limits.Watch + rand.N(c.s.cfg.Limits.Watch)
 	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
 		lasts = time.Duration(*o.TimeoutSeconds) * time.Second
 	}
-	contentType := a.mediaType
-	if a.mediaType != object.JSON {
+	contentType := e.a.mediaType
+	if contentType != object.JSON {
 		contentType += ";stream=watch"
 	}
 	c.w.Header().Set("Content-Type", contentType)
 	c.code = http.StatusOK
 	c.w.WriteHeader(http.StatusOK)
-	if expired {
-		e.fail(err) // upstream: what cannot be resumed is an event of a watch
+	if expired != nil {
+		e.fail(expired) // upstream: what cannot be resumed is an event of a watch
 		return
 	}
 	defer w.Close()
@@ -149,6 +159,7 @@ type eventWriter struct {
 	headed   bool // the first table has the columns, the others rows only
 	control  *http.ResponseController
 	patience *patience
+	together int               // bytes that are written at once, at most
 	form     string            // what the encoding depends on, but for the type of the event
 	keys     map[string]string // by type
 	sent     *events           // for metrics
@@ -157,9 +168,15 @@ type eventWriter struct {
 
 func newEventWriter(c *call, r request.Request, a accepted, options metav1.TableOptions) *eventWriter {
 	control := http.NewResponseController(c.w)
-	return &eventWriter{c: c, r: r, a: a, options: options, control: control, patience: newPatience(c, control),
+	return &eventWriter{c: c, r: r, a: a, options: options, control: control, patience: newPatience(c, control), together: atOnce,
 		form: a.mediaType + "|" + a.as + a.version + "|" + r.GVK.Version + "|" + r.GVK.Group + "|" + r.Subresource + "|",
 		keys: make(map[string]string, 3), sent: c.s.metrics.eventsOf(r)}
+}
+
+// alone has each event written by itself.
+func (e *eventWriter) alone() *eventWriter {
+	e.together = 0
+	return e
 }
 
 // atOnce is how much is written together: each piece is some messages between
@@ -193,7 +210,7 @@ func (e *eventWriter) write(events []verb.WatchEvent) error {
 			return err
 		}
 		e.sent.add(len(frame))
-		if len(events) > 1 && len(many)+len(frame) <= atOnce {
+		if len(events) > 1 && len(many)+len(frame) <= e.together {
 			many = append(many, frame...)
 			continue
 		}
