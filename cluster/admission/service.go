@@ -309,7 +309,7 @@ func (s *Services) addressesLocked(ctx context.Context, a *Attempt, svc, old *co
 			continue
 		}
 		if why := parent(svc.Name); why != nil {
-			return refuse(a, svc, field.ErrorList{field.Invalid(field.NewPath("spec", "clusterIPs"), spec.ClusterIPs,
+			return refuse(a, svc, field.ErrorList{field.Invalid(field.NewPath("spec", "clusterIPs"), append(slices.Clip(spec.ClusterIPs), ""),
 				"failed to allocate IP: "+apierrors.NewInvalid(networkingv1.SchemeGroupVersion.WithKind("IPAddress").GroupKind(),
 					s.rangeOf(f).prefix.Addr().Next().String(), why).Error())})
 		}

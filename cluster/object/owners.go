@@ -128,11 +128,11 @@ func (o *Owners) build(k *kind.Kind, key managerKey) (*managedfields.FieldManage
 // nobody comes to own them by sending them.
 func notOwned(k *kind.Kind, sub string) map[fieldpath.APIVersion]fieldpath.Filter {
 	set := &fieldpath.Set{}
+	for _, name := range k.Unowned {
+		set.Insert(fieldpath.MakePathOrDie(name))
+	}
 	switch part, ok := k.Parts[sub]; {
 	case sub == "":
-		for _, name := range k.Unowned {
-			set.Insert(fieldpath.MakePathOrDie(name))
-		}
 		if p, ok := k.Parts["status"]; ok && !p.Writable {
 			set.Insert(fieldpath.MakePathOrDie("status"))
 		}

@@ -53,7 +53,7 @@ func main() {
 // gateMost is twice the most that six such seeds found.
 const (
 	gateCases = 1500
-	gateMost  = 44
+	gateMost  = 40
 )
 
 type options struct {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -21,6 +22,7 @@ func PodDisruptionBudget() *kind.Kind {
 		GVK:          policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
 		Plural:       "poddisruptionbudgets",
 		AnyFinalizer: true,
+		ValidateName: path.ValidatePathSegmentName, // upstream has no rule of its own
 		Short:        []string{"pdb"},
 		Validate:     validateBudget,
 		Spec:         func(b *policyv1.PodDisruptionBudget) any { return &b.Spec },
