@@ -72,7 +72,7 @@ func TestTwoFamiliesGiveTwoAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	allocate := func(spec corev1.ServiceSpec) corev1.ServiceSpec {
-		svc := &corev1.Service{Spec: spec}
+		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: spec}
 		k := core.Service()
 		k.Default(svc)
 		a := &Attempt{Request: request.Request{Kind: k, GVK: k.GVK}, Operation: Create, Object: svc}
@@ -116,6 +116,9 @@ func TestUsersRangesGiveAddressesToo(t *testing.T) {
 	}
 	allocate := func(ip string) (string, error) {
 		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: corev1.ServiceSpec{ClusterIP: ip}}
+		if ip != "" {
+			svc.Spec.ClusterIPs = []string{ip} // as the kind prepares it
+		}
 		k := core.Service()
 		k.Default(svc)
 		a := &Attempt{Request: request.Request{Kind: k, GVK: k.GVK}, Operation: Create, Object: svc}
