@@ -225,6 +225,7 @@ func (w walk) slice(sh *shape, p *slice, like likes) {
 		reflect.Copy(own, v)
 		v.Set(own)
 	}
+	p.cap = p.len // who appends to a copy of the object must not write behind what others have
 	if !sh.elem.refers {
 		return
 	}

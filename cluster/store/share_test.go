@@ -271,3 +271,20 @@ func BenchmarkShare(b *testing.B) {
 		s.share(next, false, a, like)
 	}
 }
+
+func TestAppendingToACopyOfASharedSliceIsNobodyElses(t *testing.T) {
+	pod := func(name string) *corev1.Pod {
+		finalizers := append(make([]string, 0, 3), "a/b") // as decoders leave room
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Finalizers: finalizers}}
+	}
+	var s sharing
+	first := s.share(pod("one"), true).(*corev1.Pod)
+	second := s.share(pod("two"), true, first).(*corev1.Pod)
+	if &first.Finalizers[0] != &second.Finalizers[0] {
+		t.Fatal("the finalizers are not shared")
+	}
+	ours, theirs := append(first.Finalizers, "c/d"), append(second.Finalizers, "e/f")
+	if ours[1] != "c/d" || theirs[1] != "e/f" {
+		t.Errorf("appended to one another: %v %v", ours, theirs)
+	}
+}
