@@ -86,10 +86,9 @@ func (c *Controller) sync(ctx context.Context, name string) (again time.Duration
 	if apierrors.IsNotFound(err) {
 		return 0, nil
 	}
-	if err == nil && d.err != nil {
-		// Rights come later than requests while a node joins; the loop tries
-		// again, less and less often.
-		return 0, d.err
+	if d.left != nil {
+		// What somebody asks for and may not have is no fault of the program.
+		c.cfg.Log.Debug("request is not approved by itself", "key", name, "again", d.again, "why", d.left)
 	}
 	return d.again, err
 }

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,6 +76,11 @@ func with(r *certificatesv1.CertificateSigningRequest, c certificatesv1.RequestC
 	return r
 }
 
+func aged(r *certificatesv1.CertificateSigningRequest, age time.Duration) *certificatesv1.CertificateSigningRequest {
+	r.CreationTimestamp = metav1.NewTime(noon.Add(-age))
+	return r
+}
+
 func (d decision) String() string {
 	var s []string
 	if d.remove {
@@ -89,8 +95,8 @@ func (d decision) String() string {
 	if d.fail != "" {
 		s = append(s, "fail: "+d.fail)
 	}
-	if d.err != nil {
-		s = append(s, "error: "+d.err.Error())
+	if d.left != nil {
+		s = append(s, "left: "+d.left.Error())
 	}
 	if d.again > 0 {
 		s = append(s, "again "+d.again.String())
@@ -115,7 +121,10 @@ func TestDecide(t *testing.T) {
 	}{
 		{it: "a node renews its own", r: box(client, digital), may: "selfnodeclient", want: "approve: Auto approving self kubelet client certificate after SubjectAccessReview.; again 23h59m0s"},
 		{it: "somebody asks for a node", r: box(client, digital), may: "nodeclient", want: "approve: Auto approving kubelet client certificate after SubjectAccessReview.; again 23h59m0s"},
-		{it: "who may not is told to the log", r: box(client, digital), want: `error: recognized csr "r" as [selfnodeclient nodeclient] but subject access review was not approved; again 23h59m0s`},
+		{it: "who may not is looked at again after as long", r: box(client, digital), want: `left: recognized csr "r" as [selfnodeclient nodeclient] but subject access review was not approved; again 1m0s`},
+		{it: "an old one is looked at every so often", r: aged(box(client, digital), 20*time.Hour), want: `left: recognized csr "r" as [selfnodeclient nodeclient] but subject access review was not approved; again 16m40s`},
+		{it: "a new one is looked at again soon", r: aged(box(client, digital), -time.Second), want: `left: recognized csr "r" as [selfnodeclient nodeclient] but subject access review was not approved; again 200ms`},
+		{it: "until it is deleted", r: aged(box(client, digital), 24*time.Hour-time.Minute), want: `left: recognized csr "r" as [selfnodeclient nodeclient] but subject access review was not approved; again 1m0s`},
 		{it: "not a node's certificate", r: box(client), may: "nodeclient", want: "again 23h59m0s"},
 		{it: "nobody approves a server by itself", r: request(t, serving, named, server, digital), may: "nodeclient", want: "again 23h59m0s"},
 		{it: "approved", r: with(box(client, digital), approved, 0), want: "sign; again 24h0m0s"},
@@ -225,6 +234,37 @@ func TestANodesRequestIsApprovedSignedAndInTheEndDeleted(t *testing.T) {
 			t.Error("it is still there")
 		}
 	}, r)
+}
+
+func TestWhoMayLaterIsApprovedThenAndNoErrorIsLogged(t *testing.T) {
+	r := request(t, certificatesv1.KubeAPIServerClientKubeletSignerName, boxed(), certificatesv1.UsageClientAuth, certificatesv1.UsageDigitalSignature)
+	r.CreationTimestamp = metav1.NewTime(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
+	var log strings.Builder
+	var may atomic.Bool
+	var asked atomic.Int64
+	run(t, func(w client.Client) controllertest.Controller {
+		return New(Config{Client: w, Log: slog.New(slog.NewTextHandler(&log, nil)), Authority: authority(t, noon.Add(1000*24*time.Hour)),
+			May: func(context.Context, *certificatesv1.CertificateSigningRequest, string) bool {
+				asked.Add(1)
+				return may.Load()
+			}})
+	}, func(t *testing.T, w *clienttest.Fake) {
+		time.Sleep(12 * time.Hour)
+		synctest.Wait()
+		if n := asked.Load() / 2; n < 50 || n > 65 { // two subresources each time
+			t.Errorf("looked at %d times in half a day", n)
+		}
+		may.Store(true)
+		time.Sleep(lastLook)
+		synctest.Wait()
+		got, err := client.Get[*certificatesv1.CertificateSigningRequest](t.Context(), w, "", "r")
+		if err != nil || len(got.Status.Certificate) == 0 {
+			t.Errorf("got %+v, %v", got.Status, err)
+		}
+	}, r)
+	if log.Len() > 0 {
+		t.Errorf("logged: %s", log.String())
+	}
 }
 
 func TestOldPodRequestsGo(t *testing.T) {

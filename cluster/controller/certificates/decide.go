@@ -20,6 +20,15 @@ const (
 	keepPending  = 24 * time.Hour
 )
 
+// A request that who asks may not have approved by itself is looked at again:
+// rights come later than requests while a node joins. The waits are upstream's
+// (pkg/controller/certificates/certificate_controller.go); each is as long as
+// the request is old, so that they double, over restarts as well.
+const (
+	firstLook = 200 * time.Millisecond
+	lastLook  = 1000 * time.Second
+)
+
 // legacySigner signs whatever is approved, for requests from before signers
 // had names.
 const legacySigner = "kubernetes.io/legacy-unknown"
@@ -32,7 +41,7 @@ type decision struct {
 	fail    string // why it cannot be signed
 
 	again time.Duration // when time alone will change the decision
-	err   error         // what keeps it from being approved by itself
+	left  error         // why it is left to people, though it is for us to approve
 }
 
 // decide is a pure function of a request and the time. may says whether who
@@ -52,7 +61,12 @@ func decide(r *certificatesv1.CertificateSigningRequest, now time.Time, may func
 		return d // its kind lets none in that cannot be read
 	}
 	if has(r, certificatesv1.CertificateApproved) == nil {
-		d.approve, d.err = approval(r, asked, may)
+		if d.approve, d.left = approval(r, asked, may); d.left != nil {
+			wait := min(max(now.Sub(r.CreationTimestamp.Time), firstLook), lastLook)
+			if d.again == 0 || wait < d.again {
+				d.again = wait
+			}
+		}
 		return d
 	}
 	switch known, err := recognize(r, asked); {
