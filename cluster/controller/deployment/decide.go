@@ -19,7 +19,8 @@ type decision struct {
 	create   *appsv1.ReplicaSet // nil: none; its ReplicaSet's status is empty
 	update   []change           // sizes and annotations, in this order
 	remove   []*appsv1.ReplicaSet
-	revision string // for the Deployment's annotation; "": as it is
+	rollback *rollback // nil: none; else the status is not to be written
+	revision string    // for the Deployment's annotation; "": as it is
 	status   appsv1.DeploymentStatus
 	again    time.Duration // when the progress deadline is over; 0: never
 }
@@ -36,6 +37,7 @@ type change struct{ from, to *appsv1.ReplicaSet }
 // the new set up and the old ones down, is one decision here.
 func decide(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, running map[types.UID]int, now time.Time) decision {
 	p := newPlan(d, sets, now)
+	to, back := wanted(d)
 	switch {
 	case d.DeletionTimestamp != nil:
 		p.settle()
@@ -46,6 +48,12 @@ func decide(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, running map[types.U
 		p.scale()
 		p.settle()
 		p.trim()
+	case back:
+		p.follow()
+		if p.newest == nil {
+			p.found()
+		}
+		p.rollBack(to)
 	case p.resized():
 		p.pause()
 		p.follow()

@@ -1,7 +1,7 @@
 // Package deployment moves pods from one template to the next: it makes a
 // replica set for each template, and scales the sets. What to do is decided in
-// decide.go, revision.go and status.go, from cached state alone; this file
-// carries it out.
+// decide.go, revision.go, rollback.go and status.go, from cached state alone;
+// this file carries it out.
 //
 // It makes no pods, and knows them only to see old ones end (Recreate).
 package deployment
@@ -119,6 +119,9 @@ func (c *Controller) sync(ctx context.Context, key types.NamespacedName) (again 
 	plan := decide(d, sets, running, time.Now())
 	if err := c.carryOut(ctx, d, &plan); err != nil {
 		return 0, err
+	}
+	if plan.rollback != nil {
+		return 0, c.rollBack(ctx, d, plan.rollback)
 	}
 	return plan.again, c.write(ctx, d, &plan)
 }

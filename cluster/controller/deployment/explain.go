@@ -24,6 +24,10 @@ func Explain(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, running map[types.
 	}
 	size := ptr.Deref(d.Spec.Replicas, 1)
 	plan := decide(d, sets, running, now)
+	if r := plan.rollback; r != nil {
+		say("it is to go back to an earlier revision: %s", r.detail)
+		return why
+	}
 	s := &plan.status
 	if d.Spec.Paused {
 		say("it is paused: changes of the template wait for `kubectl rollout resume`")
