@@ -50,7 +50,8 @@ func (c *Codec) Patch(k *kind.Kind, gvk schema.GroupVersionKind, live kind.Objec
 }
 
 // PatchInto is Patch for what is no declared kind: next, an empty object of
-// the kind gvk, becomes current as changed by the patch.
+// the kind gvk, becomes current as changed by the patch. An error for a patch
+// that does not fit is fit to answer a request with, and wraps its cause.
 func PatchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime.Object, pt types.PatchType, patch []byte, v Validation) ([]string, error) {
 	return patchInto(next, gvk, current, pt, patch, v, nil)
 }
@@ -251,13 +252,22 @@ func unprocessable(err error) error {
 	if err == nil {
 		return nil
 	}
-	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+	return &unfit{apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false), err}
 }
 
 func invalidPatch(value string, err error) error {
-	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
-		field.Invalid(field.NewPath("patch"), value, err.Error())})
+	return &unfit{apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
+		field.Invalid(field.NewPath("patch"), value, err.Error())}), err}
 }
+
+// unfit is the answer to a patch that does not fit its object. Its cause, which
+// not every such answer names, is what errors.Unwrap gives.
+type unfit struct {
+	*apierrors.StatusError
+	cause error
+}
+
+func (u *unfit) Unwrap() error { return u.cause }
 
 // Applied reads an apply configuration, YAML or JSON, of the version gvk.
 func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructured.Unstructured, []string, error) {

@@ -295,8 +295,9 @@ func TestWhatIsTheServersStays(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`[{"op": "replace", "path": "/metadata/name", "value": "other"}]`: "metadata.name and metadata.namespace cannot be changed by others",
-		`no patch`: "received undecodable patch in webhook response",
-		`[{"op": "remove", "path": "/data/none"}]`: "the server rejected our request due to an error in our request",
+		`no patch`: `Internal error occurred: failed calling webhook "m": received undecodable patch in webhook response: invalid character 'o' in literal null (expecting 'u')`,
+		`[{"op": "remove", "path": "/data/none"}]`:         "Internal error occurred: error in remove for path: '/data/none': Unable to remove nonexistent key: none: missing value",
+		`[{"op": "replace", "path": "/data", "value": 7}]`: "Internal error occurred: json: cannot unmarshal number into Go struct field ConfigMap.data of type map[string]string",
 	} {
 		w := newWorld(t, namespace("ns", nil), mutating("m", patch(text), false))
 		if _, err := w.create(t, aMap); err == nil || !strings.Contains(err.Error(), want) {

@@ -2,6 +2,7 @@ package dynamic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -101,6 +102,9 @@ func (m *Mutating) change(ctx context.Context, h *hook, s *match.Subject, as mat
 	if _, err := object.PatchInto(next, as.Kind, was, types.JSONPatchType, answer.Patch, object.Ignore); err != nil {
 		if apierrors.IsBadRequest(err) {
 			return false, &failed{fmt.Errorf("failed calling webhook %q: received undecodable patch in webhook response: %w", h.Name, err)}
+		}
+		if cause := errors.Unwrap(err); cause != nil {
+			err = cause // not what one says to whoever sent a patch: nobody did
 		}
 		return false, apierrors.NewInternalError(err)
 	}
