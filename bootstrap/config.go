@@ -161,6 +161,9 @@ func (c Config) check() error {
 	if c.Pods.Overlaps(c.Services) {
 		return wrong("ranges", c.Pods.String(), fmt.Errorf("it overlaps the service range %s", c.Services), "choose others with --pod-range and --service-range")
 	}
+	if p := c.ServiceAccounts.CleanUpPeriod; p < 0 {
+		return wrong("the time after which unused tokens go", p.String(), errors.New("it is not positive"), "choose another with --legacy-service-account-token-clean-up-period")
+	}
 	_, err := c.mirrors()
 	return err
 }

@@ -36,6 +36,7 @@ import (
 	"sampan/cluster/controller/tokencleaner"
 	"sampan/cluster/controller/tokens"
 	"sampan/cluster/controller/ttlafterfinished"
+	"sampan/cluster/controller/unusedtokens"
 	"sampan/cluster/controller/volumebinder"
 	"sampan/cluster/kind"
 	"sampan/cluster/request"
@@ -63,6 +64,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"tokens", tokens.New(tokens.Config{Client: r.verbs.WithCache(auth.Component("kube-controller-manager"), auth.Component("kube-controller-manager")), Log: r.log, CA: string(r.pki.CAPEM),
 			Sign: r.tokens.ForSecret}).Run},
 		{"tokencleaner", tokencleaner.New(tokencleaner.Config{Client: as("token-cleaner"), Log: r.log}).Run},
+		{"unusedtokens", unusedtokens.New(unusedtokens.Config{Client: as("legacy-service-account-token-cleaner"), Log: r.log, Period: r.cfg.ServiceAccounts.CleanUpPeriod}).Run},
 		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},
 		{"ttl-after-finished", ttlafterfinished.New(ttlafterfinished.Config{Client: as("ttl-after-finished-controller"), Log: r.log}).Run},
 		{"disruption", disruption.New(disruption.Config{Client: as("disruption-controller"), Log: r.log}).Run},

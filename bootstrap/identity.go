@@ -15,6 +15,7 @@ import (
 	"sampan/cluster/auth/policy"
 	"sampan/cluster/auth/setup"
 	"sampan/cluster/client"
+	"sampan/cluster/kind/legacytoken"
 	"sampan/cluster/kind/rbac"
 	"sampan/internal/fault"
 )
@@ -33,13 +34,18 @@ type ServiceAccounts struct {
 
 	MaxExpiration   time.Duration // zero: as long as asked
 	ExactExpiration bool          // pods' tokens last no longer than they say
+
+	// CleanUpPeriod is for how long nobody has used a token out of a Secret that
+	// was made for an account unasked, before it is refused, and for how long
+	// after that it is kept; default: a year.
+	CleanUpPeriod time.Duration
 }
 
 // tokens makes and checks the tokens of service accounts.
 func (r *running) serviceAccountTokens() (*auth.Tokens, error) {
 	s := r.cfg.ServiceAccounts
 	cfg := auth.TokenConfig{SigningKey: r.pki.SigningKey, OldKeys: r.pki.OldKeys, Objects: r.reader, Audiences: s.Audiences, JWKSURI: s.JWKSURI,
-		MaxExpiration: s.MaxExpiration, ExactExpiration: s.ExactExpiration, Used: r.tokenUsed}
+		MaxExpiration: s.MaxExpiration, ExactExpiration: s.ExactExpiration, Used: r.tokenUsed, Metrics: auth.NewTokenMetrics(r.metrics)}
 	if len(s.Issuers) > 0 {
 		cfg.Issuer, cfg.OldIssuers = s.Issuers[0], s.Issuers[1:]
 	}
@@ -84,7 +90,7 @@ func (r *running) tokenUsed(ctx context.Context, s *corev1.Secret, day string) {
 func (r *running) labelSecret(ctx context.Context, s *corev1.Secret, day string) error {
 	c := r.verbs.As(auth.Server())
 	_, err := c.Patch(ctx, client.KindOf[*corev1.Secret](c), client.Patch{Namespace: s.Namespace, Name: s.Name, Type: types.MergePatchType,
-		Data: []byte(`{"metadata":{"uid":"` + string(s.UID) + `","labels":{"` + auth.LastUsedLabel + `":"` + day + `"}}}`)})
+		Data: []byte(`{"metadata":{"uid":"` + string(s.UID) + `","labels":{"` + legacytoken.LastUsed + `":"` + day + `"}}}`)})
 	return err
 }
 

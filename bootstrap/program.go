@@ -29,6 +29,7 @@ import (
 	"sampan/cluster/client"
 	"sampan/cluster/controller/definition"
 	"sampan/cluster/controller/loop"
+	"sampan/cluster/controller/unusedtokens"
 	"sampan/cluster/crd"
 	"sampan/cluster/encrypt"
 	"sampan/cluster/flow"
@@ -399,6 +400,7 @@ func (r *running) ownParts(as func(name string) client.Client) []part {
 		{"aggregate", r.aggregate.Run},
 		{"roles", r.writeRoles},
 		{"flow-control", r.flow.Run},
+		{"tokentracker", unusedtokens.NewTracker(r.verbs.WithCache(auth.Server(), auth.Component("kube-controller-manager")), r.log).Run},
 		{"definition", definition.New(definition.Config{Client: as("customresourcedefinition-controller"), Log: r.log}).Run},
 	})
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +19,7 @@ import (
 	"sampan/cluster/client/clienttest"
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/core"
+	"sampan/cluster/kind/legacytoken"
 	"sampan/cluster/request"
 )
 
@@ -231,7 +234,7 @@ func TestATokenOutOfASecret(t *testing.T) {
 		t.Errorf("told that it was used: %v, want %s", used, want)
 	}
 	w.drop(t, s)
-	s = put(t, w.objects, secret(LastUsedLabel, token))
+	s = put(t, w.objects, secret(legacytoken.LastUsed, token))
 	check("used before on that day", "")
 	if len(used) != 1 {
 		t.Errorf("told again: %v", used)
@@ -243,7 +246,7 @@ func TestATokenOutOfASecret(t *testing.T) {
 	s = put(t, w.objects, secret("", token+"x"))
 	check("the secret holds another one", "Token does not match server's copy")
 	w.drop(t, s)
-	s = put(t, w.objects, secret(InvalidSinceLabel, token))
+	s = put(t, w.objects, secret(legacytoken.InvalidSince, token))
 	if _, err := w.AuthenticateToken(t.Context(), token, nil); err == nil {
 		t.Error("one that nobody used for a year is taken")
 	}
@@ -254,6 +257,56 @@ func TestATokenOutOfASecret(t *testing.T) {
 	if _, err := w.AuthenticateToken(t.Context(), token, nil); err == nil {
 		t.Error("it is good for another account of the same name")
 	}
+}
+
+func TestUsesOfTokensAreCounted(t *testing.T) {
+	w := newWorld(t, ec(t))
+	in := prometheus.NewRegistry()
+	w.Tokens.cfg.Metrics = NewTokenMetrics(in)
+	uses := func() string {
+		t.Helper()
+		families, err := in.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, f := range families {
+			if n := f.Metric[0].Counter.GetValue(); n > 0 {
+				all = append(all, fmt.Sprint(strings.TrimPrefix(f.GetName(), "serviceaccount_"), " ", n))
+			}
+		}
+		return strings.Join(all, ", ")
+	}
+	token, err := w.ForSecret(w.web, "web-token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func(it, token, want string) {
+		t.Helper()
+		_, _ = w.AuthenticateToken(t.Context(), token, nil) // whether it is good, others test
+		if got := uses(); got != want {
+			t.Errorf("%s: %s, want %s", it, got, want)
+		}
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-token"},
+		Type: corev1.SecretTypeServiceAccountToken, Data: map[string][]byte{"token": []byte(token)}}
+	use("without its secret", token, "legacy_tokens_total 1")
+	w.objects.Put(secret.DeepCopy())
+	use("asked for", token, "legacy_manual_token_uses_total 1, legacy_tokens_total 2")
+	marked := secret.DeepCopy()
+	marked.Labels = map[string]string{legacytoken.InvalidSince: "2026-01-01"}
+	w.objects.Put(marked)
+	use("marked", token, "invalid_legacy_auto_token_uses_total 1, legacy_manual_token_uses_total 1, legacy_tokens_total 3")
+	w.objects.Put(secret.DeepCopy())
+	named := w.web.DeepCopy()
+	named.Secrets = []corev1.ObjectReference{{Name: "web-token"}}
+	w.objects.Put(named)
+	const secrets = "invalid_legacy_auto_token_uses_total 1, legacy_auto_token_uses_total 1, legacy_manual_token_uses_total 1, legacy_tokens_total 4"
+	use("made unasked", token, secrets)
+	pods := w.request(t, toPod(w.pod, extendableExpiration)).Status.Token
+	use("a pod's", pods, secrets+", valid_tokens_total 1")
+	w.now = w.now.Add(2 * time.Hour)
+	use("a pod's that it should have read again", pods, secrets+", stale_tokens_total 1, valid_tokens_total 1")
 }
 
 func FuzzAuthenticateToken(f *testing.F) {

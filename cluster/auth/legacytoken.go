@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"sampan/cluster/client"
+	"sampan/cluster/kind/legacytoken"
 )
 
 // legacyIssuer is the issuer of tokens that are kept in Secrets of the type
@@ -18,13 +19,6 @@ import (
 // good as long as their Secret holds them. (Upstream:
 // pkg/serviceaccount/legacy.go.)
 const legacyIssuer = "kubernetes/serviceaccount"
-
-// Labels of those Secrets: the day on which the token was used last, and since
-// when it is not to be used because nobody did for a year. (KEP-2799.)
-const (
-	LastUsedLabel     = "kubernetes.io/legacy-token-last-used"
-	InvalidSinceLabel = "kubernetes.io/legacy-token-invalid-since"
-)
 
 type legacyClaims struct {
 	Namespace string `json:"kubernetes.io/serviceaccount/namespace"`
@@ -63,6 +57,8 @@ func parseLegacy(subject string, payload []byte) (*legacyClaims, error) {
 // stored checks that the Secret still holds the token, for the account it was
 // made for.
 func (t *Tokens) stored(ctx context.Context, token string, c *legacyClaims, now time.Time) error {
+	m := t.cfg.Metrics
+	m.legacy.Inc()
 	secret, err := client.Get[*corev1.Secret](ctx, t.cfg.Objects, c.Namespace, c.Secret)
 	if err != nil || secret.DeletionTimestamp != nil {
 		return errors.New("Token has been invalidated")
@@ -80,14 +76,19 @@ func (t *Tokens) stored(ctx context.Context, token string, c *legacyClaims, now 
 	if string(sa.UID) != c.UID {
 		return fmt.Errorf("ServiceAccount UID (%s) does not match claim (%s)", sa.UID, c.UID)
 	}
-	const day = "2006-01-02"
-	today, used := now.UTC().Format(day), secret.Labels[LastUsedLabel]
-	if t.cfg.Used != nil && used != today && used != now.UTC().AddDate(0, 0, 1).Format(day) {
+	today, used := legacytoken.Day(now), secret.Labels[legacytoken.LastUsed]
+	if t.cfg.Used != nil && used != today && used != legacytoken.Day(now.AddDate(0, 0, 1)) {
 		t.cfg.Used(ctx, secret, today)
 	}
-	if secret.Labels[InvalidSinceLabel] != "" {
+	if secret.Labels[legacytoken.InvalidSince] != "" {
+		m.invalid.Inc()
 		return fmt.Errorf("the token in secret %s/%s for service account %s/%s has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '%s' label from the secret to temporarily allow use of this token",
-			c.Namespace, c.Secret, c.Namespace, c.Account, InvalidSinceLabel)
+			c.Namespace, c.Secret, c.Namespace, c.Account, legacytoken.InvalidSince)
+	}
+	if legacytoken.Generated(sa, c.Secret) {
+		m.generated.Inc()
+	} else {
+		m.asked.Inc()
 	}
 	return nil
 }

@@ -45,3 +45,25 @@ func (m *Metrics) count(d Decision, err error, began time.Time) {
 	o.count.Inc()
 	o.seconds.Observe(time.Since(began).Seconds())
 }
+
+// TokenMetrics are which tokens of service accounts are used, under upstream's
+// names. (pkg/serviceaccount/metrics.go.)
+type TokenMetrics struct {
+	legacy, asked, generated, invalid prometheus.Counter // out of Secrets
+	valid, stale                      prometheus.Counter // of pods that are to read them again
+}
+
+// NewTokenMetrics returns metrics in a registry, which may be nil.
+func NewTokenMetrics(in prometheus.Registerer) *TokenMetrics {
+	of := func(name, help string) prometheus.Counter {
+		return promauto.With(in).NewCounter(prometheus.CounterOpts{Name: "serviceaccount_" + name, Help: help})
+	}
+	return &TokenMetrics{
+		legacy:    of("legacy_tokens_total", "Cumulative legacy service account tokens used"),
+		asked:     of("legacy_manual_token_uses_total", "Cumulative manually created legacy tokens used"),
+		generated: of("legacy_auto_token_uses_total", "Cumulative auto-generated legacy tokens used"),
+		invalid:   of("invalid_legacy_auto_token_uses_total", "Cumulative invalid auto-generated legacy tokens used"),
+		valid:     of("valid_tokens_total", "Cumulative valid projected service account tokens used"),
+		stale:     of("stale_tokens_total", "Cumulative stale projected service account tokens used"),
+	}
+}

@@ -52,12 +52,14 @@ type TokenConfig struct {
 	ExactExpiration bool
 
 	// Used is told that the token in a Secret was used on a day that its label
-	// does not say: see LastUsedLabel. It may be nil.
+	// does not say: see package legacytoken. It may be nil.
 	Used func(ctx context.Context, s *corev1.Secret, day string)
 
 	// Objects is where service accounts and what tokens are bound to are
 	// looked up; it reads without being asked who it is.
 	Objects client.Reader
+
+	Metrics *TokenMetrics // default: nobody reads them
 
 	Now func() time.Time // default: time.Now
 }
@@ -126,6 +128,9 @@ func NewTokens(cfg TokenConfig) (*Tokens, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewTokenMetrics(nil)
 	}
 	if cfg.Objects == nil || cfg.SigningKey == nil {
 		return nil, &fault.Error{Class: fault.Invalid, Op: "set up service account tokens", Fix: "give a signing key and a reader"}
@@ -277,6 +282,13 @@ func (t *Tokens) verify(ctx context.Context, token string, c *claims, wanted []s
 	}
 	if err := t.bound(ctx, c, now); err != nil {
 		return request.User{}, nil, err
+	}
+	switch after := c.Private.WarnAfter; {
+	case after == 0:
+	case now.Unix() > after:
+		t.cfg.Metrics.stale.Inc()
+	default:
+		t.cfg.Metrics.valid.Inc()
 	}
 	return c.user(), good, nil
 }

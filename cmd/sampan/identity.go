@@ -62,6 +62,7 @@ func identityFlags(cmd *cobra.Command, cfg *bootstrap.Config) {
 	f.StringSliceVar(&s.Audiences, "api-audiences", nil, "audiences of this API server (default: the issuers)")
 	f.StringVar(&s.JWKSURI, "service-account-jwks-uri", "", "where others find the keys of tokens, in the OpenID document")
 	f.DurationVar(&s.MaxExpiration, "service-account-max-token-expiration", 0, "how long a token lasts at most (default: as long as asked)")
+	f.DurationVar(&s.CleanUpPeriod, "legacy-service-account-token-clean-up-period", 0, "for how long nobody has used a token of a Secret that was made for an account unasked, before it is refused and later deleted (default 8760h0m0s)")
 	f.Var((*not)(&s.ExactExpiration), "service-account-extend-token-expiration", "let the default tokens of pods last a year, for clients that never read them again")
 	f.Lookup("service-account-extend-token-expiration").NoOptDefVal = "true"
 }
