@@ -86,7 +86,7 @@ func TestUsersMayWhatTheirRolesGive(t *testing.T) {
 		"create", "role", "nodes", "--verb=delete", "--resource=nodes")
 	h.fails(`is attempting to grant RBAC permissions not currently held`, tools.kubectl, "--as=cat",
 		"create", "rolebinding", "mine", "--clusterrole=cluster-admin", "--user=cat")
-	h.fails(`clusterroles.rbac.authorization.k8s.io "nowhere" not found`, tools.kubectl, "--as=cat",
+	h.fails(`rolebindings.rbac.authorization.k8s.io "nowhere" not found`, tools.kubectl, "--as=cat",
 		"create", "rolebinding", "mine", "--clusterrole=nowhere", "--user=cat")
 	h.noneForbidden()
 }
