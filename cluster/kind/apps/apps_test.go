@@ -149,6 +149,9 @@ func TestRevisionRules(t *testing.T) {
 	}
 	kindtest.Compare(t, k.Validate(rev(`{"a":1}`), nil))
 	kindtest.Compare(t, k.Validate(rev(``), nil), "data: Required value: data is mandatory")
+	kindtest.Compare(t, k.Validate(rev(`[1]`), nil), "data: Required value: data must be a valid JSON object")
+	kindtest.Compare(t, k.Validate(rev(`null`), rev(`{"a":1}`)), "data: Invalid value: null: field is immutable")
+	kindtest.Compare(t, k.Validate(rev(`5`), rev(`{"a":1}`)), "data: Invalid value: 5: field is immutable")
 	if errs := k.Validate(rev(`{"a":2}`), rev(`{"a":1}`)); len(errs) != 1 || !strings.HasSuffix(errs[0].Error(), "field is immutable") {
 		t.Errorf("what was, was: %v", errs)
 	}

@@ -30,18 +30,19 @@ func ControllerRevision() *kind.Kind {
 	})
 }
 
+// validateRevision looks at what the data are only once: they do not change.
 func validateRevision(r, old *appsv1.ControllerRevision) (errs field.ErrorList) {
+	errs = kind.NotNegative(r.Revision, field.NewPath("revision"))
 	data := field.NewPath("data")
+	if old != nil {
+		return append(errs, kind.Immutable(r.Data, old.Data, data)...)
+	}
 	raw := bytes.TrimSpace(r.Data.Raw)
 	switch {
 	case len(raw) == 0 && r.Data.Object == nil || string(raw) == "null":
 		errs = append(errs, field.Required(data, "data is mandatory"))
 	case len(raw) > 0 && raw[0] != '{':
-		errs = append(errs, field.Invalid(data, "<value omitted>", "data must be a valid JSON object"))
-	}
-	errs = append(errs, kind.NotNegative(r.Revision, field.NewPath("revision"))...)
-	if old != nil {
-		errs = append(errs, kind.Immutable(r.Data, old.Data, data)...)
+		errs = append(errs, field.Required(data, "data must be a valid JSON object"))
 	}
 	return errs
 }
