@@ -190,6 +190,7 @@ func (s *Store) fail(err error) {
 			set.events.timer.Stop()
 		}
 	}
+	s.frames.stop()
 }
 
 // change is an event of etcd's after decoding.
@@ -225,11 +226,19 @@ func (s *Store) follow(ctx context.Context, resp clientv3.WatchResponse) error {
 		}
 		changes = append(changes, c)
 	}
-	onCores(len(changes), func(i int) {
-		if c := &changes[i]; c.kv != nil {
+	chains := chained(changes)
+	onCores(len(chains), func(i int) {
+		var before []kind.Object
+		for _, c := range chains[i] {
+			if c.kv == nil {
+				continue
+			}
 			c.entry, c.unread = s.entry(ctx, c.set.kind, c.namespace, c.name, c.kv, func() []kind.Object {
-				return s.alike(Key{c.set.kind, c.namespace, c.name})
+				return append(before, s.alike(Key{c.set.kind, c.namespace, c.name})...)
 			})
+			if c.entry != nil {
+				before = []kind.Object{c.entry.obj}
+			}
 		}
 	})
 	for _, c := range changes {
@@ -237,6 +246,31 @@ func (s *Store) follow(ctx context.Context, resp clientv3.WatchResponse) error {
 	}
 	s.apply(changes, upTo)
 	return nil
+}
+
+// chained puts the changes of one object together, in order: its states share
+// parts, and none of them is in the cache while an answer is decoded.
+func chained(changes []change) [][]*change {
+	if len(changes) == 1 { // as mostly
+		return [][]*change{{&changes[0]}}
+	}
+	type name struct {
+		set             *set
+		namespace, name string
+	}
+	at := make(map[name]int, len(changes))
+	all := make([][]*change, 0, len(changes))
+	for i := range changes {
+		c := &changes[i]
+		n := name{c.set, c.namespace, c.name}
+		j, ok := at[n]
+		if !ok {
+			j = len(all)
+			at[n], all = j, append(all, nil)
+		}
+		all[j] = append(all[j], c)
+	}
+	return all
 }
 
 func (s *Store) apply(changes []change, upTo int64) {
@@ -273,7 +307,7 @@ func (s *Store) applyLocked(c change, now time.Time) {
 		c.set.cutLocked(c.revision)
 		return
 	}
-	e := &Event{Revision: c.revision, at: now}
+	e := &Event{Revision: c.revision, at: now, enc: encodings{of: &s.frames}}
 	switch {
 	case c.entry == nil && old == nil:
 		return
@@ -295,7 +329,7 @@ func (s *Store) applyLocked(c change, now time.Time) {
 // trimLaterLocked has the log of a set made small again when a burst is over.
 func (s *Store) trimLaterLocked(set *set) {
 	l := &set.events
-	if l.timer != nil || len(l.events) <= s.window.Min || s.failed != nil {
+	if l.timer != nil || l.rests(s.window) || s.failed != nil {
 		return
 	}
 	l.timer = time.AfterFunc(s.window.Age, func() {

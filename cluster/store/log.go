@@ -51,9 +51,11 @@ func (l *eventLog) cut(revision int64) {
 // others will have to go when they have become older.
 func (l *eventLog) trim(w Window, now time.Time) (again bool) {
 	n := 0
-	for len(l.events)-n > w.Min {
-		e := l.events[n]
-		if len(l.events)-n <= w.Max && l.bytes <= w.Bytes && now.Sub(e.at) < w.Age {
+	for n < len(l.events) {
+		e, left := l.events[n], len(l.events)-n
+		small := left <= w.Min && l.bytes <= w.MinBytes
+		young := left <= w.Max && l.bytes <= w.Bytes && now.Sub(e.at) < w.Age
+		if small || young {
 			break
 		}
 		l.bytes -= e.size
@@ -67,5 +69,10 @@ func (l *eventLog) trim(w Window, now time.Time) (again bool) {
 		l.events = slices.Clone(l.events)
 		l.dropped = 0
 	}
-	return len(l.events) > w.Min
+	return !l.rests(w)
+}
+
+// rests says whether all that is there may stay however old it gets.
+func (l *eventLog) rests(w Window) bool {
+	return len(l.events) <= w.Min && l.bytes <= w.MinBytes
 }

@@ -100,14 +100,15 @@ func (s *sharing) shareContent(u *unstructured.Unstructured, like []kind.Object)
 // most is how many objects one is held against.
 const most = 2
 
-// likes are where the same part is in the objects that are held against.
+// likes are where the same part is in the objects that are held against, and
+// where a list has a part of the kind just before.
 type likes struct {
 	n  int
-	at [most]unsafe.Pointer
+	at [most + 1]unsafe.Pointer
 }
 
 func (l *likes) add(p unsafe.Pointer) {
-	if p != nil && l.n < most {
+	if p != nil && l.n < len(l.at) {
 		l.at[l.n] = p
 		l.n++
 	}
@@ -236,7 +237,11 @@ func (w walk) slice(sh *shape, p *slice, like likes) {
 				parts.add(unsafe.Add(other.at, uintptr(i)*size))
 			}
 		}
-		w.settle(sh.elem, unsafe.Add(p.at, uintptr(i)*size), parts)
+		at := unsafe.Add(p.at, uintptr(i)*size)
+		if i > 0 && sh.elem.kind == reflect.Struct { // versions of a definition mostly have one schema
+			parts.add(unsafe.Add(p.at, uintptr(i-1)*size))
+		}
+		w.settle(sh.elem, at, parts)
 	}
 }
 

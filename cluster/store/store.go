@@ -58,10 +58,11 @@ type Config struct {
 // Window bounds the log of events that each kind keeps for watches to resume.
 // Zero fields have the defaults named.
 type Window struct {
-	Min   int           // events kept however old they are; 100
-	Max   int           // events kept however young they are; 10,000
-	Bytes int           // encoded bytes of the objects in the events kept, beyond Min; 32 MiB
-	Age   time.Duration // for how long more than Min events are kept; 2 min
+	Min      int           // events kept however old they are, if they are small; 100
+	MinBytes int           // encoded bytes of the objects in those; decoded they may be five times as many; 2 MiB
+	Max      int           // events kept however young they are; 10,000
+	Bytes    int           // encoded bytes of the objects in the events kept, beyond Min; 32 MiB
+	Age      time.Duration // for how long more than Min and MinBytes are kept; 2 min
 }
 
 // Codec turns objects into the bytes stored and back. Both functions are safe
@@ -81,6 +82,7 @@ type Store struct {
 	etcd      *etcd
 	leases    leases
 	sharing   sharing
+	frames    frames // forms of events that were sent lately
 
 	unreadSaid *kind.Kind // of which the feeder has last said that objects cannot be read
 
@@ -269,6 +271,9 @@ func (c Config) withDefaults() Config {
 func (w Window) withDefaults() Window {
 	if w.Min == 0 {
 		w.Min = 100
+	}
+	if w.MinBytes == 0 {
+		w.MinBytes = 2 << 20
 	}
 	if w.Max == 0 {
 		w.Max = 10_000

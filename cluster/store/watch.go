@@ -1,7 +1,6 @@
 package store
 
 import (
-	"sync"
 	"time"
 
 	"sampan/cluster/kind"
@@ -26,36 +25,6 @@ type Event struct {
 	size int
 	at   time.Time
 	enc  encodings
-}
-
-// encodings are the forms in which an event was sent, made once each.
-type encodings struct {
-	mu    sync.Mutex // guards all below
-	bytes map[string]func() []byte
-}
-
-// maxEncodings bounds the forms kept of one event; further ones are made each
-// time they are asked for.
-const maxEncodings = 8
-
-// Encoded returns what make returns, called once per key for all watchers of
-// the event. key says everything that the bytes depend on: media type,
-// version, what of the object is sent. The bytes are shared and freed with
-// the event.
-func (e *Event) Encoded(key string, make func() []byte) []byte {
-	e.enc.mu.Lock()
-	made, ok := e.enc.bytes[key]
-	if !ok {
-		made = sync.OnceValue(make)
-		if e.enc.bytes == nil {
-			e.enc.bytes = map[string]func() []byte{}
-		}
-		if len(e.enc.bytes) < maxEncodings {
-			e.enc.bytes[key] = made
-		}
-	}
-	e.enc.mu.Unlock()
-	return made()
 }
 
 // WatchOptions selects the events of a cursor.

@@ -1,0 +1,118 @@
+package store
+
+import (
+	"sync"
+	"time"
+)
+
+// encodings are the forms in which an event was sent, made once each.
+type encodings struct {
+	of *frames // set before the event is handed out
+
+	mu    sync.Mutex // guards all below
+	bytes map[string]func() []byte
+}
+
+// maxEncodings bounds the forms kept of one event; further ones are made each
+// time they are asked for.
+const maxEncodings = 8
+
+// Encoded returns what make returns, called once per key for all watchers that
+// ask for it within some seconds. key says everything that the bytes depend
+// on: media type, version, what of the object is sent. The bytes are shared.
+func (e *Event) Encoded(key string, make func() []byte) []byte {
+	e.enc.mu.Lock()
+	made, ok := e.enc.bytes[key]
+	if !ok {
+		made = sync.OnceValue(make)
+		if e.enc.bytes == nil {
+			e.enc.bytes = map[string]func() []byte{}
+		}
+		if len(e.enc.bytes) < maxEncodings {
+			e.enc.bytes[key] = made
+		}
+	}
+	e.enc.mu.Unlock()
+	data := made()
+	if !ok && e.enc.of != nil {
+		e.enc.of.made(&e.enc, len(data))
+	}
+	return data
+}
+
+// forget drops the forms; who is sending one goes on.
+func (e *encodings) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.bytes = nil
+}
+
+// frames bounds the forms of events that are kept, in bytes and in time. All
+// watchers send an event at nearly the same time, while the log keeps it for
+// minutes: of a large object the forms would be more than the object. They are
+// in two generations; the older one goes when the younger one is full, or after
+// a while in which the younger one was not. Nothing runs when there are none.
+// It is safe for concurrent use, and takes no other lock with its own held.
+type frames struct {
+	mu         sync.Mutex // guards all below
+	young, old []*encodings
+	bytes      int         // of young
+	timer      *time.Timer // nil: there are none
+	over       bool
+}
+
+const (
+	framesAge   = 5 * time.Second // after twice this a form is gone
+	framesBytes = 16 << 20        // of one generation
+)
+
+// made takes note of a further form of e.
+func (f *frames) made(e *encodings, size int) {
+	for _, gone := range f.note(e, size) {
+		gone.forget()
+	}
+}
+
+func (f *frames) note(e *encodings, size int) (gone []*encodings) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.young = append(f.young, e)
+	f.bytes += size
+	if f.bytes > framesBytes {
+		gone = f.turnLocked()
+	}
+	if f.timer == nil && !f.over {
+		f.timer = time.AfterFunc(framesAge, f.age)
+	}
+	return gone
+}
+
+// turnLocked makes the young ones old and returns those that were.
+func (f *frames) turnLocked() (gone []*encodings) {
+	gone, f.old, f.young, f.bytes = f.old, f.young, nil, 0
+	return gone
+}
+
+func (f *frames) age() {
+	f.mu.Lock()
+	gone := f.turnLocked()
+	f.timer = nil
+	if len(f.old) > 0 && !f.over {
+		f.timer = time.AfterFunc(framesAge, f.age)
+	}
+	f.mu.Unlock()
+	for _, e := range gone {
+		e.forget()
+	}
+}
+
+// stop ends the timer for good.
+func (f *frames) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.over = true
+	if f.timer != nil {
+		f.timer.Stop()
+		f.timer = nil
+	}
+}
