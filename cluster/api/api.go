@@ -82,7 +82,8 @@ type Config struct {
 
 	Audit *audit.Trail // nil: nothing is recorded, and nothing is spent on it
 
-	Version version.Info // zero: GitVersion "v1.37.2+sampan"
+	Version version.Info      // zero: GitVersion "v1.37.2+sampan"
+	Flags   map[string]string // that the program was started with, for /flagz; nil: there is no such path
 	Checks  []Check
 	Metrics func(w io.Writer)           // appends to /metrics; may be nil
 	Debug   map[string]http.HandlerFunc // further paths below /debug/, for system:masters alone

@@ -94,6 +94,43 @@ func TestPathsThatNothingAnswers(t *testing.T) {
 	}
 }
 
+// A namespace without a name is what a path of upstream's may have: it is all of
+// them for who lists, and none for anything else.
+func TestANamespaceWithoutAName(t *testing.T) {
+	w := newWorld(t)
+	const m = `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}}`
+	if code, _, body := w.do(w.admin(), "POST", "/api/v1/namespaces/d/configmaps", m); code != 201 {
+		t.Fatalf("%d %s", code, body)
+	}
+	for _, tc := range []struct {
+		method, path, as string
+		code             int
+		want             string
+	}{
+		{"GET", "/api/v1/namespaces//configmaps", "", 200, `"namespace":"d"`},
+		{"GET", "/api/v1/namespaces//configmaps?watch=1&timeoutSeconds=1", "", 200, `"namespace":"d"`},
+		{"GET", "/api/v1/namespaces//configmaps", "bob", 403, "at the cluster scope"},
+		{"GET", "/api/v1/namespaces//configmaps/m", "bob", 403, "cannot get"},
+		{"GET", "/api/v1/namespaces//configmaps/m", "", 400, "Namespace parameter required."},
+		{"PUT", "/api/v1/namespaces//configmaps/m", "", 400, "Namespace parameter required."},
+		{"DELETE", "/api/v1/namespaces//configmaps", "", 400, "Namespace parameter required."},
+		{"POST", "/api/v1/namespaces//configmaps", "", 422, `ConfigMap \"m\" is invalid: metadata.namespace: Required value`},
+		{"GET", "/api/v1/namespaces//nodes", "", 404, "could not find"},
+	} {
+		client := w.admin()
+		if tc.as != "" {
+			client = w.as(tc.as)
+		}
+		body := ""
+		if tc.method != "GET" && tc.method != "DELETE" {
+			body = m
+		}
+		if code, _, text := w.do(client, tc.method, tc.path, body); code != tc.code || !strings.Contains(text, tc.want) {
+			t.Errorf("%s %s as %q: %d %s, want %d %s", tc.method, tc.path, tc.as, code, text, tc.code, tc.want)
+		}
+	}
+}
+
 // Where there is no API, upstream's router answers, and it knows no Status.
 func TestPathsThatAreNoAPI(t *testing.T) {
 	w := newWorld(t)

@@ -33,6 +33,9 @@ func (c *call) plainPath() {
 		c.notFound()
 		return
 	}
+	if c.zpages(path) {
+		return
+	}
 	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
 		if c.knownPath(segments) {
 			c.methodNotAllowed()
@@ -99,8 +102,15 @@ func (c *call) knownPath(segments []string) bool {
 
 // root lists the paths there are.
 func (c *call) root() {
+	c.sendJSON("application/json", metav1.RootPaths{Paths: c.listedPaths()})
+}
+
+func (c *call) listedPaths() []string {
 	paths := []string{"/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/", "/metrics", "/metrics/slis",
-		"/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/version"}
+		"/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/statusz", "/version"}
+	if c.s.cfg.Flags != nil {
+		paths = append(paths, "/flagz")
+	}
 	for _, all := range []string{"/healthz", "/livez", "/readyz"} {
 		paths = append(paths, all, all+"/ping")
 		for _, check := range c.s.cfg.Checks {
@@ -120,7 +130,7 @@ func (c *call) root() {
 		}
 	}
 	slices.Sort(paths)
-	c.sendJSON("application/json", metav1.RootPaths{Paths: paths})
+	return paths
 }
 
 // sendDoc answers with a document that has a JSON and a protobuf form.

@@ -47,8 +47,12 @@ func (c *call) resource() {
 		User: c.user, Warn: c.warn, Annotate: c.annotate(),
 	}
 	c.verb = r.Verb
-	if k.Cluster && r.Namespace != "" || !k.Cluster && r.Namespace == "" && r.Name != "" {
+	if k.Cluster && (r.Namespace != "" || c.route.Anywhere) || !k.Cluster && r.Namespace == "" && r.Name != "" && !c.route.Anywhere {
 		c.notFound()
+		return
+	}
+	if c.route.Anywhere && (r.Name != "" || r.Verb == "deletecollection") {
+		c.refuse(r, apierrors.NewBadRequest("Namespace parameter required."))
 		return
 	}
 	if t, ok := throughs[c.throughKey()]; ok && r.Name != "" {
@@ -89,7 +93,7 @@ func (c *call) handler(k *kind.Kind, r request.Request) (do handler, known bool)
 		case "watch":
 			return c.list, true // answered by watch; here only to be known
 		case "create":
-			if r.Name == "" && (k.Cluster || r.Namespace != "") {
+			if r.Name == "" && (k.Cluster || r.Namespace != "" || c.route.Anywhere) {
 				return c.create, true
 			}
 		case "update":

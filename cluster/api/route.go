@@ -21,6 +21,7 @@ type route struct {
 	Subresource string
 	Rest        string // what follows proxy: "metrics/cadvisor"
 	Watch       bool   // by the deprecated /watch/ prefix
+	Anywhere    bool   // the name of the namespace is empty, which is all of them
 	Beyond      bool   // more follows than a subresource has: nothing is there, for those who may know
 }
 
@@ -61,9 +62,7 @@ func parseRoute(path string) route {
 	}
 	if segments[0] == "namespaces" && len(segments) > 2 {
 		r.Namespace, segments = segments[1], segments[2:]
-		if r.Namespace == "" {
-			return route{Path: path}
-		}
+		r.Anywhere = r.Namespace == ""
 	}
 	return r.with(segments)
 }

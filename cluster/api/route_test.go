@@ -35,7 +35,10 @@ func TestParseRoute(t *testing.T) {
 		{"/apis/apps/v1/namespaces/d/deployments/x", route{Prefix: "apis", GV: apps, Resource: "deployments", Namespace: "d", Name: "x"}},
 		{"/apis/apps/v1/watch/deployments", route{Prefix: "apis", GV: apps, Resource: "deployments", Watch: true}},
 		{"/api/v1/namespaces/d/services/http:x:80/proxy/a/b/", route{Prefix: "api", GV: v1, Resource: "services", Namespace: "d", Name: "http:x:80", Subresource: "proxy", Rest: "a/b/"}},
-		{"/api/v1/namespaces//pods", route{}},
+		{"/api/v1/namespaces//pods", route{Prefix: "api", GV: v1, Resource: "pods", Anywhere: true}},
+		{"/api/v1/namespaces//pods/x", route{Prefix: "api", GV: v1, Resource: "pods", Anywhere: true, Name: "x"}},
+		{"/api/v1/namespaces//", route{Prefix: "api", GV: v1, Resource: "namespaces"}},
+		{"/api/v1/namespaces//status", route{}},
 		{"/api/v1//nodes", route{}},
 		{"//api/v1/nodes", route{}},
 		{"/api/v1/nodes/a/status/more/x", route{Prefix: "api", GV: v1, Resource: "nodes", Name: "a", Subresource: "status", Rest: "more/x", Beyond: true}},
@@ -88,7 +91,7 @@ func TestManagerOf(t *testing.T) {
 // FuzzRoute: whatever a path is, it is a path or a resource, and nothing of
 // it is lost or made up.
 func FuzzRoute(f *testing.F) {
-	for _, p := range []string{"/", "/api/v1/namespaces/d/pods/x/proxy/a//b/", "/apis/a/b/watch/c", "//", "/api/v1/watch", "/api/v1/namespaces/x/status"} {
+	for _, p := range []string{"/", "/api/v1/namespaces/d/pods/x/proxy/a//b/", "/apis/a/b/watch/c", "//", "/api/v1/watch", "/api/v1/namespaces/x/status", "/api/v1/namespaces//pods"} {
 		f.Add(p)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
@@ -110,7 +113,7 @@ func FuzzRoute(f *testing.F) {
 		if r.Watch {
 			parts = append(parts, "watch")
 		}
-		if r.Namespace != "" {
+		if r.Namespace != "" || r.Anywhere {
 			parts = append(parts, "namespaces", r.Namespace)
 		}
 		parts = append(parts, r.Resource)

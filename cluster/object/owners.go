@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
 
 	"sampan/cluster/kind"
 )
@@ -24,7 +25,7 @@ type Owners struct {
 	types Types
 
 	mu       sync.RWMutex // guards all below
-	managers map[managerKey]*managedfields.FieldManager
+	managers map[managerKey]*keeper
 }
 
 type managerKey struct {
@@ -34,7 +35,7 @@ type managerKey struct {
 
 // NewOwners returns the keeper of managed fields.
 func NewOwners(types Types) *Owners {
-	return &Owners{types: types, managers: map[managerKey]*managedfields.FieldManager{}}
+	return &Owners{types: types, managers: map[managerKey]*keeper{}}
 }
 
 // Update records that manager, writing the version gvk, made obj out of live
@@ -47,6 +48,9 @@ func (o *Owners) Update(k *kind.Kind, gvk schema.GroupVersionKind, sub string, l
 		return err
 	}
 	if live == nil {
+		if m.created.record(obj, manager) {
+			return nil
+		}
 		live = stamped(k.New(), k.GVK)
 	}
 	m.UpdateNoErrors(live, obj, manager)
@@ -75,19 +79,19 @@ func (o *Owners) Apply(k *kind.Kind, gvk schema.GroupVersionKind, sub string, li
 	return Hub(k, obj, obj.GetObjectKind().GroupVersionKind())
 }
 
-func (o *Owners) manager(k *kind.Kind, gvk schema.GroupVersionKind, sub string) (*managedfields.FieldManager, error) {
+func (o *Owners) manager(k *kind.Kind, gvk schema.GroupVersionKind, sub string) (*keeper, error) {
 	key := managerKey{gvk, sub}
 	if k.Custom != nil {
 		// It lasts as long as the kind, which may be declared anew at any time.
 		if kept, ok := k.Custom.Kept.Load(key); ok {
-			return kept.(*managedfields.FieldManager), nil
+			return kept.(*keeper), nil
 		}
 		m, err := o.build(k, key)
 		if err != nil {
 			return nil, err
 		}
 		kept, _ := k.Custom.Kept.LoadOrStore(key, m)
-		return kept.(*managedfields.FieldManager), nil
+		return kept.(*keeper), nil
 	}
 	o.mu.RLock()
 	m := o.managers[key]
@@ -108,7 +112,7 @@ func (o *Owners) manager(k *kind.Kind, gvk schema.GroupVersionKind, sub string) 
 	return m, nil
 }
 
-func (o *Owners) build(k *kind.Kind, key managerKey) (*managedfields.FieldManager, error) {
+func (o *Owners) build(k *kind.Kind, key managerKey) (*keeper, error) {
 	types, err := o.types(key.gvk)
 	if err != nil {
 		return nil, err
@@ -121,7 +125,21 @@ func (o *Owners) build(k *kind.Kind, key managerKey) (*managedfields.FieldManage
 	if types == nil {
 		types, build = managedfields.NewDeducedTypeConverter(), managedfields.NewDefaultCRDFieldManager
 	}
-	return build(types, b, b, b, key.gvk, k.GVK.GroupVersion(), key.sub, notOwned(k, key.sub))
+	ignored := notOwned(k, key.sub)
+	made := &keeper{}
+	if k.Type != nil {
+		empty, err := types.ObjectToTyped(stamped(blank(k, key.gvk), key.gvk), typed.AllowDuplicates)
+		if err != nil {
+			return nil, err
+		}
+		types = plain{TypeConverter: types, gvk: key.gvk, like: empty}
+		if key.gvk == k.GVK && key.sub == "" {
+			made.created = &created{gvk: key.gvk, types: types, empty: empty,
+				ignored: ignored[fieldpath.APIVersion(key.gvk.GroupVersion().String())], nobodys: nobodys()}
+		}
+	}
+	made.FieldManager, err = build(types, b, b, b, key.gvk, k.GVK.GroupVersion(), key.sub, ignored)
+	return made, err
 }
 
 // notOwned are the fields that a write through sub does not change, so that
@@ -173,11 +191,11 @@ func (b bridge) ConvertToVersion(in runtime.Object, target runtime.GroupVersione
 	}
 	from := in.GetObjectKind().GroupVersionKind()
 	if u, ok := in.(runtime.Unstructured); ok && b.k.Type != nil {
-		typed := blank(b.k, from)
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.UnstructuredContent(), typed); err != nil {
-			return nil, err
+		obj := blank(b.k, from)
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.UnstructuredContent(), obj); err != nil {
+			return nil, fmt.Errorf("unable to convert unstructured object to %v: %w", from, err)
 		}
-		in = stamped(typed, from)
+		in = stamped(obj, from)
 	}
 	if from == want {
 		return in, nil

@@ -42,7 +42,7 @@ func placed(obj kind.Object, r request.Request) error {
 		return nil
 	}
 	if r.Namespace == "" {
-		return apierrors.NewBadRequest("an empty namespace may not be set during creation")
+		return apierrors.NewInvalid(r.Kind.GVK.GroupKind(), obj.GetName(), field.ErrorList{field.Required(field.NewPath("metadata", "namespace"), "")})
 	}
 	if ns := obj.GetNamespace(); ns != "" && ns != r.Namespace {
 		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
