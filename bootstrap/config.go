@@ -75,6 +75,8 @@ type Config struct {
 
 	CheckShared bool // find writes to shared objects; costs time, for tests
 
+	Flags map[string]string // that the program was started with, for /flagz; nil: there is no such path
+
 	Self    string // path of the program, for starting it again; default: what runs
 	Version string // of the program
 	Log     *slog.Logger

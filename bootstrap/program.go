@@ -297,7 +297,7 @@ func (r *running) openCluster() (err error) {
 	r.api, err = api.New(api.Config{
 		Verbs: r.verbs, Kinds: r.kinds, Schemas: schemas, Authenticator: r.who, Authorizer: r.may, Aggregate: r.aggregate, Components: r.components(),
 		Objects: r.reader, Dialer: dialer{local: r.pipe, nodes: r.reader, pki: r.pki}, Tokens: r.tokens, Log: r.log,
-		Debug: map[string]http.HandlerFunc{whyPath: r.why, snapshotPath: r.snapshot}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics,
+		Debug: map[string]http.HandlerFunc{whyPath: r.why, snapshotPath: r.snapshot}, OldReviews: oldReviews(r.cfg.StrictVersions), Metrics: r.writeMetrics, Flags: r.cfg.Flags,
 		Checks: r.checks(), Audit: r.audit, Limits: r.cfg.Limits.Limits,
 	})
 	if err != nil {

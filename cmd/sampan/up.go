@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 
 	"sampan/bootstrap"
@@ -60,6 +61,8 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 				level = slog.LevelDebug
 			}
 			cfg.State, cfg.Run, cfg.Version, cfg.Self = g.State, g.Run, version, executable()
+			cfg.Flags = map[string]string{}
+			cmd.Flags().VisitAll(func(f *pflag.Flag) { cfg.Flags[f.Name] = f.Value.String() })
 			cfg.Log = slog.New(slog.NewTextHandler(g.err, &slog.HandlerOptions{Level: level}))
 			klog.SetSlogLogger(slog.New(debugOnly{cfg.Log.Handler()}))
 			// A program in the background holds no directory; what was said
