@@ -23,6 +23,7 @@ func TestFramesAreSharedForSomeSecondsOnly(t *testing.T) {
 			t.Fatalf("made %d times", made)
 		}
 		time.Sleep(framesAge + 2*time.Second)
+		synctest.Wait()
 		if e.enc.bytes != nil || all.timer != nil || len(all.young)+len(all.old) > 0 {
 			t.Fatalf("kept: %v, %d young, %d old, timer %v", e.enc.bytes, len(all.young), len(all.old), all.timer)
 		}
