@@ -243,7 +243,9 @@ func grace(k *kind.Kind, obj kind.Object, o *metav1.DeleteOptions, now time.Time
 	return true, false
 }
 
-// mark says that obj is being deleted and waits for nothing but finalizers.
+// mark says that obj is being deleted and waits for nothing but finalizers. What
+// was marked without a grace period, a namespace or a definition, comes to have
+// one when it is deleted again, unless its kind holds it.
 func mark(k *kind.Kind, obj kind.Object, now time.Time) {
 	at := metav1.NewTime(now.Truncate(time.Second))
 	first := obj.GetDeletionTimestamp() == nil
@@ -253,7 +255,7 @@ func mark(k *kind.Kind, obj kind.Object, now time.Time) {
 	if was := obj.GetDeletionTimestamp(); was == nil || was.After(at.Time) {
 		obj.SetDeletionTimestamp(&at)
 	}
-	if first || obj.GetDeletionGracePeriodSeconds() != nil {
+	if first || !k.Held(obj) || obj.GetDeletionGracePeriodSeconds() != nil {
 		var none int64
 		obj.SetDeletionGracePeriodSeconds(&none)
 	}

@@ -1,6 +1,7 @@
 package verb_test
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -101,6 +102,24 @@ func TestDelete(t *testing.T) {
 		s.mustCreate("pods", `{"metadata":{"name":"w"},"spec":{"containers":[{"name":"c","image":"i"}]}}`)
 		if _, done, err := s.delete("pods/w", metav1.DeleteOptions{}); err != nil || !done {
 			t.Errorf("a pod on no node: done %v, %v", done, err)
+		}
+	})
+	t.Run("says the grace period of what was marked without one when it is deleted again, unless it is held", func(t *testing.T) {
+		s.mustCreate("customresourcedefinitions", `{"metadata":{"name":"things.x.io"},"spec":{"group":"x.io","scope":"Cluster","names":{"plural":"things","kind":"Thing"},
+			"versions":[{"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object"}}}]}}`)
+		s.mustCreate("namespaces", `{"metadata":{"name":"ends"}}`)
+		none := int64(0)
+		for what, want := range map[string]*int64{"customresourcedefinitions/things.x.io": &none, "namespaces/ends": nil} {
+			for i, want := range []*int64{nil, want, want} {
+				answer, done, err := s.delete(what, metav1.DeleteOptions{})
+				if err != nil || done {
+					t.Fatalf("%s: done %v, %v", what, done, err)
+				}
+				obj := answer.(metav1.Object)
+				if got := obj.GetDeletionGracePeriodSeconds(); !reflect.DeepEqual(got, want) || obj.GetDeletionTimestamp() == nil {
+					t.Errorf("%s, delete %d: %s", what, i+1, text(answer))
+				}
+			}
 		}
 	})
 	t.Run("holds a namespace until it is finalized", func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"sampan/cluster/admission"
 	"sampan/cluster/client"
 	"sampan/cluster/kind"
+	"sampan/cluster/kind/apiextensions"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
@@ -47,7 +48,7 @@ type server struct {
 
 func serve(t *testing.T, plugins ...any) *server {
 	t.Helper()
-	kinds := kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), policy.Kinds(), networking.Kinds())
+	kinds := kind.NewTable(core.Kinds(), apps.Kinds(), coordination.Kinds(), policy.Kinds(), networking.Kinds(), apiextensions.Kinds())
 	db, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Kinds: kinds, Codec: object.Storage{}, CheckShared: true})
 	if err != nil {
 		t.Fatal(err)
