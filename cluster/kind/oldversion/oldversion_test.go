@@ -245,3 +245,23 @@ func lacking(old, hub reflect.Type, path string, within map[reflect.Type]bool, m
 		}
 	}
 }
+
+// Only these old versions are selected by a field that the current one has not.
+func TestFieldsToSelectBy(t *testing.T) {
+	want := []string{"apps/v1beta1 StatefulSet: status.successful", "apps/v1beta2 StatefulSet: status.successful",
+		"batch/v1beta1 CronJob: status.successful"}
+	var got []string
+	each(t, func(t *testing.T, k *kind.Kind, v *kind.Version) {
+		for name, of := range v.Fields {
+			if k.Fields[name] == nil && k.GVK.Kind != "Event" {
+				got = append(got, fmt.Sprintf("%s %s: %s", v.GVK.GroupVersion(), v.GVK.Kind, name))
+				if value := of(k.New()); value != "" {
+					t.Errorf("%s of %s is %q", name, v.GVK, value)
+				}
+			}
+		}
+	})
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("fields\n%q\nwant\n%q", got, want)
+	}
+}

@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sampan/cluster/kind"
 )
 
 // workloads are the versions from before apps/v1. In the first ones a selector
@@ -97,15 +99,23 @@ func workloads(t table) {
 	})
 	add(t, hub, beta2, differs[appsv1beta2.DaemonSet, appsv1.DaemonSet]{})
 
-	add(t, hub, beta2, differs[appsv1beta2.StatefulSet, appsv1.StatefulSet]{})
+	add(t, hub, beta2, differs[appsv1beta2.StatefulSet, appsv1.StatefulSet]{fields: successful()})
 	add(t, hub, beta1, differs[appsv1beta1.StatefulSet, appsv1.StatefulSet]{
 		old: func(s *appsv1beta1.StatefulSet) {
 			fromTemplate(&s.Spec.Selector, &s.ObjectMeta, s.Spec.Template.Labels)
 			fillEmpty(&s.Spec.UpdateStrategy.Type, appsv1beta1.OnDeleteStatefulSetStrategyType)
 		},
+		fields: successful(),
 	})
 	add(t, hub, beta2, differs[appsv1beta2.ControllerRevision, appsv1.ControllerRevision]{})
 	add(t, hub, beta1, differs[appsv1beta1.ControllerRevision, appsv1.ControllerRevision]{})
+}
+
+// successful is a name that upstream knew in these versions, and no value: these
+// kinds had it from Job's (AddFieldLabelConversionFunc in pkg/apis/apps/v1beta1,
+// apps/v1beta2, batch/v1beta1).
+func successful() map[string]func(kind.Object) string {
+	return map[string]func(kind.Object) string{"status.successful": func(kind.Object) string { return "" }}
 }
 
 // fromTemplate fills selector and labels that were left out.
@@ -153,5 +163,5 @@ func takeNumber(meta *metav1.ObjectMeta, key string) *int64 {
 }
 
 func cronJobs(t table) {
-	add(t, batchv1.SchemeGroupVersion, batchv1beta1.SchemeGroupVersion, differs[batchv1beta1.CronJob, batchv1.CronJob]{})
+	add(t, batchv1.SchemeGroupVersion, batchv1beta1.SchemeGroupVersion, differs[batchv1beta1.CronJob, batchv1.CronJob]{fields: successful()})
 }
