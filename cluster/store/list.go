@@ -156,7 +156,9 @@ func (s *Store) listEtcd(ctx context.Context, set *set, revision int64, opts Lis
 	if after := (Key{k, opts.AfterNamespace, opts.AfterName}); opts.AfterName != "" {
 		from = max(from, after.path()+"\x00")
 	}
+	began := time.Now()
 	resp, err := s.etcd.getAt(ctx, from, revision, clientv3.WithRange(end), clientv3.WithLimit(int64(opts.Limit)))
+	set.requests.ended(listing, began, err)
 	if errors.Is(err, rpctypes.ErrCompacted) {
 		return nil, &Expired{Revision: revision, Oldest: s.compact.oldest()}
 	}

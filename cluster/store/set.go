@@ -37,6 +37,8 @@ type set struct {
 	changes atomic.Uint64          // how often the set has changed; read without a lock
 	unread  map[string]*Unreadable // by etcd key: objects that are there and cannot be read; nil: none
 
+	requests requests // to etcd; counted and read without a lock
+
 	cursors map[*Cursor]struct{}             // those that see all events
 	byValue map[indexed]map[*Cursor]struct{} // those that see events of one index value
 

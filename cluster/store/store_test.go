@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -104,6 +105,57 @@ func TestALostRaceIsTriedAgain(t *testing.T) {
 	})
 	if got, _ := s.Get(cm("a")); err != nil || calls != 2 || got.(*corev1.ConfigMap).Data["v"] != "faster+" {
 		t.Errorf("%v after %d calls, %v", got, calls, err)
+	}
+}
+
+func TestRequestsToEtcdAreCounted(t *testing.T) {
+	t.Parallel()
+
+	s := open(t, t.TempDir())
+	counts := func() string {
+		var all []string
+		for _, r := range s.Requests(configMaps) {
+			in := int64(0)
+			for _, n := range r.Under {
+				in += n
+			}
+			if len(r.At) != 23 || r.At[0] != 0.005 || r.At[22] != 60 || in > r.Count || r.Seconds <= 0 || r.Errors > 0 {
+				t.Errorf("%+v", r)
+			}
+			all = append(all, fmt.Sprint(r.Operation, " ", r.Count))
+		}
+		return strings.Join(all, ", ")
+	}
+	if got := counts(); got != "" {
+		t.Errorf("at first: %s", got)
+	}
+	create(t, s, "a", "1")
+	was := s.Revision()
+	if _, err := s.Update(ctx, cm("a"), set("2")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Update(ctx, cm("a"), set("2")); err != nil { // changes nothing
+		t.Fatal(err)
+	}
+	if _, err := s.ListAt(ctx, configMaps, was, store.ListOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Delete(ctx, cm("a"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := counts(), "list 1, create 1, update 1, delete 1"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := s.Requests(pods); len(got) > 0 {
+		t.Errorf("nobody asked for pods: %v", got)
+	}
+	ended, stop := context.WithCancel(ctx)
+	stop()
+	if _, err := s.Create(ended, cm("b"), configMap("b", "1")); err == nil {
+		t.Fatal("written although nobody waits")
+	}
+	if got := s.Requests(configMaps)[1]; got.Errors != 1 || got.Count != 2 {
+		t.Errorf("one that failed: %+v", got)
 	}
 }
 

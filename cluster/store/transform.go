@@ -115,7 +115,7 @@ func (s *Store) stale(ctx context.Context, k Key, current state) (bool, error) {
 	if s.transform == nil || current.obj == nil {
 		return false, nil
 	}
-	resp, err := s.etcd.client.Get(ctx, k.path())
+	resp, err := s.get(ctx, k)
 	if err != nil {
 		return false, unavailable("get", k.String(), err)
 	}
@@ -146,7 +146,7 @@ func (s *Store) Unreadable(k Key) error {
 // says whether it would.
 func (s *Store) Discard(ctx context.Context, k Key, dryRun bool) error {
 	for {
-		resp, err := s.etcd.client.Get(ctx, k.path())
+		resp, err := s.get(ctx, k)
 		if err != nil {
 			return unavailable("get", k.String(), err)
 		}

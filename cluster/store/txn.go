@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"strconv"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -24,6 +25,10 @@ type txn struct {
 	then     []clientv3.Op
 	reads    []clientv3.Op // what to look at if a compare fails
 	handed   []*handover
+
+	// What the transaction is for: its first operation.
+	kind *kind.Kind
+	op   operation
 }
 
 // again returns the next attempt, after this one was lost.
@@ -41,7 +46,15 @@ type handover struct {
 	revision int64 // that the feeder has published obj with; 0: not taken
 }
 
+// count says what the transaction is for, unless that was said.
+func (t *txn) count(k *kind.Kind, o operation) {
+	if t.kind == nil {
+		t.kind, t.op = k, o
+	}
+}
+
 func (t *txn) compare(k Key, revision int64) {
+	t.count(k.Kind, getting)
 	path := k.path()
 	if revision != AnyRevision {
 		t.compares = append(t.compares, clientv3.Compare(clientv3.ModRevision(path), "=", revision))
@@ -74,6 +87,11 @@ func (t *txn) put(k Key, obj kind.Object, revision int64) (*handover, error) {
 	s.handed[h.path] = append(s.handed[h.path], h)
 	s.handedMu.Unlock()
 
+	if revision == 0 {
+		t.count(k.Kind, creating)
+	} else {
+		t.count(k.Kind, updating)
+	}
 	t.compare(k, revision)
 	var opts []clientv3.OpOption
 	if lease != clientv3.NoLease {
@@ -84,6 +102,7 @@ func (t *txn) put(k Key, obj kind.Object, revision int64) (*handover, error) {
 }
 
 func (t *txn) remove(k Key, revision int64) {
+	t.count(k.Kind, deleting)
 	t.compare(k, revision)
 	t.then = append(t.then, clientv3.OpDelete(k.path()))
 }
@@ -109,7 +128,11 @@ func (t *txn) commit(extra []Op) (outcome, error) {
 			return outcome{}, err
 		}
 	}
+	began := time.Now()
 	resp, err := s.etcd.client.Txn(t.ctx).If(t.compares...).Then(t.then...).Else(t.reads...).Commit()
+	if t.kind != nil {
+		s.asked(t.kind, t.op, began, err)
+	}
 	if err != nil {
 		t.abort()
 		return outcome{}, err

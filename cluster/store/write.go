@@ -207,7 +207,7 @@ func (s *Store) current(ctx context.Context, k Key, m mode) (state, error) {
 	case s.etcd.alone():
 		return state{}, nil
 	}
-	resp, err := s.etcd.client.Get(ctx, k.path())
+	resp, err := s.get(ctx, k)
 	if err != nil {
 		return state{}, unavailable("get", k.String(), err)
 	}
