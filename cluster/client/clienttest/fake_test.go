@@ -29,6 +29,10 @@ func kinds() *kind.Table {
 			Parts: map[string]kind.Part[appsv1.Deployment]{
 				"status": {Take: func(dst, src *appsv1.Deployment) { dst.Status = src.Status }}},
 		}),
+		kind.Declare(kind.Of[corev1.Node]{GVK: corev1.SchemeGroupVersion.WithKind("Node"), Plural: "nodes", Cluster: true,
+			Parts: map[string]kind.Part[corev1.Node]{
+				"status": {Take: func(dst, src *corev1.Node) { dst.Status = src.Status }, KeepOnCreate: true}},
+		}),
 		kind.Declare(kind.Of[corev1.Pod]{GVK: corev1.SchemeGroupVersion.WithKind("Pod"), Plural: "pods",
 			Indexes: map[string]func(*corev1.Pod) []string{"spec.nodeName": nodeName},
 			Fields:  map[string]func(*corev1.Pod) string{"spec.nodeName": func(p *corev1.Pod) string { return p.Spec.NodeName }},
@@ -85,6 +89,19 @@ func TestStatusAndSpecAreWrittenApart(t *testing.T) {
 	made = must[*appsv1.Deployment](t)(client.UpdateStatus(ctx, f, change))
 	if made.Status.Replicas != 3 || !made.Spec.Paused || made.Generation != 2 {
 		t.Errorf("after update of the status: %+v", made)
+	}
+}
+
+func TestAKindMayBeMadeWithItsStatus(t *testing.T) {
+	f := clienttest.New(t, kinds())
+	n := must[*corev1.Node](t)(client.Create(ctx, f, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Phase: "Running"}}))
+	if n.Status.Phase != "Running" {
+		t.Errorf("a node that registers has status %+v", n.Status)
+	}
+	n = n.DeepCopy()
+	n.Status.Phase, n.Spec.PodCIDR = "Pending", "10.0.0.0/24"
+	if n = must[*corev1.Node](t)(client.Update(ctx, f, n)); n.Status.Phase != "Running" || n.Spec.PodCIDR == "" {
+		t.Errorf("an update of the object made it %+v, %+v", n.Spec, n.Status)
 	}
 }
 

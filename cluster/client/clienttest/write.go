@@ -21,7 +21,8 @@ import (
 	"sampan/cluster/kind"
 )
 
-// Create stores obj as the server would, without its status.
+// Create stores obj as the server would, without its status, unless its kind is
+// made with one.
 func (f *Fake) Create(ctx context.Context, k *kind.Kind, obj kind.Object) (kind.Object, error) {
 	a := Action{Verb: "create", Kind: k, Namespace: obj.GetNamespace(), Name: obj.GetName(), Object: copyOf(obj)}
 	if err := f.before(ctx, a); err != nil {
@@ -56,7 +57,7 @@ func (f *Fake) createLocked(k *kind.Kind, obj kind.Object) (kind.Object, error) 
 	stamp(k, obj) // before Prepare, which may need the UID
 	k.Default(obj)
 	for _, p := range k.Parts {
-		if !p.Writable {
+		if !p.Writable && !p.KeepOnCreate {
 			p.Take(obj, k.New())
 		}
 	}
