@@ -163,8 +163,9 @@ type call struct {
 	code   int    // of the answer, 0 before it
 	size   int    // of its body so far, for metrics
 	warned map[string]bool
-	failed error         // what fail answered with, for the log
-	record *audit.Record // of the audit trail; nil: there is none
+	old    *deprecatedAPI // what it asks for, if that will go
+	failed error          // what fail answered with, for the log
+	record *audit.Record  // of the audit trail; nil: there is none
 }
 
 // ServeHTTP answers one request.

@@ -52,6 +52,7 @@ func (c *call) endAudit() {
 			_ = c.record.Stage(auditv1.StageResponseStarted)
 		}
 	}
+	c.auditDeprecated()
 	_ = c.record.Stage(auditv1.StageResponseComplete) // it has happened
 }
 

@@ -31,6 +31,8 @@ type metrics struct {
 	seconds map[series]*histogram
 	sizes   map[series]*histogram // of answers to reads
 	events  map[events]*events
+
+	deprecated map[deprecatedAPI]bool // that were asked for
 }
 
 // series is what requests are counted by, under upstream's labels.
@@ -156,6 +158,12 @@ func (m *metrics) count(c *call, took time.Duration) {
 		m.total, m.seconds, m.sizes = map[answered]int64{}, map[series]*histogram{}, map[series]*histogram{}
 	}
 	m.total[answered{s, c.code}]++
+	if old := c.usedDeprecated(); old != nil && !m.deprecated[*old] {
+		if m.deprecated == nil {
+			m.deprecated = map[deprecatedAPI]bool{}
+		}
+		m.deprecated[*old] = true
+	}
 	add(m.seconds, s, requestSeconds, took.Seconds())
 	if s.verb == "GET" || s.verb == "LIST" {
 		s.dryRun = ""
@@ -209,6 +217,11 @@ func (c *call) metrics() {
 	one("apiserver_tls_handshake_errors_total", "counter", "Number of requests dropped with 'TLS handshake error from' error", m.tls.Load())
 	one("apiserver_terminated_watchers_total", "counter", "Counter of watchers closed due to unresponsiveness.", m.slow.Load())
 	c.s.storageMetrics(&b, head)
+	c.s.etcdMetrics(&b, head)
+	v := c.s.cfg.Version
+	head("kubernetes_build_info", "gauge", "A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.")
+	fmt.Fprintf(&b, "kubernetes_build_info{build_date=%q,compiler=%q,git_commit=%q,git_tree_state=%q,git_version=%q,go_version=%q,major=%q,minor=%q,platform=%q} 1\n",
+		v.BuildDate, v.Compiler, v.GitCommit, v.GitTreeState, v.GitVersion, v.GoVersion, v.Major, v.Minor, v.Platform)
 	if f := c.s.cfg.Limits.Flow; f != nil {
 		f.WriteMetrics(&b)
 	}
@@ -238,6 +251,7 @@ func (m *metrics) write(b *bytes.Buffer, head func(name, typ, help string)) {
 	}
 	head("apiserver_request_terminations_total", "counter", "Number of requests which apiserver terminated in self-defense.")
 	fmt.Fprintf(b, "apiserver_request_terminations_total{code=\"429\",component=\"apiserver\"} %d\n", m.dropped.Load())
+	m.writeDeprecatedLocked(b, head)
 	resources := slices.SortedFunc(maps.Keys(m.events), func(x, y events) int {
 		return cmp.Or(cmp.Compare(x.group, y.group), cmp.Compare(x.resource, y.resource), cmp.Compare(x.version, y.version))
 	})

@@ -47,6 +47,42 @@ func (s *Server) storageMetrics(b *bytes.Buffer, head func(name, typ, help strin
 	}
 }
 
+// etcdMetrics says what etcd was asked for.
+func (s *Server) etcdMetrics(b *bytes.Buffer, head func(name, typ, help string)) {
+	type asked struct {
+		labels string
+		times  histogram
+		errors int64
+	}
+	var all []asked
+	seen := map[string]bool{}
+	for _, k := range s.cfg.Kinds.All() {
+		if seen[k.Prefix] || k.Prefix == "" {
+			continue
+		}
+		seen[k.Prefix] = true
+		for _, r := range s.cfg.Verbs.Store.Requests(k) {
+			all = append(all, asked{fmt.Sprintf("group=%q,operation=%q,resource=%q", k.GVK.Group, r.Operation, k.Plural),
+				histogram{at: r.At, under: r.Under, count: r.Count, sum: r.Seconds}, r.Errors})
+		}
+	}
+	slices.SortFunc(all, func(a, b asked) int { return strings.Compare(a.labels, b.labels) })
+	head("etcd_request_duration_seconds", "histogram", "Etcd request latency in seconds for each operation and object type.")
+	for _, r := range all {
+		r.times.write(b, "etcd_request_duration_seconds", r.labels)
+	}
+	head("etcd_requests_total", "counter", "Etcd request counts for each operation and object type.")
+	for _, r := range all {
+		fmt.Fprintf(b, "etcd_requests_total{%s} %d\n", r.labels, r.times.count)
+	}
+	head("etcd_request_errors_total", "counter", "Etcd failed request counts for each operation and object type.")
+	for _, r := range all {
+		if r.errors > 0 {
+			fmt.Fprintf(b, "etcd_request_errors_total{%s} %d\n", r.labels, r.errors)
+		}
+	}
+}
+
 // processMetrics are those that every program with Prometheus's Go library has
 // of itself: what the kernel and the Go runtime say.
 func processMetrics(b *bytes.Buffer, head func(name, typ, help string)) {

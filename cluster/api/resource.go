@@ -68,9 +68,7 @@ func (c *call) resource() {
 		c.methodNotAllowed()
 		return
 	}
-	if text := k.Deprecation(r.GVK); text != "" {
-		c.warn(text)
-	}
+	c.deprecated(k, r)
 	if r.Verb == "watch" {
 		c.watch(r, query)
 		return
