@@ -23,6 +23,8 @@ func TestClaimRules(t *testing.T) {
 		{Rule: "a constraint is about something", New: `{spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}], constraints: [{requests: [x], matchAttribute: a}]}}}`, Want: []string{
 			`spec.devices.constraints[0].requests[0]: Invalid value: "x": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'`,
 			`spec.devices.constraints[0].matchAttribute: Invalid value: "a": a fully qualified name must be a domain and a name separated by a slash`}},
+		{Rule: "names of drivers are short", New: `{spec: {devices: {config: [{opaque: {driver: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, parameters: {}}}]}}}`, Want: []string{
+			`spec.devices.config[0].opaque.driver: Too long: may not be more than 63 characters`}},
 		{Rule: "drivers get objects", New: `{spec: {devices: {config: [{opaque: {driver: d, parameters: [1]}}]}}}`, Want: []string{
 			`spec.devices.config[0].opaque.parameters: Invalid value: "<value omitted>": must be a valid JSON object`}},
 		{Rule: "what is asked stays", Old: `{spec: {}}`, New: `{spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}}`, Want: []string{

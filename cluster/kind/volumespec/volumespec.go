@@ -8,6 +8,7 @@ package volumespec
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -30,21 +31,29 @@ func ClassName(name string, path *field.Path) (errs field.ErrorList) {
 // DriverName checks the name of a storage driver. Upper case is let through,
 // and not spoken of.
 func DriverName(name string, path *field.Path) field.ErrorList {
-	return driverName(name, validation.NameIsDNSSubdomain(strings.ToLower(name), false), path)
+	errs := driverName(name, validation.NameIsDNSSubdomain(strings.ToLower(name), false), path)
+	if len(name) > maxDriverName {
+		errs = append(field.ErrorList{field.TooLong(path, "", maxDriverName).WithOrigin("maxLength")}, errs...)
+	}
+	return errs
 }
 
+// maxDriverName is how long a name of a driver may be.
+const maxDriverName = 63
+
 // DriverNameAnyCase is DriverName for fields whose rules upstream's types
-// declare: the words are others.
+// declare: the words are others, and characters are counted.
 func DriverNameAnyCase(name string, path *field.Path) field.ErrorList {
-	return driverName(name, content.IsDNS1123SubdomainCaseless(name), path)
+	errs := driverName(name, content.IsDNS1123SubdomainCaseless(name), path)
+	if utf8.RuneCountInString(name) > maxDriverName {
+		errs = append(errs, field.TooLongCharacters(path, "", maxDriverName).WithOrigin("maxLength"))
+	}
+	return errs
 }
 
 func driverName(name string, wrong []string, path *field.Path) (errs field.ErrorList) {
 	if name == "" {
 		return field.ErrorList{field.Required(path, "")}
-	}
-	if len(name) > 63 {
-		errs = append(errs, field.TooLong(path, "", 63).WithOrigin("maxLength"))
 	}
 	for _, msg := range wrong {
 		errs = append(errs, field.Invalid(path, name, msg).WithOrigin("format=k8s-long-name-caseless"))
