@@ -210,8 +210,11 @@ func validateActions(actions []admissionregistrationv1.ValidationAction, path *f
 	if len(actions) == 0 {
 		return field.ErrorList{field.Required(path, "")}
 	}
+	known := []admissionregistrationv1.ValidationAction{admissionregistrationv1.Audit, admissionregistrationv1.Deny, admissionregistrationv1.Warn}
 	for i, a := range actions {
-		errs = append(errs, kind.OneOf(a, path.Index(i), admissionregistrationv1.Audit, admissionregistrationv1.Deny, admissionregistrationv1.Warn)...)
+		if !slices.Contains(known, a) { // an empty one too
+			errs = append(errs, field.NotSupported(path.Index(i), a, known))
+		}
 		if slices.Contains(actions[:i], a) {
 			errs = append(errs, field.Duplicate(path.Index(i), a))
 		}
