@@ -43,3 +43,16 @@ func gather(w io.Writer, from prometheus.Gatherer, prefix string) {
 		}
 	}
 }
+
+// managed says whether the controller runs of which upstream's controller
+// manager says it, the one of the ranges of nodes.
+// (component-base/metrics/prometheus/controllers.)
+func managed(down *outages) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "running_managed_controllers", Help: "Indicates where instances of a controller are currently running",
+		ConstLabels: prometheus.Labels{"manager": "kube-controller-manager", "name": "nodeipam"}}, func() float64 {
+		if down.of("nodeipam") != nil {
+			return 0
+		}
+		return 1
+	})
+}

@@ -335,6 +335,9 @@ func (r *running) serve(ctx context.Context, started time.Time, listener, kubele
 	}
 	queues := &loop.Metrics{}
 	r.metrics.MustRegister(queues)
+	if !r.cfg.APIOnly {
+		r.metrics.MustRegister(managed(&r.down))
+	}
 	all.Go(func() { supervise(queues.With(inner), r.log, r.parts(kubelet), &r.down) })
 	r.record.Server, r.record.Address = url, r.address().String()
 	if err := r.record.write(); err != nil {
