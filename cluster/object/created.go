@@ -22,8 +22,8 @@ type keeper struct {
 }
 
 // created records who made an object: all that it has, and an empty one has
-// not, is its maker's. A change costs four times as much, for what there
-// was before; a test holds both to the same outcome.
+// not, is its maker's. As a change it would cost twice as much, for what there
+// was before; a test of package verb holds both to upstream's outcome.
 type created struct {
 	gvk     schema.GroupVersionKind
 	types   managedfields.TypeConverter
@@ -78,7 +78,7 @@ func nobodys() *fieldpath.Set {
 
 // plain are the types of a version whose objects are Go values. Their schema
 // was made from the Go type: to look whether they fit is work for nothing, a
-// third of that of a change. What a type cannot say, such as elements without
+// quarter of that of a change. What a type cannot say, such as elements without
 // a key, is found when they are compared.
 type plain struct {
 	managedfields.TypeConverter
