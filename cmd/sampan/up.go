@@ -23,8 +23,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"sampan/bootstrap"
-	"sampan/internal/heap"
 	"sampan/internal/fault"
+	"sampan/internal/heap"
 )
 
 // notifyFD is the variable that names a descriptor on which a detached program
