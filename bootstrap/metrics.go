@@ -2,11 +2,11 @@ package bootstrap
 
 import (
 	"io"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 	"k8s.io/component-base/metrics/legacyregistry"
+
+	"sampan/internal/counted"
 )
 
 // registry has metrics.
@@ -24,24 +24,9 @@ func (r *running) writeMetrics(w io.Writer) {
 	for _, write := range r.counted {
 		write(w)
 	}
-	gather(w, r.metrics, "")
-	gather(w, legacyregistry.DefaultGatherer, libraryMetrics)
-}
-
-// gather writes the metrics whose names begin with a prefix.
-func gather(w io.Writer, from prometheus.Gatherer, prefix string) {
-	families, err := from.Gather()
-	if err != nil {
-		return // what was gathered is not to be trusted
-	}
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), prefix) {
-			continue
-		}
-		if _, err := expfmt.MetricFamilyToText(w, f); err != nil {
-			return // who asks has gone
-		}
-	}
+	// An error says that who asks has gone, or that counters are not to be trusted.
+	_ = counted.Write(w, r.metrics, "")
+	_ = counted.Write(w, legacyregistry.DefaultGatherer, libraryMetrics)
 }
 
 // managed says whether the controller runs of which upstream's controller

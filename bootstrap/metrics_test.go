@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sampan/internal/counted"
 )
 
 func TestWhetherTheRangesOfNodesAreManagedIsMeasured(t *testing.T) {
@@ -15,7 +17,9 @@ func TestWhetherTheRangesOfNodesAreManagedIsMeasured(t *testing.T) {
 	says := func(it, want string) {
 		t.Helper()
 		var b strings.Builder
-		gather(&b, in, "running_")
+		if err := counted.Write(&b, in, "running_"); err != nil {
+			t.Fatal(err)
+		}
 		if line := `running_managed_controllers{manager="kube-controller-manager",name="nodeipam"} ` + want + "\n"; !strings.HasSuffix(b.String(), line) {
 			t.Errorf("%s: %s", it, b.String())
 		}

@@ -7,7 +7,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
+
+	"sampan/internal/counted"
 )
 
 // whim changes everything, and refuses what it is told to.
@@ -40,15 +41,9 @@ func TestPluginsAreMeasured(t *testing.T) {
 			t.Fatalf("%s: %v", o, err)
 		}
 	}
-	families, err := counts.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var text strings.Builder
-	for _, f := range families {
-		if _, err := expfmt.MetricFamilyToText(&text, f); err != nil {
-			t.Fatal(err)
-		}
+	if err := counted.Write(&text, counts, ""); err != nil {
+		t.Fatal(err)
 	}
 	var got []string
 	for line := range strings.Lines(text.String()) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/prometheus/common/expfmt"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +16,7 @@ import (
 	"k8s.io/pod-security-admission/policy"
 
 	"sampan/cluster/client"
+	"sampan/internal/counted"
 )
 
 // PodSecurity holds pods to the Pod Security Standards that the labels of
@@ -111,13 +111,5 @@ func (p *PodSecurity) Review(ctx context.Context, a *Attempt) error {
 
 // WriteMetrics writes what was counted: the metrics pod_security_* of upstream.
 func (p *PodSecurity) WriteMetrics(w io.Writer) {
-	families, err := p.counts.Gather()
-	if err != nil {
-		return // what was gathered is not to be trusted
-	}
-	for _, f := range families {
-		if _, err := expfmt.MetricFamilyToText(w, f); err != nil {
-			return // who asks has gone
-		}
-	}
+	_ = counted.Write(w, p.counts, "") // who asks has gone, or it is not to be trusted
 }

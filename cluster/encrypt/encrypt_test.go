@@ -13,8 +13,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sampan/internal/counted"
 )
 
 var secrets = schema.GroupResource{Resource: "secrets"}
@@ -127,15 +128,9 @@ func TestTransformationsAreCounted(t *testing.T) {
 	}{{"/a", stored}, {"/b", stored}, {"/a", []byte("plain")}} {
 		_, _, _ = e.Open(t.Context(), secrets, one.key, one.data)
 	}
-	families, err := counts.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var text strings.Builder
-	for _, f := range families {
-		if _, err := expfmt.MetricFamilyToText(&text, f); err != nil {
-			t.Fatal(err)
-		}
+	if err := counted.Write(&text, counts, ""); err != nil {
+		t.Fatal(err)
 	}
 	const name = "apiserver_storage_transformation_operations_total"
 	for _, want := range []string{

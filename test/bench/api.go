@@ -42,8 +42,7 @@ func api(ctx context.Context, b *bench) error {
 			}
 		}
 		for _, as := range []struct{ name, contentType string }{{"JSON", asJSON}, {"protobuf", asProtobuf}} {
-			t := &trial{bench: b, as: as.contentType, rows: map[string]*row{}, level: level,
-				suffix: fmt.Sprintf(", %s, %d objects", as.name, level)}
+			t := &trial{rows: b.rows(fmt.Sprintf(", %s, %d objects", as.name, level)), as: as.contentType, level: level}
 			for round := range apiRounds {
 				for _, s := range sides {
 					runtime.GC() // what one leaves is not the next one's
@@ -86,19 +85,9 @@ func (b *bench) load(ctx context.Context, sides []*side, n int) error {
 
 // trial is one row for each verb, filled round by round.
 type trial struct {
-	*bench
-	as, suffix string
-	level      int
-	rows       map[string]*row
-}
-
-func (t *trial) of(name, unit string, better direction) *row {
-	r := t.rows[name]
-	if r == nil {
-		r = t.row(name+t.suffix, unit, better)
-		t.rows[name] = r
-	}
-	return r
+	rows
+	as    string
+	level int
 }
 
 // configMap is an object of about 1 kB.

@@ -31,7 +31,7 @@ const (
 // control plane after the other, because upstream's needs the memory for
 // itself, and a tenth of them there.
 func definitions(ctx context.Context, b *bench) error {
-	t := &definitionTrial{bench: b, rows: map[string]*row{}}
+	t := definitionTrial{b.rows("")}
 	p := b.platform()
 	err := errors.Join(func() error {
 		if err := p.up(ctx); err != nil {
@@ -61,31 +61,19 @@ func definitions(ctx context.Context, b *bench) error {
 }
 
 // definitionTrial has a row for each thing measured, which all sides fill.
-type definitionTrial struct {
-	*bench
-	rows map[string]*row
-}
-
-func (t *definitionTrial) of(name, unit string, better direction) *row {
-	r := t.rows[name]
-	if r == nil {
-		r = t.row(name, unit, better)
-		t.rows[name] = r
-	}
-	return r
-}
+type definitionTrial struct{ rows }
 
 // definer is a side with clients for definitions.
 type definer struct {
 	*side
-	*definitionTrial
+	definitionTrial
 	n       int // definitions
 	made    int // those and more, for their numbers
 	api     *apiextensions.ApiextensionsV1Client
 	objects *dynamic.DynamicClient
 }
 
-func (t *definitionTrial) measure(ctx context.Context, s *side, n int) (err error) {
+func (t definitionTrial) measure(ctx context.Context, s *side, n int) (err error) {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}

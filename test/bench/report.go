@@ -74,6 +74,22 @@ func (b *bench) row(name, unit string, better direction) *row {
 	return r
 }
 
+// rows are the rows of a part by name, for contenders that come to them in turn.
+type rows struct {
+	*bench
+	suffix string // of every name
+	known  map[string]*row
+}
+
+func (b *bench) rows(suffix string) rows { return rows{b, suffix, map[string]*row{}} }
+
+func (r rows) of(name, unit string, better direction) *row {
+	if r.known[name] == nil {
+		r.known[name] = r.row(name+r.suffix, unit, better)
+	}
+	return r.known[name]
+}
+
 func (r *row) goal(bound float64) *row {
 	r.Goal = bound
 	return r

@@ -32,19 +32,7 @@ type keeper struct {
 }
 
 // stock is a row for each figure, of both servers.
-type stock struct {
-	*bench
-	rows map[string]*row
-}
-
-func (b *stock) of(name, unit string, better direction) *row {
-	r := b.rows[name]
-	if r == nil {
-		r = b.row(name, unit, better)
-		b.rows[name] = r
-	}
-	return r
-}
+type stock struct{ rows }
 
 // stored measures what pods cost where they are kept: memory, as they were
 // written, after changes and after a start, and how long that start takes.
@@ -79,7 +67,7 @@ func stored(ctx context.Context, b *bench) (err error) {
 		u.close()
 		return nil
 	}
-	all := &stock{b, map[string]*row{}}
+	all := stock{b.rows("")}
 	for _, k := range []*keeper{us, them} {
 		if err := all.keep(ctx, k); err != nil {
 			if k == us {
@@ -92,7 +80,7 @@ func stored(ctx context.Context, b *bench) (err error) {
 }
 
 // keep has one server do it all, and stops it.
-func (b *stock) keep(ctx context.Context, k *keeper) error {
+func (b stock) keep(ctx context.Context, k *keeper) error {
 	empty := b.of("API server with its store, no pods: memory, RSS", "MB", lessIsBetter)
 	emptyAnonymous := b.of("API server with its store, no pods: memory, in no file", "MB", lessIsBetter)
 	if err := k.start(ctx); err != nil {
@@ -156,7 +144,7 @@ func (b *stock) keep(ctx context.Context, k *keeper) error {
 // held is what a server and its store have in memory, in bytes.
 type held struct{ rss, anonymous, heap float64 }
 
-func (b *stock) now(ctx context.Context, k *keeper) (h held) {
+func (b stock) now(ctx context.Context, k *keeper) (h held) {
 	h = held{rss: memoryOf(k.pids).rss, anonymous: anonymousOf(k.pids)}
 	if k.clients != nil {
 		h.heap, _ = heapOf(ctx, k.clients[asJSON][0])
@@ -165,7 +153,7 @@ func (b *stock) now(ctx context.Context, k *keeper) (h held) {
 }
 
 // grown measures what each pod has added.
-func (b *stock) grown(ctx context.Context, k *keeper, none held, when string) error {
+func (b stock) grown(ctx context.Context, k *keeper, none held, when string) error {
 	if err := pause(ctx, storedRest); err != nil {
 		return err
 	}

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 
 	"sampan/cluster/controller/loop"
+	"sampan/internal/counted"
 )
 
 func TestLoopsAreCountedByName(t *testing.T) {
@@ -36,15 +36,9 @@ func TestLoopsAreCountedByName(t *testing.T) {
 		l.Add("bad")
 		time.Sleep(time.Second) // in the middle of the first
 		got := func() string {
-			families, err := counts.Gather()
-			if err != nil {
-				t.Fatal(err)
-			}
 			var text strings.Builder
-			for _, f := range families {
-				if _, err := expfmt.MetricFamilyToText(&text, f); err != nil {
-					t.Fatal(err)
-				}
+			if err := counted.Write(&text, counts, ""); err != nil {
+				t.Fatal(err)
 			}
 			var lines []string
 			for line := range strings.Lines(text.String()) {
