@@ -15,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"sampan/cluster/client"
+	"sampan/cluster/client/clienttest"
 	"sampan/node/pod/podtest"
 )
 
@@ -295,4 +297,40 @@ func TestAnImageIsAVolume(t *testing.T) {
 			t.Errorf("the mount is %v", m)
 		}
 	})
+}
+
+func TestAContainerIsReplacedBeforeItIsReported(t *testing.T) {
+	for _, tc := range []struct {
+		it    string
+		pull  time.Duration
+		tells bool // that the pod is not ready
+	}{
+		{"the image is there", 0, false},
+		{"the image takes half a second", 500 * time.Millisecond, false},
+		{"the image takes a minute", time.Minute, true},
+	} {
+		t.Run(tc.it, func(t *testing.T) {
+			r := &podtest.Runtime{Images: []string{"app:1"}, Pull: func(string) error { time.Sleep(tc.pull); return nil }}
+			inWorld(t, r, func(w *world) {
+				w.create(aPod("web"))
+				w.after(2 * time.Second)
+				w.api.Forget()
+				p := w.pod("web").DeepCopy()
+				p.Spec.Containers[0].Image = "app:2"
+				if _, err := client.Update(t.Context(), w.api, p); err != nil {
+					t.Fatal(err)
+				}
+				w.after(2 * time.Minute)
+				if c := w.pod("web").Status.ContainerStatuses[0]; c.RestartCount != 1 || !c.Ready || c.Image != "app:2" {
+					t.Errorf("in the end: %+v", c)
+				}
+				told := slices.ContainsFunc(w.api.Actions(), func(a clienttest.Action) bool {
+					return a.Patch != nil && a.Sub == "status" && strings.Contains(string(a.Patch.Data), `"status":"False"`)
+				})
+				if told != tc.tells {
+					t.Errorf("not ready in between: told %v, want %v", told, tc.tells)
+				}
+			})
+		})
+	}
 }

@@ -46,6 +46,7 @@ type Plan struct {
 	Steps  []Step
 	Status corev1.PodStatus
 	Wake   time.Time
+	Hold   bool // the status is of a moment that nobody needs to hear of
 	Over   bool // nothing is left of the pod: its worker ends
 	Why    []string
 }
@@ -271,6 +272,7 @@ func (p *planner) check(c *corev1.Container, now *Container) {
 func (p *planner) launch(c *corev1.Container, last *Container) {
 	known := p.Input.container(c.Name)
 	if p.busy(c.Name) {
+		p.replace(c, last)
 		return
 	}
 	if !p.Known.Volumes {
@@ -305,6 +307,23 @@ func (p *planner) launch(c *corev1.Container, last *Container) {
 		next.Do = Pull
 	}
 	p.step(next)
+	p.replace(c, last)
+}
+
+// replaceTime is how often the kubelet looks at containers.
+const replaceTime = time.Second
+
+// replace has nothing reported while a container that was stopped because its
+// definition changed is started again. The kubelet does both in one go, and
+// looks at containers afterwards, if that takes no longer than a second.
+func (p *planner) replace(c *corev1.Container, last *Container) {
+	if last == nil || !last.exited() || !changed(c, last) {
+		return
+	}
+	if until := last.finished().Add(replaceTime); until.After(p.Now) {
+		p.Hold = true
+		p.wakeAt(until)
+	}
 }
 
 func (p *planner) kill(c *Container, event string, deadline time.Time) {

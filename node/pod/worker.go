@@ -293,7 +293,7 @@ func (w *Worker) turn(ctx context.Context, first *bool) (again time.Time, over b
 	w.tell(pod, &plan.Status)
 	current := equality.Semantic.DeepEqual(*written, plan.Status) ||
 		w.sent != nil && equality.Semantic.DeepEqual(*w.sent, plan.Status) && equality.Semantic.DeepEqual(*w.became, *written)
-	if !current && !in.Gone && w.report == nil {
+	if !current && !plan.Hold && !in.Gone && w.report == nil {
 		w.write(ctx, pod, plan.Status)
 	}
 	if in.Gone && w.report != nil {
