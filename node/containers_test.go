@@ -303,16 +303,26 @@ func TestAContainerIsReplacedBeforeItIsReported(t *testing.T) {
 	for _, tc := range []struct {
 		it    string
 		pull  time.Duration
-		tells bool // that the pod is not ready
+		hook  time.Duration // after the start
+		tells bool          // that the pod is not ready
 	}{
-		{"the image is there", 0, false},
-		{"the image takes half a second", 500 * time.Millisecond, false},
-		{"the image takes a minute", time.Minute, true},
+		{"the image is there", 0, 0, false},
+		{"and a hook is run", 0, 300 * time.Millisecond, false},
+		{"the image takes half a second", 500 * time.Millisecond, 0, false},
+		{"the image takes a minute", time.Minute, 0, true},
 	} {
 		t.Run(tc.it, func(t *testing.T) {
-			r := &podtest.Runtime{Images: []string{"app:1"}, Pull: func(string) error { time.Sleep(tc.pull); return nil }}
+			r := &podtest.Runtime{Images: []string{"app:1"}, Pull: func(string) error { time.Sleep(tc.pull); return nil },
+				Answer: func(string, []string) (*runtimeapi.ExecSyncResponse, error) {
+					time.Sleep(tc.hook)
+					return &runtimeapi.ExecSyncResponse{}, nil
+				}}
 			inWorld(t, r, func(w *world) {
-				w.create(aPod("web"))
+				w.create(aPod("web", func(p *corev1.Pod) {
+					if tc.hook > 0 {
+						p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"x"}}}}
+					}
+				}))
 				w.after(2 * time.Second)
 				w.api.Forget()
 				p := w.pod("web").DeepCopy()

@@ -140,6 +140,7 @@ func (p *planner) keep() {
 	if p.initialize() {
 		for i := range spec.Containers {
 			p.container(&spec.Containers[i], false)
+			p.hold(&spec.Containers[i])
 		}
 	}
 	p.resize()
@@ -272,7 +273,6 @@ func (p *planner) check(c *corev1.Container, now *Container) {
 func (p *planner) launch(c *corev1.Container, last *Container) {
 	known := p.Input.container(c.Name)
 	if p.busy(c.Name) {
-		p.replace(c, last)
 		return
 	}
 	if !p.Known.Volumes {
@@ -307,20 +307,24 @@ func (p *planner) launch(c *corev1.Container, last *Container) {
 		next.Do = Pull
 	}
 	p.step(next)
-	p.replace(c, last)
 }
 
 // replaceTime is how often the kubelet looks at containers.
 const replaceTime = time.Second
 
-// replace has nothing reported while a container that was stopped because its
+// hold has nothing reported while a container that was stopped because its
 // definition changed is started again. The kubelet does both in one go, and
 // looks at containers afterwards, if that takes no longer than a second.
-func (p *planner) replace(c *corev1.Container, last *Container) {
-	if last == nil || !last.exited() || !changed(c, last) {
+func (p *planner) hold(c *corev1.Container) {
+	isStart := func(do Do) bool { return do == Pull || do == Start }
+	if !isStart(p.Known.Busy[c.Name].Do) && !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Target == c.Name && isStart(s.Do) }) {
 		return
 	}
-	if until := last.finished().Add(replaceTime); until.After(p.Now) {
+	i := slices.IndexFunc(p.Seen.Containers, func(old *Container) bool { return old.Name() == c.Name && old.exited() })
+	if i < 0 || !changed(c, p.Seen.Containers[i]) {
+		return
+	}
+	if until := p.Seen.Containers[i].finished().Add(replaceTime); until.After(p.Now) {
 		p.Hold = true
 		p.wakeAt(until)
 	}
