@@ -81,7 +81,7 @@ bench-check: ## vet and test the module that measures
 
 upstream-data: ## this program and upstream's API server on each other's data (as root; the first build takes a quarter of an hour): FIGURES=10000
 	@CGO_ENABLED=0 $(GO) build -o .cache/upstream/sampan ./cmd/sampan
-	@cd test/upstream && CGO_ENABLED=0 $(GO) vet . && SAMPAN='$(CURDIR)/.cache/upstream/sampan' UPSTREAM_FIGURES='$(FIGURES)' \
+	@cd test/upstream && CGO_ENABLED=0 $(GO) vet -trimpath . && SAMPAN='$(CURDIR)/.cache/upstream/sampan' UPSTREAM_FIGURES='$(FIGURES)' \
 	CGO_ENABLED=0 $(GO) test -trimpath -count=1 -timeout 15m $(if $(FIGURES),-v -run Figures) .
 
 beside: ## build what clients, differ and upstream-data run beside this program, and run nothing
