@@ -30,35 +30,18 @@ const undescribed = 5 * time.Second
 func (a *Aggregator) Documents(ctx context.Context) map[schema.GroupVersion]string {
 	a.describing.Lock() // who comes meanwhile waits for the same answers
 	defer a.describing.Unlock()
-	asked, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	var all sync.WaitGroup
 	now := a.cfg.Now()
-	a.mu.Lock()
-	for name, k := range a.known {
-		if k.condition.Status != apiregistrationv1.ConditionTrue || now.Before(k.described.next) {
-			continue
+	a.ask(ctx, func(k *known) bool { return !now.Before(k.described.next) }, func(was known) func(*known) {
+		asked, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		url, err := a.describe(asked, was.connection, was.of)
+		found := described{url, now.Add(used)}
+		if err != nil {
+			a.cfg.Log.Debug("OpenAPI of an aggregated API is not known", "key", was.of.Name, "err", err)
+			found = described{was.described.url, now.Add(undescribed)}
 		}
-		s, connection, before := k.of, k.connection, k.described
-		all.Go(func() {
-			url, err := a.describe(asked, connection, s)
-			found := described{url, now.Add(used)}
-			if err != nil {
-				a.cfg.Log.Debug("OpenAPI of an aggregated API is not known", "key", name, "err", err)
-				found = described{before.url, now.Add(undescribed)}
-			}
-			if ctx.Err() != nil {
-				return // who asked has left: that says nothing of the server
-			}
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			if k == a.known[name] && k.connection == connection {
-				k.described = found
-			}
-		})
-	}
-	a.mu.Unlock()
-	all.Wait()
+		return func(k *known) { k.described = found }
+	})
 	urls := map[schema.GroupVersion]string{}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -68,6 +51,32 @@ func (a *Aggregator) Documents(ctx context.Context) map[schema.GroupVersion]stri
 		}
 	}
 	return urls
+}
+
+// ask asks those servers that answer and whose turn has come, side by side.
+// question gets what was known of one, and returns what keeps the answer.
+func (a *Aggregator) ask(ctx context.Context, due func(*known) bool, question func(was known) (keep func(*known))) {
+	var all sync.WaitGroup
+	a.mu.Lock()
+	for name, k := range a.known {
+		if k.condition.Status != apiregistrationv1.ConditionTrue || !due(k) {
+			continue
+		}
+		was := *k
+		all.Go(func() {
+			keep := question(was)
+			if ctx.Err() != nil {
+				return // who asked has left: that says nothing of the server
+			}
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if k == a.known[name] && k.connection == was.connection {
+				keep(k)
+			}
+		})
+	}
+	a.mu.Unlock()
+	all.Wait()
 }
 
 // describe asks a server where its document of a group version is. Servers

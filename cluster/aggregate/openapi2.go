@@ -8,11 +8,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
 // Older is the document of OpenAPI version 2 of another server, which is about
@@ -42,39 +40,22 @@ const firstTold = 5 * time.Second
 func (a *Aggregator) OlderDocuments(ctx context.Context) []Older {
 	a.telling.Lock() // who comes meanwhile waits for the same answers
 	defer a.telling.Unlock()
-	var all sync.WaitGroup
 	now := a.cfg.Now()
-	a.mu.Lock()
-	for name, k := range a.known {
-		if k.condition.Status != apiregistrationv1.ConditionTrue || now.Before(k.told.next) {
-			continue
+	a.ask(ctx, func(k *known) bool { return !now.Before(k.told.next) }, func(was known) func(*known) {
+		wait := patience
+		if was.told.Data == nil {
+			wait = firstTold
 		}
-		s, connection, before := k.of, k.connection, k.told
-		all.Go(func() {
-			wait := patience
-			if before.Data == nil {
-				wait = firstTold
-			}
-			asked, cancel := context.WithTimeout(ctx, wait)
-			defer cancel()
-			found, err := a.tell(asked, connection, s, before)
-			if ctx.Err() != nil {
-				return // who asked has left: that says nothing of the server
-			}
-			if err != nil {
-				a.cfg.Log.Debug("OpenAPI version 2 of an aggregated API is not known", "key", name, "err", err)
-				found = before
-			}
-			found.next = now.Add(used)
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			if k == a.known[name] && k.connection == connection {
-				k.told = found
-			}
-		})
-	}
-	a.mu.Unlock()
-	all.Wait()
+		asked, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		found, err := a.tell(asked, was.connection, was.of, was.told)
+		if err != nil {
+			a.cfg.Log.Debug("OpenAPI version 2 of an aggregated API is not known", "key", was.of.Name, "err", err)
+			found = was.told
+		}
+		found.next = now.Add(used)
+		return func(k *known) { k.told = found }
+	})
 	var docs []Older
 	a.mu.Lock()
 	defer a.mu.Unlock()

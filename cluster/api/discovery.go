@@ -323,17 +323,25 @@ func (c *call) aggregated(cat *catalogue, prefix, form string) {
 		cat.document[prefix+form] = doc
 		c.s.discovery.mu.Unlock()
 	}
-	c.w.Header().Set("ETag", doc.etag)
 	c.w.Header()["Cache-Control"] = publicCache
-	if matchesETag(c.r, doc.etag) {
-		c.code = http.StatusNotModified
-		c.w.WriteHeader(http.StatusNotModified)
+	if c.unchanged(doc.etag) {
 		return
 	}
 	c.sendBytes(http.StatusOK, form, doc.body)
 }
 
 var publicCache = []string{"public"}
+
+// unchanged names what is answered, and answers that the client has it if so.
+func (c *call) unchanged(etag string) bool {
+	c.w.Header().Set("ETag", etag)
+	if !matchesETag(c.r, etag) {
+		return false
+	}
+	c.code = http.StatusNotModified
+	c.w.WriteHeader(http.StatusNotModified)
+	return true
+}
 
 // matchesETag compares weakly. (RFC 9110, 13.1.2.)
 func matchesETag(r *http.Request, etag string) bool {

@@ -71,13 +71,8 @@ func (c *call) openapiV2() bool {
 	if a := c.others(); a != nil {
 		others = c.s.older.read(c, a)
 	}
-	h := c.w.Header()
-	etag := `"` + c.s.cfg.Schemas.HashV2(form, others...) + `"`
-	h.Set("ETag", etag)
-	h.Set("Vary", "Accept")
-	if matchesETag(c.r, etag) {
-		c.code = http.StatusNotModified
-		c.w.WriteHeader(http.StatusNotModified)
+	c.w.Header().Set("Vary", "Accept")
+	if c.unchanged(`"` + c.s.cfg.Schemas.HashV2(form, others...) + `"`) {
 		return true
 	}
 	doc, err := c.s.cfg.Schemas.OpenAPIV2(form, others...)
@@ -200,7 +195,6 @@ func (c *call) openapiOf(gv schema.GroupVersion, path string) bool {
 		return true
 	}
 	h := c.w.Header()
-	etag := `"` + hash + `"`
 	if asked := c.r.URL.Query().Get("hash"); asked != "" {
 		if asked != hash {
 			h.Set("Location", c.r.URL.Path+"?hash="+url.QueryEscape(hash))
@@ -214,11 +208,8 @@ func (c *call) openapiOf(gv schema.GroupVersion, path string) bool {
 	} else {
 		h.Set("Cache-Control", "no-cache, private")
 	}
-	h.Set("ETag", etag)
 	h.Set("Vary", "Accept")
-	if matchesETag(c.r, etag) {
-		c.code = http.StatusNotModified
-		c.w.WriteHeader(http.StatusNotModified)
+	if c.unchanged(`"` + hash + `"`) {
 		return true
 	}
 	c.sendBytes(http.StatusOK, contentType, doc)

@@ -10,7 +10,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"sampan/cluster/kind"
 )
+
+// stored are the kinds of what is stored, one for each place in the store.
+func (s *Server) stored() []*kind.Kind {
+	seen := map[string]bool{"": true} // some are not stored
+	return slices.DeleteFunc(slices.Clone(s.cfg.Kinds.All()), func(k *kind.Kind) bool {
+		again := seen[k.Prefix]
+		seen[k.Prefix] = true
+		return again
+	})
+}
 
 // storageMetrics says how much is stored.
 func (s *Server) storageMetrics(b *bytes.Buffer, head func(name, typ, help string)) {
@@ -19,12 +31,7 @@ func (s *Server) storageMetrics(b *bytes.Buffer, head func(name, typ, help strin
 		count         int
 	}
 	var all []resource
-	seen := map[string]bool{}
-	for _, k := range s.cfg.Kinds.All() {
-		if seen[k.Prefix] || k.Prefix == "" {
-			continue
-		}
-		seen[k.Prefix] = true
+	for _, k := range s.stored() {
 		all = append(all, resource{k.GVK.Group, k.Plural, s.cfg.Verbs.Store.Count(k)})
 	}
 	slices.SortFunc(all, func(a, b resource) int { return strings.Compare(a.plural+"."+a.group, b.plural+"."+b.group) })
@@ -55,12 +62,7 @@ func (s *Server) etcdMetrics(b *bytes.Buffer, head func(name, typ, help string))
 		errors int64
 	}
 	var all []asked
-	seen := map[string]bool{}
-	for _, k := range s.cfg.Kinds.All() {
-		if seen[k.Prefix] || k.Prefix == "" {
-			continue
-		}
-		seen[k.Prefix] = true
+	for _, k := range s.stored() {
 		for _, r := range s.cfg.Verbs.Store.Requests(k) {
 			all = append(all, asked{fmt.Sprintf("group=%q,operation=%q,resource=%q", k.GVK.Group, r.Operation, k.Plural),
 				histogram{at: r.At, under: r.Under, count: r.Count, sum: r.Seconds}, r.Errors})

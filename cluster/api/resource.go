@@ -175,24 +175,28 @@ func (c *call) list(ctx context.Context, r request.Request, q url.Values) {
 	c.sendList(a, r, q, l)
 }
 
+// posted reads what comes with a POST, in upstream's order; binary says whether
+// the body may be protobuf.
+func (c *call) posted(r *request.Request, q url.Values, o offer, binary bool) (a accepted, body verb.Body, err error) {
+	if a, err = negotiate(c.r, o); err != nil {
+		return a, body, err
+	}
+	if body.MediaType, err = bodyType(c.r, binary); err != nil {
+		return a, body, err
+	}
+	if body.Data, err = c.body(); err != nil {
+		return a, body, err
+	}
+	return a, body, createOptions(q, c.r.UserAgent(), r)
+}
+
 func (c *call) create(ctx context.Context, r request.Request, q url.Values) {
-	a, err := negotiate(c.r, c.offer(r, false))
-	var mt string
-	if err == nil {
-		mt, err = bodyType(c.r, r.Kind.Type != nil)
-	}
-	var data []byte
-	if err == nil {
-		data, err = c.body()
-	}
-	if err == nil {
-		err = createOptions(q, c.r.UserAgent(), &r)
-	}
+	a, body, err := c.posted(&r, q, c.offer(r, false), r.Kind.Type != nil)
 	if err != nil {
 		c.refuse(r, err)
 		return
 	}
-	obj, err := c.s.cfg.Verbs.Create(ctx, r, verb.Body{Data: data, MediaType: mt})
+	obj, err := c.s.cfg.Verbs.Create(ctx, r, body)
 	c.object(http.StatusCreated, a, r, q, obj, err)
 }
 
@@ -309,23 +313,12 @@ func (c *call) deleteCollection(ctx context.Context, r request.Request, q url.Va
 
 // act posts to a subresource whose body is a kind of its own.
 func (c *call) act(ctx context.Context, r request.Request, q url.Values) {
-	a, err := negotiate(c.r, offer{protobuf: true, plain: true})
-	var mt string
-	if err == nil {
-		mt, err = bodyType(c.r, true)
-	}
-	var data []byte
-	if err == nil {
-		data, err = c.body()
-	}
-	if err == nil {
-		err = createOptions(q, c.r.UserAgent(), &r)
-	}
+	a, body, err := c.posted(&r, q, offer{protobuf: true, plain: true}, true)
 	if err != nil {
 		c.refuse(r, err)
 		return
 	}
-	out, err := c.s.cfg.Verbs.Act(ctx, r, verb.Body{Data: data, MediaType: mt})
+	out, err := c.s.cfg.Verbs.Act(ctx, r, body)
 	if err != nil {
 		c.fail(err)
 		return
