@@ -51,7 +51,7 @@ func (c *call) passOn(to *aggregate.Remote) {
 			of.verb = "WATCH"
 		}
 	}
-	ctx, end := c.s.long.beginAs(c.r.Context(), of)
+	ctx, end := c.s.long.begin(c.r.Context(), of)
 	defer end()
 	if err := c.s.cfg.Aggregate.Pass(ctx, &noted{ResponseWriter: c.w, c: c}, c.r, to, c.user); err != nil {
 		c.fail(apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0))

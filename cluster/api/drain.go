@@ -53,16 +53,12 @@ type lasting struct {
 // lasting is the context of a request that lasts, and what to call when it is
 // done.
 func (c *call) lasting() (context.Context, context.CancelFunc) {
-	return c.s.long.beginAs(c.r.Context(), c.seriesOf())
+	return c.s.long.begin(c.r.Context(), c.seriesOf())
 }
 
 // begin returns a context that ends with the request or the server, and what
 // to call when the request is done.
-func (l *longRunning) begin(parent context.Context) (context.Context, context.CancelFunc) {
-	return l.beginAs(parent, series{})
-}
-
-func (l *longRunning) beginAs(parent context.Context, of series) (context.Context, context.CancelFunc) {
+func (l *longRunning) begin(parent context.Context, of series) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -194,16 +194,6 @@ func far(inside *netlink.Handle, res Result, near net.HardwareAddr) error {
 	return nil
 }
 
-// Loopback brings up lo in a namespace that gets nothing else.
-func Loopback(netns string) error {
-	h, err := netlink.OpenAt(netns)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	return h.SetUp(1)
-}
-
 // Detach gives the container's address back. The link goes with the network
 // namespace, which costs nothing, where deleting it would cost 16 ms.
 func (n *Network) Detach(ctx context.Context, id string) error {

@@ -150,9 +150,6 @@ func NotTo(p netip.Prefix) Step { return within(DstAddr(), p, expr.CmpOpNeq) }
 // From holds for packets from p.
 func From(p netip.Prefix) Step { return within(SrcAddr(), p, expr.CmpOpEq) }
 
-// NotFrom holds for packets from anywhere but p.
-func NotFrom(p netip.Prefix) Step { return within(SrcAddr(), p, expr.CmpOpNeq) }
-
 func within(f Field, p netip.Prefix, op expr.CmpOp) Step {
 	mask := make([]byte, 4)
 	binary.BigEndian.PutUint32(mask, ^uint32(0)<<(32-p.Bits()))
@@ -210,16 +207,6 @@ func iface(text string, k expr.MetaKey, link string, op expr.CmpOp) Step {
 	}
 	return Step{text + " " + link, []expr.Any{
 		&expr.Meta{Key: k, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: data}}}
-}
-
-// New holds for the first packets of a connection.
-func New() Step {
-	return Step{"ct state new", []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATE, Register: keyReg},
-		&expr.Bitwise{SourceRegister: keyReg, DestRegister: keyReg, Len: 4,
-			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitNEW), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: keyReg, Data: make([]byte, 4)},
-	}}
 }
 
 // Mark sets bits of the packet's mark.
