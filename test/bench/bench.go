@@ -44,7 +44,7 @@ func parts() []part {
 // options are what the command line says.
 type options struct {
 	sampan, what, out, profiles, show string
-	keep                              bool
+	keep, alone                       bool
 	definitions                       int
 }
 
@@ -57,7 +57,8 @@ type bench struct {
 	profiles string // where profiles go; empty: nowhere
 	part     string
 
-	definitions int // how many are made on our side; upstream gets a tenth of them
+	definitions int  // how many are made on our side; upstream gets a tenth of them
+	alone       bool // upstream makes none
 }
 
 func main() {
@@ -68,6 +69,7 @@ func main() {
 	flag.StringVar(&o.profiles, "profile", "", "directory for profiles of the program")
 	flag.StringVar(&o.show, "show", "", "measure nothing: print these files of figures, with commas, as a table for the docs")
 	flag.IntVar(&o.definitions, "definitions", 1000, "how many definitions to make; upstream gets a tenth of them, which need as much memory")
+	flag.BoolVar(&o.alone, "alone", false, "make definitions on our side alone: upstream needs as long for a tenth of them")
 	flag.BoolVar(&o.keep, "keep", false, "leave the run's directory, with all logs, when done")
 	flag.Parse()
 	code, err := do(o)
@@ -106,7 +108,7 @@ func do(o options) (int, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if dir, ok := nested(); ok {
-		b := &bench{report: newReport(), bins: bins, sampan: o.sampan, dir: dir, profiles: o.profiles, definitions: o.definitions}
+		b := &bench{report: newReport(), bins: bins, sampan: o.sampan, dir: dir, profiles: o.profiles, definitions: o.definitions, alone: o.alone}
 		return 0, b.measure(ctx, chosen, o.out)
 	}
 	if os.Geteuid() != 0 {

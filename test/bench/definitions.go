@@ -47,7 +47,7 @@ func definitions(ctx context.Context, b *bench) error {
 		}
 		return ctx.Err()
 	}(), p.reset())
-	if err != nil {
+	if err != nil || b.alone {
 		return err
 	}
 	u, err := b.openUpstream(ctx)
