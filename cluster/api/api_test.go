@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
 )
 
 func TestWhoMayWhat(t *testing.T) {
@@ -53,6 +54,21 @@ func TestWhoMayWhat(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", body, tc.message)
 			}
 		})
+	}
+}
+
+func TestVersionSaysWhichVersionsItWorksWith(t *testing.T) {
+	w := newWorld(t)
+	_, _, body := w.do(w.as(""), "GET", "/version", "")
+	var v version.Info
+	if err := json.Unmarshal([]byte(body), &v); err != nil {
+		t.Fatal(err)
+	}
+	for name, pair := range map[string][2]string{"version": {v.Major + "." + v.Minor, "1.37"}, "emulated": {v.EmulationMajor + "." + v.EmulationMinor, "1.37"},
+		"least compatible": {v.MinCompatibilityMajor + "." + v.MinCompatibilityMinor, "1.36"}} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s: %s, want %s", name, pair[0], pair[1])
+		}
 	}
 }
 

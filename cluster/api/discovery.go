@@ -148,7 +148,7 @@ func discover(k *kind.Kind, gvk schema.GroupVersionKind) apidiscoveryv2.APIResou
 		}
 		sub(name, gvk, "get", "patch", "update")
 	}
-	for name, a := range k.Actions {
+	for name, a := range k.ActionsAs(gvk) {
 		sub(name, a.GVK, "create")
 	}
 	if k.Scale != nil {
@@ -167,11 +167,9 @@ func discover(k *kind.Kind, gvk schema.GroupVersionKind) apidiscoveryv2.APIResou
 	return d
 }
 
-// discoveryForms are the media types of /api and /apis beside plain JSON.
-const (
-	aggregatedV2      = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-	aggregatedV2beta1 = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
-)
+// aggregatedForm is the media type of /api and /apis beside plain JSON. There
+// is no v2beta1 any more. (Upstream: AggregatedDiscoveryRemoveBetaType.)
+const aggregatedForm = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 // discover answers /api, /apis, /apis/{group}, /api/v1 and
 // /apis/{group}/{version}. known is false if the path is none of these, or
@@ -184,8 +182,8 @@ func (c *call) discover(segments []string) (known bool) {
 	switch {
 	case len(segments) == 1:
 		c.w.Header().Set("Vary", "Accept")
-		if form := c.aggregatedForm(); form != "" {
-			c.aggregated(cat, segments[0], form)
+		if c.wantsAggregated() {
+			c.aggregated(cat, segments[0])
 			return true
 		}
 		if segments[0] == "api" {
@@ -275,37 +273,32 @@ func versionHash(stored schema.GroupVersionKind) string {
 	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
-// aggregatedForm is the aggregated form the client prefers to plain JSON, or
-// empty.
-func (c *call) aggregatedForm() string {
+// wantsAggregated says whether the client prefers the aggregated form to plain
+// JSON.
+func (c *call) wantsAggregated() bool {
 	for _, cl := range clauses(c.r.Header.Get("Accept")) {
 		if cl.params["as"] == "APIGroupDiscoveryList" && cl.params["g"] == "apidiscovery.k8s.io" && cl.mediaType == "application/json" {
-			switch cl.params["v"] {
-			case "v2":
-				return aggregatedV2
-			case "v2beta1":
-				return aggregatedV2beta1
+			if cl.params["v"] == "v2" {
+				return true
 			}
 			continue
 		}
 		if cl.params["as"] == "" {
-			return ""
+			return false
 		}
 	}
-	return ""
+	return false
 }
 
 // aggregated answers with everything below one prefix in one document.
 // (KEP-3352.)
-func (c *call) aggregated(cat *catalogue, prefix, form string) {
+func (c *call) aggregated(cat *catalogue, prefix string) {
 	c.s.discovery.mu.Lock()
-	doc, ok := cat.document[prefix+form]
+	doc, ok := cat.document[prefix]
 	c.s.discovery.mu.Unlock()
 	if !ok {
-		_, after, _ := strings.Cut(form, ";v=")
-		v, _, _ := strings.Cut(after, ";")
 		l := apidiscoveryv2.APIGroupDiscoveryList{
-			TypeMeta: metav1.TypeMeta{APIVersion: "apidiscovery.k8s.io/" + v, Kind: "APIGroupDiscoveryList"},
+			TypeMeta: metav1.TypeMeta{APIVersion: "apidiscovery.k8s.io/v2", Kind: "APIGroupDiscoveryList"},
 			Items:    []apidiscoveryv2.APIGroupDiscovery{}}
 		for _, g := range cat.groups {
 			if (g.Name == "") == (prefix == "api") {
@@ -320,14 +313,14 @@ func (c *call) aggregated(cat *catalogue, prefix, form string) {
 		sum := sha512.Sum512(body)
 		doc = cached{body: body, etag: `"` + strings.ToUpper(hex.EncodeToString(sum[:])) + `"`}
 		c.s.discovery.mu.Lock()
-		cat.document[prefix+form] = doc
+		cat.document[prefix] = doc
 		c.s.discovery.mu.Unlock()
 	}
 	c.w.Header()["Cache-Control"] = publicCache
 	if c.unchanged(doc.etag) {
 		return
 	}
-	c.sendBytes(http.StatusOK, form, doc.body)
+	c.sendBytes(http.StatusOK, aggregatedForm, doc.body)
 }
 
 var publicCache = []string{"public"}

@@ -306,6 +306,13 @@ func TestDiscovery(t *testing.T) {
 	if code, _, body := w.do(w.admin(), "GET", "/apis", "", "Accept", v2, "If-None-Match", h.Get("ETag")); code != 304 || body != "" {
 		t.Errorf("with the ETag: %d %s", code, body)
 	}
+	const old = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+	if code, h, _ := w.do(w.admin(), "GET", "/apis", "", "Accept", old+",application/json"); code != 200 || h.Get("Content-Type") != "application/json" {
+		t.Errorf("the form of before version 2, or plain: %d %v", code, h)
+	}
+	if code, _, body := w.do(w.admin(), "GET", "/apis", "", "Accept", old); code != 406 {
+		t.Errorf("the form of before version 2: %d %.100s", code, body)
+	}
 }
 
 func TestOpenAPIIsKeptByItsHash(t *testing.T) {

@@ -279,8 +279,9 @@ func (c *call) openid(path string) bool {
 	return true
 }
 
-// defaultVersion is the version of the API that is served.
+// defaultVersion is the version of the API that is served. It behaves as itself,
+// and as upstream's would work beside servers of the version before.
 func defaultVersion() version.Info {
-	return version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.2+sampan", GitTreeState: "clean",
+	return version.Info{Major: "1", Minor: "37", EmulationMajor: "1", EmulationMinor: "37", MinCompatibilityMajor: "1", MinCompatibilityMinor: "36", GitVersion: "v1.37.2+sampan", GitTreeState: "clean",
 		GoVersion: goruntime.Version(), Compiler: goruntime.Compiler, Platform: goruntime.GOOS + "/" + goruntime.GOARCH}
 }

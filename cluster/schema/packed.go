@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 )
@@ -136,11 +137,10 @@ func (m *matrix) twice() (square matrix) {
 	return square
 }
 
-// together is the checksum of two texts after one another, of the checksums of
-// both and the length of the second. To go over a zero bit is a linear map;
-// to go over n of them is its n-th power. (Mark Adler's crc32_combine explains
-// the idea.)
-func together(first, second uint32, length int) uint32 {
+// powers are the maps of going over 1, 2, 4 … zero bytes: as many as the length
+// of a part may have bits.
+var powers = sync.OnceValue(func() *[40]matrix {
+	var all [40]matrix
 	var step matrix // over one zero bit
 	step[0] = crc32.IEEE
 	for i := 1; i < 32; i++ {
@@ -149,11 +149,22 @@ func together(first, second uint32, length int) uint32 {
 	for range 3 { // bits to bytes
 		step = step.twice()
 	}
-	for n := length; n > 0; n >>= 1 {
+	for i := range all {
+		all[i], step = step, step.twice()
+	}
+	return &all
+})
+
+// together is the checksum of two texts after one another, of the checksums of
+// both and the length of the second. To go over a zero bit is a linear map;
+// to go over n of them is its n-th power. (Mark Adler's crc32_combine explains
+// the idea.)
+func together(first, second uint32, length int) uint32 {
+	over := powers()
+	for i, n := 0, length; n > 0; i, n = i+1, n>>1 {
 		if n&1 != 0 {
-			first = step.of(first)
+			first = over[i].of(first)
 		}
-		step = step.twice()
 	}
 	return first ^ second
 }
