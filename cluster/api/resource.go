@@ -123,7 +123,7 @@ func (c *call) handler(k *kind.Kind, r request.Request) (do handler, known bool)
 		}
 		return nil, true
 	}
-	if _, ok := k.Actions[r.Subresource]; ok {
+	if _, ok := k.ActionsAs(r.GVK)[r.Subresource]; ok {
 		if r.Verb == "create" {
 			return c.act, true
 		}
@@ -323,11 +323,7 @@ func (c *call) act(ctx context.Context, r request.Request, q url.Values) {
 		c.fail(err)
 		return
 	}
-	if status, ok := out.(*metav1.Status); ok && status.Code != 0 {
-		c.send(int(status.Code), a, out)
-		return
-	}
-	c.send(http.StatusCreated, a, out)
+	c.send(http.StatusCreated, a, out) // whatever code a Status may name, as upstream's create
 }
 
 func (c *call) offer(r request.Request, list bool) offer {

@@ -108,6 +108,21 @@ type ErasedAction struct {
 	Also []schema.GroupVersionKind
 	New  func() runtime.Object
 	Do   func(obj Object, body runtime.Object) error
+
+	// Check refuses a body before its object is looked for. May be nil.
+	Check func(name string, body runtime.Object) error
+
+	// Said is what the answer to an action tells of its success, with code 200
+	// in its body as well. May be nil: nothing, and 201.
+	Said func(name string) string
+}
+
+// ActionsAs are the actions of objects that are asked for as gvk.
+func (k *Kind) ActionsAs(gvk schema.GroupVersionKind) map[string]ErasedAction {
+	if v := k.Version(gvk); v != nil && v.Actions != nil {
+		return v.Actions
+	}
+	return k.Actions
 }
 
 // ErasedScale is a Scale without its Go type.

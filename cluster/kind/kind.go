@@ -188,6 +188,9 @@ type Version struct {
 	// that are faults in this version too. May be nil.
 	Forgive func(errs field.ErrorList, obj Object) field.ErrorList
 
+	// Actions are those of this version, in place of the kind's; nil: the kind's.
+	Actions map[string]ErasedAction
+
 	// Deprecated is a text for the Warning header of every request by this
 	// version. Empty: the Go type says whether there is one.
 	Deprecated string

@@ -95,7 +95,7 @@ func digest(gv schema.GroupVersion, kinds []one) string {
 	h.Write(b[:])
 	fmt.Fprintln(h, Version, gv)
 	for _, k := range kinds {
-		fmt.Fprintln(h, k.Plural, k.kind.Cluster, k.gvk, k.kind.Scale != nil, subresources(k.kind), k.verbs)
+		fmt.Fprintln(h, k.Plural, k.kind.Cluster, k.gvk, k.kind.Scale != nil, k.subresources(), k.verbs)
 		if k.Custom != nil {
 			fmt.Fprintln(h, k.Custom.Digest)
 		}
@@ -122,7 +122,7 @@ func (k one) models() []string {
 	if k.can("list") {
 		names = append(names, k.listModel())
 	}
-	for _, action := range k.kind.Actions {
+	for _, action := range k.kind.ActionsAs(k.gvk) {
 		names = append(names, model(action.GVK))
 	}
 	return names
@@ -146,12 +146,12 @@ func (k one) listModel() string {
 	return model(k.gvk) + "List"
 }
 
-func subresources(k *kind.Kind) []string {
+func (k one) subresources() []string {
 	var all []string
 	for name := range k.Parts {
 		all = append(all, name)
 	}
-	for name := range k.Actions {
+	for name := range k.kind.ActionsAs(k.gvk) {
 		all = append(all, name)
 	}
 	slices.Sort(all)

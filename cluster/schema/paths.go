@@ -59,7 +59,7 @@ func (k one) paths() map[string]any {
 	if k.kind.Scale != nil {
 		editable("scale", scaleGVK)
 	}
-	for sub, action := range k.kind.Actions {
+	for sub, action := range k.kind.ActionsAs(k.gvk) {
 		as := k
 		as.gvk = action.GVK
 		body := ref(model(action.GVK))

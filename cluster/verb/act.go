@@ -19,7 +19,7 @@ func (a *API) Act(ctx context.Context, r request.Request, b Body) (runtime.Objec
 	if err := a.Authorizer.Authorize(ctx, r); err != nil {
 		return nil, err
 	}
-	action, ok := r.Kind.Actions[r.Subresource]
+	action, ok := r.Kind.ActionsAs(r.GVK)[r.Subresource]
 	if !ok {
 		return nil, apierrors.NewMethodNotSupported(resource(r), r.Verb)
 	}
@@ -43,6 +43,11 @@ func (a *API) act(ctx context.Context, r request.Request, action kind.ErasedActi
 			return nil, apierrors.NewBadRequest("namespace in URL does not match namespace in " + action.GVK.Kind + " object")
 		}
 	}
+	if action.Check != nil {
+		if err := action.Check(r.Name, body); err != nil {
+			return nil, err
+		}
+	}
 	if action.Do == nil {
 		return a.actElsewhere(ctx, r, body)
 	}
@@ -54,8 +59,12 @@ func (a *API) act(ctx context.Context, r request.Request, action kind.ErasedActi
 	if err != nil {
 		return nil, err
 	}
-	return &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
-		Status: metav1.StatusSuccess, Code: 201}, nil
+	status := &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
+		Status: metav1.StatusSuccess, Code: 201}
+	if action.Said != nil {
+		status.Message, status.Code = action.Said(r.Name), 200
+	}
+	return status, nil
 }
 
 // Bind gives a pod to a node, as its subresource binding does, for a caller

@@ -69,6 +69,7 @@ type differs[Old, Hub any] struct {
 	parts   func(up, down *copier)                                      // the same for types within
 	forgive func(errs field.ErrorList, obj kind.Object) field.ErrorList // faults of the hub less those that are none here
 	fields  map[string]func(hub kind.Object) string                     // to select by, if they are not the hub's
+	actions map[string]kind.ErasedAction                                // if they are not the hub's
 }
 
 // add puts a version into the table. Its kind is called like the Go type.
@@ -106,7 +107,7 @@ func addAs[Old, Hub any, O object[Old], H object[Hub]](t table, hub, gvk schema.
 				d.old((*Old)(obj.(O)))
 			}
 		},
-		Forgive: d.forgive, Fields: d.fields,
+		Forgive: d.forgive, Fields: d.fields, Actions: d.actions,
 	}
 	v.ToHub = func(obj kind.Object) (kind.Object, error) {
 		old, ok := obj.(O)

@@ -50,6 +50,9 @@ func workloads(t table) {
 			}
 		},
 		forgive: forgive(changedSelector),
+		actions: rollback(first, func(r *extensionsv1beta1.DeploymentRollback) wish {
+			return wish{r.Name, r.UpdatedAnnotations, r.RollbackTo.Revision}
+		}),
 	})
 	add(t, hub, beta2, differs[appsv1beta2.Deployment, appsv1.Deployment]{})
 	add(t, hub, beta1, differs[appsv1beta1.Deployment, appsv1.Deployment]{
@@ -70,6 +73,9 @@ func workloads(t table) {
 			}
 		},
 		forgive: forgive(changedSelector),
+		actions: rollback(beta1, func(r *appsv1beta1.DeploymentRollback) wish {
+			return wish{r.Name, r.UpdatedAnnotations, r.RollbackTo.Revision}
+		}),
 	})
 
 	add(t, hub, first, differs[extensionsv1beta1.ReplicaSet, appsv1.ReplicaSet]{
