@@ -60,6 +60,12 @@ func patchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime
 	var strict []error
 	var err error
 	switch pt {
+	case types.StrategicMergePatchType, types.MergePatchType:
+		if settle == nil && merge(next, current, pt, patch) {
+			return nil, sameKind(next, gvk)
+		}
+	}
+	switch pt {
 	case types.StrategicMergePatchType:
 		strict, err = strategic(next, current, patch, v)
 	case types.JSONPatchType, types.MergePatchType:
