@@ -52,6 +52,7 @@ type Config struct {
 
 	EtcdEndpoints  []string       // an etcd cluster to use instead of the embedded one
 	EtcdTLS        store.TLSFiles // how to reach it; zero: plain text
+	EtcdPrefix     string         // what all keys begin with, there or in the embedded one; default /registry
 	EtcdCompaction time.Duration  // how much history is kept at least; default 5 min, negative: all
 
 	Encryption encrypt.Config // of what is stored; without a File nothing is encrypted

@@ -223,7 +223,7 @@ func (r *running) openStore(ctx context.Context) (err error) {
 		dir = ""
 	}
 	r.store, err = store.Open(ctx, store.Config{
-		Dir: dir, Endpoints: r.cfg.EtcdEndpoints, TLS: etcdTLS, CompactEvery: r.cfg.EtcdCompaction,
+		Dir: dir, Endpoints: r.cfg.EtcdEndpoints, TLS: etcdTLS, Prefix: r.cfg.EtcdPrefix, CompactEvery: r.cfg.EtcdCompaction,
 		Kinds: r.kinds, Codec: object.Storage{}, Transformer: sealed, Log: r.log, CheckShared: r.cfg.CheckShared,
 	})
 	return err

@@ -25,6 +25,7 @@ type etcd struct {
 	server *embed.Etcd   // nil: elsewhere
 	lock   *durable.Lock // of the directory; nil: elsewhere
 	ended  *ending       // of the server; nil: elsewhere
+	root   root          // of our keys
 	log    *slog.Logger
 }
 
@@ -39,7 +40,7 @@ func openEtcd(c Config) (*etcd, error) {
 		if err != nil {
 			return nil, unavailable("connect to etcd at", c.Endpoints[0], err)
 		}
-		return &etcd{client: client, log: c.Log}, nil
+		return &etcd{client: client, root: rootOf(c.Prefix), log: c.Log}, nil
 	}
 	if err := errors.Join(os.MkdirAll(c.Dir, 0o700), os.Chmod(c.Dir, 0o700)); err != nil {
 		return nil, broken(c.Dir, err)
@@ -53,7 +54,7 @@ func openEtcd(c Config) (*etcd, error) {
 		return nil, &fault.Error{Class: fault.Unavailable, Op: "open store", On: c.Dir,
 			Err: errors.New("another process has it open"), Fix: "stop that process, or use another directory"}
 	}
-	e := &etcd{lock: lock, log: c.Log, ended: newEnding(c.Dir)}
+	e := &etcd{lock: lock, root: rootOf(c.Prefix), log: c.Log, ended: newEnding(c.Dir)}
 	if err = sound(c.Dir); err == nil {
 		err = e.ended.try(func() (err error) {
 			e.server, err = embed.StartEtcd(embedded(c, e.ended))
@@ -152,7 +153,7 @@ func (e *etcd) revision(ctx context.Context) (int64, error) {
 	if e.server != nil { // one member applies before it acknowledges
 		return e.server.Server.KV().Rev(), nil
 	}
-	resp, err := e.client.Get(ctx, root, clientv3.WithCountOnly())
+	resp, err := e.client.Get(ctx, string(e.root), clientv3.WithCountOnly())
 	if err != nil {
 		return 0, err
 	}
@@ -191,14 +192,14 @@ func (e *etcd) compacted(ctx context.Context) (int64, error) {
 	if e.server != nil {
 		return max(1, e.server.Server.KV().FirstRev()), nil
 	}
-	_, err := e.client.Get(ctx, root, clientv3.WithRev(1))
+	_, err := e.client.Get(ctx, string(e.root), clientv3.WithRev(1))
 	if !errors.Is(err, rpctypes.ErrCompacted) {
 		return 1, err
 	}
 	// Only the refusal of a watch tells how far.
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	for resp := range e.client.Watch(ctx, root, clientv3.WithRev(1)) {
+	for resp := range e.client.Watch(ctx, string(e.root), clientv3.WithRev(1)) {
 		if resp.CompactRevision != 0 {
 			return resp.CompactRevision, nil
 		}

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -54,6 +55,50 @@ func TestTwoStoresOnOneEtcdSeeEachOther(t *testing.T) {
 	want := []string{"added x=1", "modified x=2 (1)", "modified x=3 (2)"}
 	if got := read(t, w, 3); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestStoresWithPrefixesOfTheirOwnShareAnEtcd(t *testing.T) {
+	t.Parallel()
+
+	endpoint := etcdElsewhere(t)
+	with := func(prefix string) func(*store.Config) {
+		return func(c *store.Config) { c.Dir, c.Endpoints, c.Prefix = "", []string{endpoint}, prefix }
+	}
+	a, b := open(t, "", with("/registry")), open(t, "", with("other/cluster/"))
+	watched := watch(t, a, configMaps, store.WatchOptions{})
+	create(t, b, "x", "b")
+	create(t, a, "x", "a")
+	if _, err := b.Update(ctx, cm("x"), set("b2")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := read(t, watched, 1), []string{"added x=a"}; !slices.Equal(got, want) {
+		t.Errorf("one store's watch told %q, want %q", got, want)
+	}
+	for path, want := range map[string]string{"/registry/configmaps/default/x": `"a"`, "/other/cluster/configmaps/default/x": `"b2"`} {
+		if got := raw(t, endpoint, path); !strings.Contains(got, want) {
+			t.Errorf("%s is %q, want %s", path, got, want)
+		}
+	}
+	if _, err := a.Delete(ctx, cm("x"), nil); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, "", with("/other/cluster")) // written otherwise, the same
+	for name, s := range map[string]*store.Store{"a store that goes on": b, "a store that starts": again} {
+		if _, err := s.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		l, err := s.List(configMaps, store.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for o := range l.All() {
+			got = append(got, show(&store.Event{Object: o}))
+		}
+		if want := []string{"added x=b2"}; !slices.Equal(got, want) {
+			t.Errorf("%s has %q, want %q", name, got, want)
+		}
 	}
 }
 

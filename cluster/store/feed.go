@@ -60,9 +60,9 @@ func (s *Store) loadOnce(ctx, run context.Context) (_ clientv3.WatchChan, err er
 	if err != nil {
 		return nil, unavailable("read", "etcd", err)
 	}
-	events := s.etcd.client.Watch(run, root, clientv3.WithPrefix(), clientv3.WithRev(base+1))
+	events := s.etcd.client.Watch(run, string(s.etcd.root), clientv3.WithPrefix(), clientv3.WithRev(base+1))
 	if err = s.loadAt(ctx, base); err != nil {
-		return nil, unavailable("load", root, err)
+		return nil, unavailable("load", string(s.etcd.root), err)
 	}
 	if err := s.etcd.ready(ctx); err != nil {
 		return nil, err
@@ -82,10 +82,10 @@ func (s *Store) loadOnce(ctx, run context.Context) (_ clientv3.WatchChan, err er
 			}
 		case <-remind.C:
 			if err := s.etcd.client.RequestProgress(run); err != nil {
-				return nil, unavailable("watch", root, err)
+				return nil, unavailable("watch", string(s.etcd.root), err)
 			}
 		case <-ctx.Done():
-			return nil, unavailable("load", root, ctx.Err())
+			return nil, unavailable("load", string(s.etcd.root), ctx.Err())
 		}
 	}
 	return events, nil
@@ -103,7 +103,7 @@ func (s *Store) base(ctx context.Context) (int64, error) {
 
 func (s *Store) loadAt(ctx context.Context, revision int64) error {
 	sets := *s.sets.Load()
-	if err := s.loadInto(ctx, sets, root, revision); err != nil { // nobody else has the store yet
+	if err := s.loadInto(ctx, sets, string(s.etcd.root), revision); err != nil { // nobody else has the store yet
 		return err
 	}
 	for _, set := range sets {
@@ -158,7 +158,7 @@ func (s *Store) feed(ctx context.Context, events clientv3.WatchChan) {
 		case resp, ok := <-events:
 			if !ok {
 				if ctx.Err() == nil {
-					s.fail(unavailable("watch", root, errors.New("etcd ended the watch")))
+					s.fail(unavailable("watch", string(s.etcd.root), errors.New("etcd ended the watch")))
 				}
 				events = nil
 				continue
@@ -206,7 +206,7 @@ type change struct {
 // follow puts one answer of the watch into the cache.
 func (s *Store) follow(ctx context.Context, resp clientv3.WatchResponse) error {
 	if err := resp.Err(); err != nil {
-		return unavailable("watch", root, err)
+		return unavailable("watch", string(s.etcd.root), err)
 	}
 	upTo := int64(0)
 	if resp.IsProgressNotify() {
@@ -216,7 +216,7 @@ func (s *Store) follow(ctx context.Context, resp clientv3.WatchResponse) error {
 	changes := make([]change, 0, len(resp.Events))
 	for _, ev := range resp.Events {
 		upTo = max(upTo, ev.Kv.ModRevision)
-		set, ns, name, ok := find(sets, string(ev.Kv.Key))
+		set, ns, name, ok := s.etcd.root.find(sets, string(ev.Kv.Key))
 		if !ok {
 			continue
 		}
@@ -292,7 +292,7 @@ func (s *Store) apply(changes []change, upTo int64) {
 func (s *Store) applyLocked(c change, now time.Time) {
 	var old *entry
 	if len(c.set.unread) > 0 {
-		delete(c.set.unread, Key{c.set.kind, c.namespace, c.name}.path())
+		delete(c.set.unread, s.etcd.root.path(Key{c.set.kind, c.namespace, c.name}))
 	}
 	if c.entry != nil {
 		old = c.set.putLocked(c.entry)
@@ -390,7 +390,7 @@ func (s *Store) add(ctx context.Context, k *kind.Kind) error {
 	objects := newSet(k)
 	revision := s.Revision()
 	one := map[string]*set{k.Prefix: objects}
-	if err := s.loadInto(ctx, one, root+k.Prefix+"/", revision); err != nil {
+	if err := s.loadInto(ctx, one, s.etcd.root.dir(k), revision); err != nil {
 		return unavailable("load", k.String(), err)
 	}
 	if have != nil {

@@ -2,13 +2,26 @@ package store
 
 import (
 	"cmp"
+	"path"
 	"strings"
 
 	"sampan/cluster/kind"
 )
 
-// root is what all keys begin with, as upstream's --etcd-prefix does by default.
-const root = "/registry/"
+// root is what all keys of a store in etcd begin with: upstream's --etcd-prefix
+// and a slash.
+type root string
+
+// defaultRoot is upstream's.
+const defaultRoot = root("/registry/")
+
+// rootOf is the root of a prefix as users write it.
+func rootOf(prefix string) root {
+	if prefix == "" {
+		return defaultRoot
+	}
+	return root(strings.TrimSuffix(path.Join("/", prefix), "/") + "/")
+}
 
 // Key names one object. Namespace is empty for cluster-wide kinds.
 type Key struct {
@@ -24,18 +37,21 @@ func (k Key) String() string {
 	return k.Kind.String() + " " + k.Namespace + "/" + k.Name
 }
 
-// path is the object's key in etcd.
-func (k Key) path() string {
+// path is an object's key in etcd.
+func (r root) path(k Key) string {
 	if k.Kind.Cluster {
-		return root + k.Kind.Prefix + "/" + k.Name
+		return string(r) + k.Kind.Prefix + "/" + k.Name
 	}
-	return root + k.Kind.Prefix + "/" + k.Namespace + "/" + k.Name
+	return string(r) + k.Kind.Prefix + "/" + k.Namespace + "/" + k.Name
 }
+
+// dir is what the keys of all objects of a kind begin with.
+func (r root) dir(k *kind.Kind) string { return string(r) + k.Prefix + "/" }
 
 // find says which of the sets an etcd key belongs to, and the object's name.
 // Neither namespaces nor names contain a slash, prefixes may.
-func find(sets map[string]*set, path string) (s *set, namespace, name string, ok bool) {
-	rest, ok := strings.CutPrefix(path, root)
+func (r root) find(sets map[string]*set, path string) (s *set, namespace, name string, ok bool) {
+	rest, ok := strings.CutPrefix(path, string(r))
 	if !ok {
 		return nil, "", "", false
 	}

@@ -148,13 +148,13 @@ func (s *Store) listKept(set *set, revision int64, opts ListOptions) *List {
 
 func (s *Store) listEtcd(ctx context.Context, set *set, revision int64, opts ListOptions) (*List, error) {
 	k := set.kind
-	from := root + k.Prefix + "/"
+	from := s.etcd.root.dir(k)
 	if opts.Namespace != "" && !k.Cluster {
 		from += opts.Namespace + "/"
 	}
 	end := clientv3.GetPrefixRangeEnd(from)
 	if after := (Key{k, opts.AfterNamespace, opts.AfterName}); opts.AfterName != "" {
-		from = max(from, after.path()+"\x00")
+		from = max(from, s.etcd.root.path(after)+"\x00")
 	}
 	began := time.Now()
 	resp, err := s.etcd.getAt(ctx, from, revision, clientv3.WithRange(end), clientv3.WithLimit(int64(opts.Limit)))

@@ -96,7 +96,7 @@ func (s *Store) decodePage(ctx context.Context, sets map[string]*set, kvs []*mvc
 	var kept *set
 	var before []kind.Object
 	for _, kv := range kvs {
-		set, namespace, name, ok := find(sets, string(kv.Key))
+		set, namespace, name, ok := s.etcd.root.find(sets, string(kv.Key))
 		if !ok {
 			continue
 		}

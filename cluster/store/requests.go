@@ -111,7 +111,7 @@ func (s *Store) asked(k *kind.Kind, o operation, began time.Time, err error) {
 // get asks etcd for one object.
 func (s *Store) get(ctx context.Context, k Key) (*clientv3.GetResponse, error) {
 	began := time.Now()
-	resp, err := s.etcd.client.Get(ctx, k.path())
+	resp, err := s.etcd.client.Get(ctx, s.etcd.root.path(k))
 	s.asked(k.Kind, getting, began, err)
 	return resp, err
 }

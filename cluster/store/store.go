@@ -38,6 +38,10 @@ type Config struct {
 	Endpoints []string
 	TLS       *tls.Config
 
+	// Prefix is what the keys in etcd begin with; default /registry. Stores
+	// with different ones may share an etcd and know nothing of each other.
+	Prefix string
+
 	Kinds *kind.Table // the kinds kept from the start; see Add for later ones
 	Codec Codec
 	Log   *slog.Logger // default: none

@@ -35,13 +35,14 @@ type Transformer interface {
 // open. Its text is upstream's, but for the end. Whatever lists the kind fails
 // as well: a part must not be taken for the whole.
 type Unreadable struct {
-	Key Key
-	Err error
+	Key  Key
+	Err  error
+	path string
 }
 
 func (u *Unreadable) Error() string {
 	return fmt.Sprintf("StorageError: corrupt object, Code: 7, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: "+
-		"data from the storage is not transformable revision=0: %v (%s)", u.Key.path(), u.Err, unreadableFix)
+		"data from the storage is not transformable revision=0: %v (%s)", u.path, u.Err, unreadableFix)
 }
 
 // unreadableFix is what helps.
@@ -50,7 +51,7 @@ const unreadableFix = "give the key that it was encrypted with back to --encrypt
 func (u *Unreadable) Unwrap() error { return u.Err }
 
 // Path is the object's key in etcd.
-func (u *Unreadable) Path() string { return u.Key.path() }
+func (u *Unreadable) Path() string { return u.path }
 
 // UnreadableObjects is the error of a list that some objects are missing from.
 type UnreadableObjects []*Unreadable
@@ -81,7 +82,7 @@ func (s *Store) seal(ctx context.Context, k Key, data []byte) ([]byte, error) {
 	if s.transform == nil {
 		return data, nil
 	}
-	return s.transform.Seal(ctx, resource(k.Kind), k.path(), data)
+	return s.transform.Seal(ctx, resource(k.Kind), s.etcd.root.path(k), data)
 }
 
 // open undoes seal. Its error is an *Unreadable.
@@ -92,15 +93,16 @@ func (s *Store) open(ctx context.Context, k *kind.Kind, kv *mvccpb.KeyValue) (da
 		err = errEncrypted
 	}
 	if err != nil {
-		namespace, name := placed(k, string(kv.Key))
-		return nil, false, &Unreadable{Key: Key{k, namespace, name}, Err: err}
+		path := string(kv.Key)
+		namespace, name := s.etcd.root.placed(k, path)
+		return nil, false, &Unreadable{Key: Key{k, namespace, name}, Err: err, path: path}
 	}
 	return data, stale, nil
 }
 
 // placed is the name of an object by its key in etcd.
-func placed(k *kind.Kind, path string) (namespace, name string) {
-	rest := strings.TrimPrefix(path, root+k.Prefix+"/")
+func (r root) placed(k *kind.Kind, path string) (namespace, name string) {
+	rest := strings.TrimPrefix(path, r.dir(k))
 	if k.Cluster {
 		return "", rest
 	}
@@ -135,7 +137,7 @@ func (s *Store) Unreadable(k Key) error {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if u := set.unread[k.path()]; u != nil {
+	if u := set.unread[s.etcd.root.path(k)]; u != nil {
 		return u
 	}
 	return nil
@@ -154,7 +156,7 @@ func (s *Store) Discard(ctx context.Context, k Key, dryRun bool) error {
 			return notFound("delete", k)
 		}
 		if _, _, err := s.decode(ctx, k.Kind, resp.Kvs[0]); err == nil {
-			return &Readable{Key: k}
+			return &Readable{Key: k, path: s.etcd.root.path(k)}
 		}
 		if dryRun {
 			return nil
@@ -173,11 +175,14 @@ func (s *Store) Discard(ctx context.Context, k Key, dryRun bool) error {
 
 // Readable is the error of discarding an object that can be read. Its text is
 // upstream's.
-type Readable struct{ Key Key }
+type Readable struct {
+	Key  Key
+	path string
+}
 
 func (r *Readable) Error() string {
 	return fmt.Sprintf("StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: "+
-		"unsafe deletion is not allowed because the object is decodable from storage", r.Key.path())
+		"unsafe deletion is not allowed because the object is decodable from storage", r.path)
 }
 
 // wholeLocked returns an error if objects cannot be read that a list of the
@@ -203,7 +208,7 @@ func (s *set) unreadLocked(u *Unreadable) {
 	if s.unread == nil {
 		s.unread = map[string]*Unreadable{}
 	}
-	s.unread[u.Key.path()] = u
+	s.unread[u.path] = u
 }
 
 // cutLocked makes all watches of the set start anew: what has happened up to
@@ -232,7 +237,7 @@ func (s *Store) reopen(ctx context.Context) {
 		}
 		var read []*entry
 		for _, u := range unread {
-			resp, err := s.etcd.getAt(ctx, u.Key.path(), s.Revision(), clientv3.WithSerializable())
+			resp, err := s.etcd.getAt(ctx, u.path, s.Revision(), clientv3.WithSerializable())
 			if err != nil || len(resp.Kvs) == 0 {
 				continue // etcd is not well, or the object's end is on its way
 			}
@@ -242,7 +247,7 @@ func (s *Store) reopen(ctx context.Context) {
 		}
 		s.mu.Lock()
 		for _, e := range read {
-			delete(set.unread, Key{set.kind, e.namespace, e.name}.path())
+			delete(set.unread, s.etcd.root.path(Key{set.kind, e.namespace, e.name}))
 			set.putLocked(e)
 		}
 		if len(read) > 0 {

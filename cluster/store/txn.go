@@ -55,7 +55,7 @@ func (t *txn) count(k *kind.Kind, o operation) {
 
 func (t *txn) compare(k Key, revision int64) {
 	t.count(k.Kind, getting)
-	path := k.path()
+	path := t.store.etcd.root.path(k)
 	if revision != AnyRevision {
 		t.compares = append(t.compares, clientv3.Compare(clientv3.ModRevision(path), "=", revision))
 	}
@@ -81,7 +81,7 @@ func (t *txn) put(k Key, obj kind.Object, revision int64) (*handover, error) {
 	if err != nil {
 		return nil, unavailable("grant lease for", k.String(), err)
 	}
-	h := &handover{kind: k.Kind, path: k.path(), obj: obj, data: stored, hash: hashOf(data)}
+	h := &handover{kind: k.Kind, path: s.etcd.root.path(k), obj: obj, data: stored, hash: hashOf(data)}
 	t.handed = append(t.handed, h)
 	s.handedMu.Lock()
 	s.handed[h.path] = append(s.handed[h.path], h)
@@ -104,7 +104,7 @@ func (t *txn) put(k Key, obj kind.Object, revision int64) (*handover, error) {
 func (t *txn) remove(k Key, revision int64) {
 	t.count(k.Kind, deleting)
 	t.compare(k, revision)
-	t.then = append(t.then, clientv3.OpDelete(k.path()))
+	t.then = append(t.then, clientv3.OpDelete(t.store.etcd.root.path(k)))
 }
 
 // outcome is how a transaction ended: revision is 0 if a compare failed, and

@@ -194,7 +194,7 @@ func (s *Store) current(ctx context.Context, k Key, m mode) (state, error) {
 	}
 	s.mu.RLock()
 	e, ok := set.getLocked(k.Namespace, k.Name)
-	unread := set.unread[k.path()]
+	unread := set.unread[s.etcd.root.path(k)]
 	failed := s.failed
 	s.mu.RUnlock()
 	switch {

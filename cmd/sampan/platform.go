@@ -38,6 +38,7 @@ func platformFlags(cmd *cobra.Command, cfg *bootstrap.Config) {
 	f.StringVar(&cfg.EtcdTLS.CA, "etcd-cafile", "", "the authority that certifies that etcd")
 	f.StringVar(&cfg.EtcdTLS.Cert, "etcd-certfile", "", "the certificate to show to that etcd")
 	f.StringVar(&cfg.EtcdTLS.Key, "etcd-keyfile", "", "the key of that certificate")
+	f.StringVar(&cfg.EtcdPrefix, "etcd-prefix", "/registry", "what all keys in etcd begin with")
 	f.Var((*compactionValue)(&cfg.EtcdCompaction), "etcd-compaction-interval", "how much history the store keeps at least; 0: all, and it grows")
 	f.StringSliceVar(&cfg.EnableAdmission, "enable-admission-plugins", nil, "admission plugins to turn on beside those that are on by default, by upstream's names")
 	f.StringSliceVar(&cfg.DisableAdmission, "disable-admission-plugins", nil, "admission plugins to turn off")
