@@ -17,7 +17,9 @@ type Room struct {
 	// Idle is the percentage of what lives, as GOGC has it.
 	Idle int
 	// Busy is how many bytes there may be beside what lives, if that is more,
-	// while collections follow each other within a second.
+	// while collections follow each other within a second. It takes a row of
+	// them: what a short burst leaves alive, as the start of a program does, would
+	// lie scattered over all the room it was given, and keep it.
 	Busy uint64
 }
 
@@ -37,6 +39,7 @@ type keeper struct {
 	room    Room
 	over    atomic.Bool
 	last    time.Time // of the collection before
+	row     int       // collections that came soon after each other
 	percent int
 	live    []metrics.Sample
 }
@@ -55,7 +58,10 @@ func (s *sign) collected() {
 	}
 	now := time.Now()
 	metrics.Read(k.live)
-	k.set(k.room.percent(k.live[0].Value.Uint64(), now.Sub(k.last)))
+	if k.row++; now.Sub(k.last) > soon {
+		k.row = 0
+	}
+	k.set(k.room.percent(k.live[0].Value.Uint64(), k.row))
 	k.last = now
 	runtime.SetFinalizer(s, (*sign).collected)
 }
@@ -67,14 +73,18 @@ func (k *keeper) set(percent int) {
 	}
 }
 
-// soon is how close collections are to each other in a busy program.
-const soon = time.Second
+// soon is how close collections are to each other in a busy program, and burst
+// how many of them in a row it takes to be one.
+const (
+	soon  = time.Second
+	burst = 16
+)
 
-// percent is the goal after a collection that left live bytes and came some time
-// after the one before. It is in steps, so that it is seldom set.
-func (r Room) percent(live uint64, since time.Duration) int {
+// percent is the goal after a collection that left live bytes and was one of so
+// many in a row. It is in steps, so that it is seldom set.
+func (r Room) percent(live uint64, row int) int {
 	const step, most = 25, 400
-	if since > soon || live == 0 {
+	if row < burst || live == 0 {
 		return r.Idle
 	}
 	wanted := math.Min(float64(r.Busy)/float64(live)*100, most)

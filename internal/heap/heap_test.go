@@ -10,19 +10,20 @@ import (
 func TestPercent(t *testing.T) {
 	r := Room{Idle: 50, Busy: 32 << 20}
 	for _, tc := range []struct {
-		it    string
-		live  uint64
-		since time.Duration
-		want  int
+		it   string
+		live uint64
+		row  int
+		want int
 	}{
-		{"an idle program keeps its heap small", 16 << 20, 2 * time.Minute, 50},
-		{"a busy one has room", 16 << 20, 10 * time.Millisecond, 200},
-		{"in steps", 15 << 20, 10 * time.Millisecond, 200},
-		{"a small one does not have all of it", 1 << 20, 10 * time.Millisecond, 400},
-		{"a large one has what it has idle", 100 << 20, 10 * time.Millisecond, 50},
-		{"nothing is known yet", 0, 0, 50},
+		{"an idle program keeps its heap small", 16 << 20, 0, 50},
+		{"so does one that is busy for a moment", 16 << 20, burst - 1, 50},
+		{"a busy one has room", 16 << 20, burst, 200},
+		{"in steps", 15 << 20, burst, 200},
+		{"a small one does not have all of it", 1 << 20, burst, 400},
+		{"a large one has what it has idle", 100 << 20, burst, 50},
+		{"nothing is known yet", 0, burst, 50},
 	} {
-		if got := r.percent(tc.live, tc.since); got != tc.want {
+		if got := r.percent(tc.live, tc.row); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.it, got, tc.want)
 		}
 	}
