@@ -55,6 +55,7 @@ func openEtcd(c Config) (*etcd, error) {
 			Err: errors.New("another process has it open"), Fix: "stop that process, or use another directory"}
 	}
 	e := &etcd{lock: lock, root: rootOf(c.Prefix), log: c.Log, ended: newEnding(c.Dir)}
+	leftOvers(c.Dir)
 	if err = sound(c.Dir); err == nil {
 		err = e.ended.try(func() (err error) {
 			e.server, err = embed.StartEtcd(embedded(c, e.ended))
@@ -234,6 +235,7 @@ func (e *etcd) close() {
 	}
 	defer e.lock.Unlock()
 	e.settle(func() {
+		of := e.identity()
 		_ = e.ended.try(func() error { // it may find itself broken only now
 			e.server.Close()
 			<-e.server.Server.StopNotify()
@@ -241,6 +243,7 @@ func (e *etcd) close() {
 		})
 		if e.ended.reason() == nil {
 			closedWell(e.server.Config().Dir)
+			e.shorten(of)
 		}
 	})
 }

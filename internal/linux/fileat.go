@@ -77,6 +77,12 @@ func RenameAt(olddir int, oldname string, newdir int, newname string) error {
 	return callError("renameat", oldname, unix.Renameat(olddir, oldname, newdir, newname))
 }
 
+// Exchange gives each of two paths what the other one names, in one step:
+// renameat2(2) with RENAME_EXCHANGE. Not every file system can.
+func Exchange(a, b string) error {
+	return callError("renameat2", a, unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE))
+}
+
 // SetXattrAt sets an extended attribute, not following a link. It needs /proc:
 // there is no setxattrat(2) before Linux 6.13.
 func SetXattrAt(dir int, name, attr string, value []byte) error {
