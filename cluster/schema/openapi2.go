@@ -204,13 +204,21 @@ func (k one) tell(form Form, p *packer) (*piece, error) {
 	if _, err := k.customSchemas(true, schemas); err != nil {
 		return nil, err
 	}
-	made, err := form.pack(p, paths, schemas)
+	text := &older{members(paths), members(schemas)}
+	if form == Protobuf {
+		var err error
+		if text, err = newWire().older(paths, schemas); err != nil {
+			return nil, err
+		}
+	}
+	made, err := text.pack(p)
 	if err == nil && k.Custom.Told != nil {
 		k.Custom.Told.Store(pieceKey{form, k.gvk}, made)
 	}
 	return made, err
 }
 
+// pack makes a part of what may be anybody's.
 func (f Form) pack(p *packer, paths map[string]json.RawMessage, schemas definitions) (*piece, error) {
 	text := &older{members(paths), members(schemas)}
 	if f == Protobuf {
@@ -219,12 +227,15 @@ func (f Form) pack(p *packer, paths map[string]json.RawMessage, schemas definiti
 			return nil, err
 		}
 	}
-	made := &piece{}
-	var err error
-	if made.paths, err = p.pack(text.paths); err != nil {
+	return text.pack(p)
+}
+
+func (o *older) pack(p *packer) (made *piece, err error) {
+	made = &piece{}
+	if made.paths, err = p.pack(o.paths); err != nil {
 		return nil, err
 	}
-	made.definitions, err = p.pack(text.definitions)
+	made.definitions, err = p.pack(o.definitions)
 	return made, err
 }
 

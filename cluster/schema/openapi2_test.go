@@ -25,8 +25,10 @@ func crontabs(digest string) *kind.Kind {
 		if v2 {
 			at = "#/definitions/"
 		}
-		return []byte(`{"type":"object","description":"` + digest + `","properties":{"apiVersion":{"type":"string"},"kind":{"type":"string"},"metadata":{"$ref":"` + at + `io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"},` +
-			`"list":{"type":"array","x-kubernetes-list-type":"set","items":{"type":"string"}}}}`), nil
+		return []byte(`{"type":"object","description":"` + digest + `","properties":{"apiVersion":{"type":"string"},"kind":{"type":"string"},` +
+			`"list":{"type":"array","x-kubernetes-list-type":"set","items":{"type":"string"}},` +
+			`"metadata":{"$ref":"` + at + `io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"},"most":{"type":"integer","minimum":0,"maximum":9007199254740993,"maxLength":5,"enum":[1,"a"]},` +
+			`"open":{"type":"object","additionalProperties":{"type":"number"},"required":["a"],"externalDocs":{"url":"https://example.com"}}}}`), nil
 	}}
 	v1.Custom.Faces = []*kind.Kind{v1}
 	return v1

@@ -6,6 +6,7 @@ package apiextensions
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
 	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -179,67 +181,104 @@ func validateDefinition(d, old *apiextensionsv1.CustomResourceDefinition) field.
 	})
 }
 
+// validateStatus checks what a write of the status may change. The spec, which
+// may be long, stays what it was.
 func validateStatus(d, old *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
-	return check(d, old, func(d, old *internal.CustomResourceDefinition) field.ErrorList {
+	return check(withoutSpec(d), withoutSpec(old), func(d, old *internal.CustomResourceDefinition) field.ErrorList {
 		return validation.ValidateUpdateCustomResourceDefinitionStatus(context.Background(), d, old)
 	})
+}
+
+func withoutSpec(d *apiextensionsv1.CustomResourceDefinition) *apiextensionsv1.CustomResourceDefinition {
+	return &apiextensionsv1.CustomResourceDefinition{TypeMeta: d.TypeMeta, ObjectMeta: d.ObjectMeta, Status: d.Status}
 }
 
 // warnOfDefinition names what is odd in a definition's schemas and was not
 // there before.
 func warnOfDefinition(d, old *apiextensionsv1.CustomResourceDefinition) (all []string) {
-	now, err := hub(d)
-	if err != nil {
-		return nil
+	texts := oddities(d)
+	if len(texts) == 0 || old == nil {
+		return texts
 	}
-	before, err := hub(old)
-	if err != nil {
-		return nil
-	}
-	known := sets.New(oddities(before)...)
-	for _, text := range oddities(now) {
-		if !known.Has(text) {
-			all = append(all, text)
-		}
-	}
-	return all
+	known := sets.New(oddities(old)...)
+	return slices.DeleteFunc(texts, known.Has)
 }
 
 // oddities are the texts for one definition. (Upstream:
 // registry/customresourcedefinition/strategy.go.)
-func oddities(d *internal.CustomResourceDefinition) []string {
-	if d == nil {
-		return nil
-	}
+func oddities(d *apiextensionsv1.CustomResourceDefinition) []string {
 	var formats []string
-	sets := map[string]bool{}
+	lists := map[string]bool{}
 	version := environment.DefaultCompatibilityVersion()
-	look := func(s *internal.JSONSchemaProps) bool {
+	known := map[[2]string][]string{} // texts by type and format
+	look := func(s *apiextensionsv1.JSONSchemaProps) {
 		if s.Format != "" {
-			as := &spec.Schema{SchemaProps: spec.SchemaProps{Format: s.Format, Type: []string{s.Type}}}
-			for _, f := range schemavalidation.GetUnrecognizedFormats(as, version) {
-				formats = append(formats, fmt.Sprintf("unrecognized format %q", f))
+			key := [2]string{s.Type, s.Format}
+			texts, ok := known[key]
+			if !ok {
+				as := &spec.Schema{SchemaProps: spec.SchemaProps{Format: s.Format, Type: []string{s.Type}}}
+				for _, f := range schemavalidation.GetUnrecognizedFormats(as, version) {
+					texts = append(texts, fmt.Sprintf("unrecognized format %q", f))
+				}
+				known[key] = texts
 			}
+			formats = append(formats, texts...)
 		}
 		if s.XListType != nil && *s.XListType == "set" && s.Items != nil && s.Items.Schema != nil {
 			if t := s.Items.Schema.Type; t == "object" || t == "array" {
-				sets[fmt.Sprintf("x-kubernetes-list-type: set for items of type %q is not supported by server-side apply or CEL validation rules", t)] = true
+				lists[fmt.Sprintf("x-kubernetes-list-type: set for items of type %q is not supported by server-side apply or CEL validation rules", t)] = true
 			}
 		}
-		return false // goes on
 	}
-	if v := d.Spec.Validation; v != nil && v.OpenAPIV3Schema != nil {
-		validation.SchemaHas(v.OpenAPIV3Schema, look)
+	versions := d.Spec.Versions
+	if !slices.ContainsFunc(versions, func(v apiextensionsv1.CustomResourceDefinitionVersion) bool {
+		return !equality.Semantic.DeepEqual(v.Schema, versions[0].Schema)
+	}) {
+		versions = versions[:min(1, len(versions))] // what all have alike is looked at once
 	}
-	for _, v := range d.Spec.Versions {
-		if v.Schema != nil && v.Schema.OpenAPIV3Schema != nil {
-			validation.SchemaHas(v.Schema.OpenAPIV3Schema, look)
+	for _, v := range versions {
+		if v.Schema != nil {
+			each(v.Schema.OpenAPIV3Schema, look)
 		}
 	}
-	var more []string
-	for text := range sets {
-		more = append(more, text)
+	return append(formats, slices.Sorted(maps.Keys(lists))...)
+}
+
+// each calls look for a schema and all that are in it.
+func each(s *apiextensionsv1.JSONSchemaProps, look func(*apiextensionsv1.JSONSchemaProps)) {
+	if s == nil {
+		return
 	}
-	slices.Sort(more)
-	return append(formats, more...)
+	look(s)
+	all := func(list []apiextensionsv1.JSONSchemaProps) {
+		for i := range list {
+			each(&list[i], look)
+		}
+	}
+	byName := func(m map[string]apiextensionsv1.JSONSchemaProps) {
+		for _, own := range m {
+			each(&own, look)
+		}
+	}
+	orBool := func(p *apiextensionsv1.JSONSchemaPropsOrBool) {
+		if p != nil {
+			each(p.Schema, look)
+		}
+	}
+	if s.Items != nil {
+		each(s.Items.Schema, look)
+		all(s.Items.JSONSchemas)
+	}
+	all(s.AllOf)
+	all(s.AnyOf)
+	all(s.OneOf)
+	each(s.Not, look)
+	byName(s.Properties)
+	orBool(s.AdditionalProperties)
+	byName(s.PatternProperties)
+	orBool(s.AdditionalItems)
+	byName(s.Definitions)
+	for _, d := range s.Dependencies {
+		each(d.Schema, look)
+	}
 }
