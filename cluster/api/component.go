@@ -107,7 +107,7 @@ func (c *call) components() bool {
 		c.fail(apierrors.NewMethodNotSupported(k.GroupResource(), "watch"))
 		return true
 	}
-	a, err := negotiate(c.r, c.offer(r, r.Verb == "list"))
+	a, err := negotiate(c.r, c.offer(r))
 	if err != nil {
 		c.fail(err)
 		return true

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"cmp"
+	"fmt"
 	"mime"
 	"net/http"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sampan/cluster/object"
+	"sampan/cluster/request"
 )
 
 // accepted is the form in which the client wants the answer.
@@ -24,7 +27,6 @@ type accepted struct {
 // offer says which forms an endpoint has.
 type offer struct {
 	protobuf bool // kinds declared at run time have none
-	list     bool // answers with a list: the partial form is a list as well
 	plain    bool // has no other form than the object's own
 	yamlOff  bool // streams come as JSON or protobuf only
 }
@@ -82,9 +84,9 @@ func (o offer) match(c clause) (accepted, bool) {
 	case "Table":
 		return a, a.mediaType != object.Protobuf // Table has no protobuf form
 	case "PartialObjectMetadata":
-		return a, !o.list
+		return a, true
 	case "PartialObjectMetadataList":
-		return a, o.list
+		return a, !o.yamlOff // events have one object each
 	}
 	return a, false
 }
@@ -169,6 +171,15 @@ func notAcceptable(types []string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure,
 		Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
 		Message: "only the following media types are accepted: " + strings.Join(types, ", ")}}
+}
+
+// otherShape refuses to make one object of a list, or the other way round.
+// Upstream says so after the request is carried out, and names its own type.
+func otherShape(as, is string, r request.Request, suffix string) error {
+	group, _, _ := strings.Cut(r.Kind.GVK.Group, ".")
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure,
+		Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+		Message: fmt.Sprintf("you requested %s, but the requested %s (*%s.%s%s)", as, is, cmp.Or(group, "core"), r.Kind.GVK.Kind, suffix)}}
 }
 
 func unsupportedMediaType(types []string) error {

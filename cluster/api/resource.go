@@ -142,7 +142,7 @@ func versionOf(k *kind.Kind, gv schema.GroupVersion) schema.GroupVersionKind {
 }
 
 func (c *call) get(ctx context.Context, r request.Request, q url.Values) {
-	a, err := negotiate(c.r, c.offer(r, false))
+	a, err := negotiate(c.r, c.offer(r))
 	if err != nil {
 		c.refuse(r, err)
 		return
@@ -157,7 +157,7 @@ func (c *call) get(ctx context.Context, r request.Request, q url.Values) {
 }
 
 func (c *call) list(ctx context.Context, r request.Request, q url.Values) {
-	a, err := negotiate(c.r, c.offer(r, true))
+	a, err := negotiate(c.r, c.offer(r))
 	if err != nil {
 		c.refuse(r, err)
 		return
@@ -191,7 +191,7 @@ func (c *call) posted(r *request.Request, q url.Values, o offer, binary bool) (a
 }
 
 func (c *call) create(ctx context.Context, r request.Request, q url.Values) {
-	a, body, err := c.posted(&r, q, c.offer(r, false), r.Kind.Type != nil)
+	a, body, err := c.posted(&r, q, c.offer(r), r.Kind.Type != nil)
 	if err != nil {
 		c.refuse(r, err)
 		return
@@ -201,7 +201,7 @@ func (c *call) create(ctx context.Context, r request.Request, q url.Values) {
 }
 
 func (c *call) update(ctx context.Context, r request.Request, q url.Values) {
-	a, err := negotiate(c.r, c.offer(r, false))
+	a, err := negotiate(c.r, c.offer(r))
 	var data []byte
 	if err == nil {
 		data, err = c.body()
@@ -225,7 +225,7 @@ func (c *call) patch(ctx context.Context, r request.Request, q url.Values) {
 	pt, err := patchType(c.r)
 	var a accepted
 	if err == nil {
-		a, err = negotiate(c.r, c.offer(r, false))
+		a, err = negotiate(c.r, c.offer(r))
 	}
 	var data []byte
 	if err == nil {
@@ -250,7 +250,7 @@ func okOrCreated(created bool) int {
 }
 
 func (c *call) delete(ctx context.Context, r request.Request, q url.Values) {
-	a, err := negotiate(c.r, c.offer(r, false))
+	a, err := negotiate(c.r, c.offer(r))
 	var o *metav1.DeleteOptions
 	if err == nil {
 		o, err = c.deleteOptions(&r, q)
@@ -290,7 +290,7 @@ func (c *call) deleteOptions(r *request.Request, q url.Values) (*metav1.DeleteOp
 }
 
 func (c *call) deleteCollection(ctx context.Context, r request.Request, q url.Values) {
-	a, err := negotiate(c.r, c.offer(r, true))
+	a, err := negotiate(c.r, c.offer(r))
 	var l metav1.ListOptions
 	if err == nil {
 		l, err = listOptions(q)
@@ -326,8 +326,8 @@ func (c *call) act(ctx context.Context, r request.Request, q url.Values) {
 	c.send(http.StatusCreated, a, out) // whatever code a Status may name, as upstream's create
 }
 
-func (c *call) offer(r request.Request, list bool) offer {
-	return offer{protobuf: r.Kind.Type != nil, list: list}
+func (c *call) offer(r request.Request) offer {
+	return offer{protobuf: r.Kind.Type != nil}
 }
 
 // object answers with one object of r's kind, in the version asked for.
@@ -356,6 +356,8 @@ func (c *call) shape(a accepted, r request.Request, q url.Values, obj kind.Objec
 		return c.s.table(a, r, o, []kind.Object{obj}, metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()}, true)
 	case "PartialObjectMetadata":
 		return partial(obj, a.version), nil
+	case "PartialObjectMetadataList":
+		return nil, otherShape(a.as, "object is not a list", r, "")
 	}
 	if r.Subresource == "scale" {
 		return obj, nil

@@ -163,10 +163,10 @@ func FuzzAccept(f *testing.F) {
 	for _, h := range []string{"*/*;q=0.1, application/json;as=Table;v=v1;g=meta.k8s.io", ";;,", "a/b;q=x", "application/yaml;q=1e999"} {
 		f.Add(h, true)
 	}
-	f.Fuzz(func(t *testing.T, header string, list bool) {
+	f.Fuzz(func(t *testing.T, header string, stream bool) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header["Accept"] = []string{header}
-		a, err := negotiate(r, offer{list: list})
+		a, err := negotiate(r, offer{yamlOff: stream})
 		if err != nil {
 			if !apierrors.IsNotAcceptable(err) {
 				t.Errorf("%q gives %v", header, err)

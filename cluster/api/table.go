@@ -34,6 +34,9 @@ func (c *call) sendList(a accepted, r request.Request, q url.Values, l *verb.Lis
 		}
 		c.send(http.StatusOK, a, t)
 		return
+	case "PartialObjectMetadata":
+		c.fail(otherShape(a.as, "object is a list", r, "List"))
+		return
 	case "PartialObjectMetadataList":
 		c.send(http.StatusOK, a, partialList(l.Objects, meta, a.version))
 		return

@@ -24,7 +24,7 @@ import (
 // watch streams events until the client leaves, the time is over, the server
 // ends, or the watch cannot go on.
 func (c *call) watch(r request.Request, q url.Values) {
-	offer := c.offer(r, false)
+	offer := c.offer(r)
 	offer.yamlOff = true
 	a, err := negotiate(c.r, offer)
 	var o metav1.ListOptions

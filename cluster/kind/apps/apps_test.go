@@ -86,6 +86,10 @@ func TestReplicaSetRules(t *testing.T) {
 	kindtest.Check(t, apps.ReplicaSet(), []kindtest.Rule{
 		{Rule: "a selector and a template are enough", New: spec("")},
 		{Rule: "a template may change", Old: spec(""), New: strings.Replace(spec(""), "a:1", "a:2", 1)},
+		{Rule: "a selector stays, which is said after what is wrong with it", Old: spec(""), New: strings.Replace(spec(""), "selector: {matchLabels: {", "selector: {matchLabels: {b: -, ", 1), Want: []string{
+			`spec.selector.matchLabels: Invalid value: "-": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')`,
+			`spec.selector: Invalid value: {"matchLabels":{"app":"web","b":"-"}}: invalid label selector`,
+			`spec.selector: Invalid value: {"matchLabels":{"app":"web","b":"-"}}: field is immutable`}},
 		{Rule: "readiness takes no negative time", New: spec("minReadySeconds: -1"), Want: []string{`spec.minReadySeconds: Invalid value: -1: must be greater than or equal to 0`}},
 	})
 }

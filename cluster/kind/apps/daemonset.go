@@ -126,6 +126,14 @@ func defaultDaemonSet(ds *appsv1.DaemonSet) {
 			s.RollingUpdate.MaxSurge = new(intstr.FromInt32(0))
 		}
 	}
+	if u := s.RollingUpdate; u != nil { // of another type: these two have no nil inside upstream's program
+		if u.MaxUnavailable == nil {
+			u.MaxUnavailable = new(intstr.FromInt32(0))
+		}
+		if u.MaxSurge == nil {
+			u.MaxSurge = new(intstr.FromInt32(0))
+		}
+	}
 	if ds.Spec.RevisionHistoryLimit == nil {
 		ds.Spec.RevisionHistoryLimit = new(int32(10))
 	}

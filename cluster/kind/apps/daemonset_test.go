@@ -42,6 +42,10 @@ func TestDaemonSetDefaults(t *testing.T) {
 		*s.RevisionHistoryLimit != 10 || s.Template.Spec.RestartPolicy != "Always" {
 		t.Errorf("defaulted to %+v", s)
 	}
+	s = kindtest.Create(t, apps.DaemonSet(), spec("updateStrategy: {type: OnDelete, rollingUpdate: {maxUnavailable: 1}}")).(*appsv1.DaemonSet).Spec
+	if r := s.UpdateStrategy.RollingUpdate; r.MaxSurge == nil || r.MaxSurge.IntValue() != 0 || r.MaxUnavailable.IntValue() != 1 {
+		t.Errorf("of a type that does not read them, the numbers of a rolling update are %+v", r)
+	}
 }
 
 // Clients of old read how many templates a daemon set has had; only the server

@@ -77,8 +77,8 @@ func validateReplicaSet(rs, old *appsv1.ReplicaSet) (errs field.ErrorList) {
 	if old == nil {
 		return append(errs, selectorAndTemplate(rs.Spec.Selector, &rs.Spec.Template, nil, spec)...)
 	}
-	errs = append(errs, kind.Immutable(rs.Spec.Selector, old.Spec.Selector, spec.Child("selector"))...)
-	return append(errs, selectorAndTemplate(rs.Spec.Selector, &rs.Spec.Template, &old.Spec.Template, spec)...)
+	errs = append(errs, selectorAndTemplate(rs.Spec.Selector, &rs.Spec.Template, &old.Spec.Template, spec)...)
+	return append(errs, kind.Immutable(rs.Spec.Selector, old.Spec.Selector, spec.Child("selector"))...)
 }
 
 func replicaSetStatus(s *appsv1.ReplicaSetStatus, path *field.Path) field.ErrorList {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sampan/cluster/kind"
@@ -25,6 +26,7 @@ func Event() *kind.Kind {
 		Uncollected:    true,
 		Versions:       []kind.Version{events.Version()},
 		Validate:       events.Validate,
+		ValidateName:   path.ValidatePathSegmentName, // events are named after what they are about; events.k8s.io is stricter
 		Fields:         eventFields(),
 		Columns: []kind.Column[corev1.Event]{
 			{Name: "Last Seen", Description: corev1.Event{}.SwaggerDoc()["lastTimestamp"], Cell: eventLastSeen},
@@ -88,7 +90,7 @@ func eventCount(e *corev1.Event) int64 {
 	switch {
 	case e.Series != nil:
 		return int64(e.Series.Count)
-	case e.Count > 0:
+	case e.Count != 0:
 		return int64(e.Count)
 	}
 	return 1

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ func Node() *kind.Kind {
 		Default:   defaultNode,
 		Prepare:   prepareNode,
 		Validate:  validateNode,
+		Warn:      func(n, _ *corev1.Node) []string { return nodeWarnings(n) },
 		Parts: map[string]kind.Part[corev1.Node]{
 			"status": {
 				Take:         func(dst, src *corev1.Node) { dst.Status = src.Status },
@@ -104,6 +106,30 @@ func declaredFeatures(all []string, path *field.Path) (errs field.ErrorList) {
 	return errs
 }
 
+// nodeWarnings has upstream's words about what is no longer read.
+func nodeWarnings(n *corev1.Node) (texts []string) {
+	if n.Spec.ConfigSource != nil {
+		texts = append(texts, "spec.configSource: the feature is removed")
+	}
+	if n.Spec.DoNotUseExternalID != "" {
+		texts = append(texts, "spec.externalID: this field is deprecated, and is unused by Kubernetes")
+	}
+	for i, cidr := range n.Spec.PodCIDRs {
+		texts = append(texts, validation.GetWarningsForCIDR(field.NewPath("spec", "podCIDRs").Index(i), cidr)...)
+	}
+	return texts
+}
+
+// readable says which range is none, in upstream's words.
+func readable(cidrs []string) error {
+	for i, cidr := range cidrs {
+		if _, _, err := net.ParseCIDR(cidr); err != nil {
+			return fmt.Errorf("invalid CIDR[%d]: %v (%w)", i, (*net.IPNet)(nil), err)
+		}
+	}
+	return nil
+}
+
 func validateNode(n, old *corev1.Node) (errs field.ErrorList) {
 	spec := field.NewPath("spec")
 	errs = append(errs, podspec.ValidateTaints(n.Spec.Taints, field.NewPath("metadata", "taints"))...) // sic
@@ -113,6 +139,9 @@ func validateNode(n, old *corev1.Node) (errs field.ErrorList) {
 		if strings.Contains(cidr, ":") {
 			six++
 		}
+	}
+	if err := readable(cidrs); len(cidrs) > 1 && err != nil { // sic
+		errs = append(errs, field.InternalError(spec.Child("podCIDRs"), fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:%w", err)))
 	}
 	if n := len(n.Spec.PodCIDRs); n > 2 || n == 2 && six != 1 {
 		errs = append(errs, field.Invalid(spec.Child("podCIDRs"), cidrs, "may specify no more than one CIDR for each IP family"))

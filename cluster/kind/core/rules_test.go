@@ -156,6 +156,10 @@ func TestNodeRules(t *testing.T) {
 		{Rule: "a range may come", Old: `{}`, New: `spec: {podCIDR: 10.1.0.0/24}`},
 		{Rule: "of two that differ the old field counts", New: `spec: {podCIDR: x, podCIDRs: [10.1.0.0/24]}`, Want: []string{
 			`spec.podCIDRs[0]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)`}},
+		{Rule: "each of two ranges is one", New: `spec: {podCIDR: 10.1.0.0/24, podCIDRs: [10.1.0.0/24, x]}`, Want: []string{
+			`spec.podCIDRs[1]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)`,
+			`spec.podCIDRs: Internal error: invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[1]: <nil> (invalid CIDR address: x)`,
+			`spec.podCIDRs: Invalid value: ["10.1.0.0/24","x"]: may specify no more than one CIDR for each IP family`}},
 		{Rule: "features have names, in order", New: `status: {declaredFeatures: [B, A/b, a]}`, Want: []string{
 			`status.declaredFeatures[1]: Invalid value: "A/b": list must be sorted alphabetically`,
 			`status.declaredFeatures[2]: Invalid value: "a": invalid feature name "a": must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes`}},

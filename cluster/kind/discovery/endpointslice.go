@@ -132,7 +132,7 @@ func endpoints(s *discoveryv1.EndpointSlice, path *field.Path) (errs field.Error
 		e, path := &s.Endpoints[i], path.Index(i)
 		addresses := path.Child("addresses")
 		if len(e.Addresses) == 0 {
-			errs = append(errs, field.Required(addresses, "must contain at least 1 address"))
+			errs = append(errs, field.Required(addresses, ""))
 		} else if len(e.Addresses) > maxAddresses {
 			errs = append(errs, field.TooMany(addresses, len(e.Addresses), maxAddresses))
 		}

@@ -58,6 +58,12 @@ func TestOneVersionIsStricter(t *testing.T) {
 	gvk := eventsv1.SchemeGroupVersion.WithKind("Event")
 	was := kindtest.Create(t, k, recent+`}`)
 	kindtest.Compare(t, k.ValidateAs(gvk, was, nil))
+	if wrong := k.ValidateName("Tools.17ab", false); len(wrong) > 0 {
+		t.Errorf("core/v1 is told of a name that it takes: %q", wrong)
+	}
+	named := was.DeepCopyObject().(*corev1.Event)
+	named.Name = "Tools.17ab"
+	kindtest.Compare(t, k.ValidateAs(gvk, named, nil), `metadata.name: Invalid value: "Tools.17ab": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')`)
 	kindtest.Compare(t, k.ValidateAs(gvk, kindtest.Create(t, k, recent+`, count: 2, source: {component: x}}`), nil),
 		`count: Invalid value: "": needs to be unset`, `source: Invalid value: "": needs to be unset`)
 	kindtest.Compare(t, k.ValidateAs(gvk, kindtest.Create(t, k, old), nil),

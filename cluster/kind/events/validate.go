@@ -85,6 +85,9 @@ func validateStrict(obj, previous kind.Object) (errs field.ErrorList) {
 		}
 		return append(errs, unchanged(e, old)...)
 	}
+	if e.Name != "" { // without one it is refused already
+		errs = append(errs, kind.DNSSubdomain(e.Name, field.NewPath("metadata", "name"))...)
+	}
 	errs = append(errs, series(e.Series)...)
 	if e.EventTime.IsZero() {
 		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))

@@ -106,6 +106,9 @@ func validateLevel(p, _ *flowv1.PriorityLevelConfiguration) (errs field.ErrorLis
 	}
 	if s.Limited != nil && s.Type != flowv1.PriorityLevelEnablementLimited {
 		errs = append(errs, field.Forbidden(spec.Child("limited"), ""))
+		if s.Limited.LimitResponse.Type == "" {
+			errs = append(errs, field.Required(spec.Child("limited", "limitResponse", "type"), ""))
+		}
 	}
 	if s.Exempt != nil && s.Type != flowv1.PriorityLevelEnablementExempt {
 		errs = append(errs, field.Forbidden(spec.Child("exempt"), ""))

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -43,7 +44,9 @@ func validateRuntimeClass(c, old *nodev1.RuntimeClass) (errs field.ErrorList) {
 	if c.Handler == "" {
 		errs = append(errs, field.Required(handler, ""))
 	} else {
-		errs = append(errs, kind.DNSLabel(c.Handler, handler)...)
+		for _, msg := range content.IsDNS1123Label(c.Handler) { // a declared rule: its limit is in bytes
+			errs = append(errs, field.Invalid(handler, c.Handler, msg))
+		}
 	}
 	if c.Overhead != nil {
 		errs = append(errs, podspec.ValidateAmounts(&corev1.ResourceRequirements{Limits: c.Overhead.PodFixed}, field.NewPath("overhead"))...)

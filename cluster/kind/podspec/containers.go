@@ -208,9 +208,6 @@ func isInt32(s string) bool {
 func metadata(t *corev1.PodTemplateSpec, at *field.Path) (errs field.ErrorList) {
 	errs = append(errs, metav1validation.ValidateLabels(t.Labels, at.Child("labels"))...)
 	errs = append(errs, annotationKeys(t.Annotations, at.Child("annotations"))...)
-	for i, f := range t.Finalizers {
-		errs = append(errs, kind.QualifiedName(f, at.Child("finalizers").Index(i))...)
-	}
 	return errs
 }
 
