@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/version"
+
 	"sampan/cluster/admission"
 	"sampan/cluster/admission/dynamic"
 	"sampan/cluster/admission/policy"
@@ -75,7 +77,7 @@ func (r *running) admissionTable(schemas *schema.Schemas, told admission.Configu
 		named("DefaultIngressClass", on, is(admission.DefaultIngressClass{Reader: r.reader})),
 		named("DenyServiceExternalIPs", off, is(admission.NoExternalIPs{})),
 		named("PodTopologyLabels", on, is(admission.TopologyLabels{Reader: r.reader})),
-		named("NodeDeclaredFeatureValidator", off, nil), // upstream has it on; nodes here declare none
+		named("NodeDeclaredFeatureValidator", on, is(admission.DeclaredFeatures{Reader: r.reader, Version: version.MustParseGeneric(schema.Version)})),
 		named("PodResizeValidator", on, is(admission.PodResizes{Reader: r.reader})),
 		named("MutatingAdmissionPolicy", on, func() (any, error) { return policy.NewMutating(held) }),
 		named("MutatingAdmissionWebhook", on, func() (any, error) { return dynamic.NewMutating(asked) }),

@@ -53,7 +53,6 @@ var StatusGaps = []kind.Gap{
 	{Path: "Node status.volumesAttached", Why: "no volumes are attached to nodes"},
 	{Path: "Node status.runtimeHandlers", Why: "there is one runtime"},
 	{Path: "Node status.features", Why: "there is one runtime"},
-	{Path: "Node status.declaredFeatures", Why: "there is one version of the node"},
 	{Path: "Node status.nodeInfo.swap", Why: "pods do not swap"},
 	{Path: "Node status.nodeInfo.runningInUserNamespace", Why: "the node needs to be root"},
 	{Path: "Service status.loadBalancer", Why: "nothing gives out external addresses"},
