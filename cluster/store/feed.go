@@ -8,7 +8,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"sampan/cluster/kind"
 	"sampan/internal/fault"
@@ -23,16 +22,16 @@ type addition struct {
 // history is how many revisions the event logs are filled with at start, if
 // etcd still has them, so that watches resume across a restart. More would
 // make the start slower.
-const history = 2000
+const history = 500
 
 // load reads all objects as they were some revisions ago and replays what has
 // happened since, so that the logs have the old objects as well. It returns
-// the watch from which the feeder goes on. The reading needs no leader, and
+// the tail from which the feeder goes on. The reading needs no leader, and
 // goes on while the first election is waited for.
-func (s *Store) load(ctx, run context.Context) (clientv3.WatchChan, error) {
-	events, err := s.loadOnce(ctx, run)
+func (s *Store) load(ctx, run context.Context) (*tail, error) {
+	t, err := s.loadOnce(ctx, run)
 	if !errors.Is(err, rpctypes.ErrCompacted) {
-		return events, err
+		return t, err
 	}
 	// The end of etcd's log, which is applied while we read, has a compaction:
 	// the program was killed just after one. When etcd is ready there is no
@@ -49,23 +48,52 @@ func (s *Store) load(ctx, run context.Context) (clientv3.WatchChan, error) {
 	return s.loadOnce(ctx, run)
 }
 
-func (s *Store) loadOnce(ctx, run context.Context) (_ clientv3.WatchChan, err error) {
+func (s *Store) loadOnce(ctx, run context.Context) (*tail, error) {
+	base, err := s.base(ctx)
+	if err != nil {
+		return nil, unavailable("read", "etcd", err)
+	}
+	if s.etcd.server == nil {
+		return s.loadFar(ctx, run, base)
+	}
+	if err := s.loadAt(ctx, base); err != nil {
+		return nil, unavailable("load", string(s.etcd.root), err)
+	}
+	if err := s.etcd.ready(ctx); err != nil {
+		return nil, err
+	}
+	now, err := s.etcd.revision(ctx)
+	if err != nil {
+		return nil, unavailable("read", "etcd", err)
+	}
+	for s.Revision() < now {
+		a, err := s.etcd.past(s.Revision(), min(s.Revision()+history, now))
+		if err == nil {
+			err = s.follow(ctx, a)
+		}
+		if err != nil {
+			return nil, unavailable("load", string(s.etcd.root), err)
+		}
+	}
+	s.compact.done = base
+	return s.etcd.tail(run, now)
+}
+
+// loadFar is loadOnce from an etcd elsewhere, which only its watch tells what
+// has happened after base.
+func (s *Store) loadFar(ctx, run context.Context, base int64) (_ *tail, err error) {
 	run, drop := context.WithCancel(run)
 	defer func() {
 		if err != nil {
 			drop()
 		}
 	}()
-	base, err := s.base(ctx)
+	t, err := s.etcd.tail(run, base)
 	if err != nil {
-		return nil, unavailable("read", "etcd", err)
-	}
-	events := s.etcd.client.Watch(run, string(s.etcd.root), clientv3.WithPrefix(), clientv3.WithRev(base+1))
-	if err = s.loadAt(ctx, base); err != nil {
-		return nil, unavailable("load", string(s.etcd.root), err)
-	}
-	if err := s.etcd.ready(ctx); err != nil {
 		return nil, err
+	}
+	if err := s.loadAt(ctx, base); err != nil {
+		return nil, unavailable("load", string(s.etcd.root), err)
 	}
 	now, err := s.etcd.revision(ctx)
 	if err != nil {
@@ -76,19 +104,19 @@ func (s *Store) loadOnce(ctx, run context.Context) (_ clientv3.WatchChan, err er
 	defer remind.Stop()
 	for s.Revision() < now {
 		select {
-		case resp := <-events:
-			if err := s.follow(ctx, resp); err != nil {
+		case resp := <-t.far:
+			if err := s.follow(ctx, remote(resp)); err != nil {
 				return nil, err
 			}
 		case <-remind.C:
-			if err := s.etcd.client.RequestProgress(run); err != nil {
+			if err := t.progress(run); err != nil {
 				return nil, unavailable("watch", string(s.etcd.root), err)
 			}
 		case <-ctx.Done():
 			return nil, unavailable("load", string(s.etcd.root), ctx.Err())
 		}
 	}
-	return events, nil
+	return t, nil
 }
 
 // base is the revision to start from.
@@ -145,7 +173,9 @@ func (s *Store) entry(ctx context.Context, k *kind.Kind, namespace, name string,
 
 // feed brings the cache up to every change until ctx ends. It is the only one
 // that changes the cache.
-func (s *Store) feed(ctx context.Context, events clientv3.WatchChan) {
+func (s *Store) feed(ctx context.Context) {
+	defer s.tail.close()
+	near, far := s.tail.chans()
 	var changed <-chan struct{}
 	if s.transform != nil {
 		changed = s.transform.Changed()
@@ -155,23 +185,40 @@ func (s *Store) feed(ctx context.Context, events clientv3.WatchChan) {
 		case <-ctx.Done():
 			s.fail(&fault.Error{Class: fault.Unavailable, Op: "use store", Err: errors.New("it is closed")})
 			return
-		case resp, ok := <-events:
+		case resp, ok := <-near:
 			if !ok {
-				if ctx.Err() == nil {
-					s.fail(unavailable("watch", string(s.etcd.root), errors.New("etcd ended the watch")))
-				}
-				events = nil
+				s.untold(ctx)
+				near = nil
 				continue
 			}
-			if err := s.follow(ctx, resp); err != nil && ctx.Err() == nil {
-				s.log.Error("the cache cannot follow etcd any more", "err", err)
-				s.fail(err)
+			s.tell(ctx, nearby(resp, near))
+		case resp, ok := <-far:
+			if !ok {
+				s.untold(ctx)
+				far = nil
+				continue
 			}
+			s.tell(ctx, remote(resp))
 		case a := <-s.adds:
 			a.done <- s.add(ctx, a.kind)
 		case <-changed:
 			s.reopen(ctx)
 		}
+	}
+}
+
+// tell has the cache follow while it runs.
+func (s *Store) tell(ctx context.Context, a answer) {
+	if err := s.follow(ctx, a); err != nil && ctx.Err() == nil {
+		s.log.Error("the cache cannot follow etcd any more", "err", err)
+		s.fail(err)
+	}
+}
+
+// untold is the end of what etcd tells.
+func (s *Store) untold(ctx context.Context) {
+	if ctx.Err() == nil {
+		s.fail(unavailable("watch", string(s.etcd.root), errors.New("etcd ended the watch")))
 	}
 }
 
@@ -203,25 +250,20 @@ type change struct {
 	unread          *Unreadable      // not nil: there, and not to be read
 }
 
-// follow puts one answer of the watch into the cache.
-func (s *Store) follow(ctx context.Context, resp clientv3.WatchResponse) error {
-	if err := resp.Err(); err != nil {
-		return unavailable("watch", string(s.etcd.root), err)
-	}
-	upTo := int64(0)
-	if resp.IsProgressNotify() {
-		upTo = resp.Header.Revision
+// follow puts what etcd has told into the cache.
+func (s *Store) follow(ctx context.Context, a answer) error {
+	if a.err != nil {
+		return unavailable("watch", string(s.etcd.root), a.err)
 	}
 	sets := *s.sets.Load()
-	changes := make([]change, 0, len(resp.Events))
-	for _, ev := range resp.Events {
-		upTo = max(upTo, ev.Kv.ModRevision)
+	changes := make([]change, 0, len(a.events))
+	for _, ev := range a.events {
 		set, ns, name, ok := s.etcd.root.find(sets, string(ev.Kv.Key))
 		if !ok {
 			continue
 		}
 		c := change{set: set, namespace: ns, name: name, revision: ev.Kv.ModRevision}
-		if ev.Type == mvccpb.Event_PUT {
+		if ev.GetType() == mvccpb.Event_PUT {
 			c.kv = ev.Kv
 		}
 		changes = append(changes, c)
@@ -244,7 +286,7 @@ func (s *Store) follow(ctx context.Context, resp clientv3.WatchResponse) error {
 	for _, c := range changes {
 		s.sayUnread(c.set.kind, c.unread)
 	}
-	s.apply(changes, upTo)
+	s.apply(changes, a.upTo)
 	return nil
 }
 

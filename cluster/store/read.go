@@ -70,7 +70,7 @@ func (s *Store) await(ctx context.Context, revision int64, ask bool) error {
 			s.unregister(done)
 			return ctx.Err()
 		case <-remind:
-			if err := s.etcd.client.RequestProgress(ctx); err != nil && ctx.Err() == nil {
+			if err := s.tail.progress(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("etcd does not tell its progress", "err", err)
 			}
 		}

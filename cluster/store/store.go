@@ -19,8 +19,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"sampan/cluster/kind"
 	"sampan/internal/fault"
 )
@@ -84,6 +82,7 @@ type Store struct {
 	window    Window
 	check     *sharedCheck // nil: off
 	etcd      *etcd
+	tail      *tail // of etcd; the feeder receives from it
 	leases    leases
 	sharing   sharing
 	frames    frames // forms of events that were sent lately
@@ -149,9 +148,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		sets[k.Prefix] = newSet(k)
 	}
 	s.sets.Store(&sets)
-	var events clientv3.WatchChan
 	err = server.unlessEnded(func() (err error) {
-		events, err = s.load(ctx, run)
+		s.tail, err = s.load(ctx, run)
 		return err
 	})
 	if err != nil {
@@ -160,7 +158,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	server.release()
-	s.over.Go(func() { s.feed(run, events) })
+	s.over.Go(func() { s.feed(run) })
 	if server.ended != nil {
 		s.over.Go(func() { s.failWith(run, server.ended) })
 	}
