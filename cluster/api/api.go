@@ -110,6 +110,7 @@ type Server struct {
 	// components is the kind of the components' statuses.
 	components *kind.Kind
 	long       longRunning
+	pieces     pieces
 	active     requests
 	closing    closing
 }

@@ -20,7 +20,7 @@ type pace struct {
 }
 
 const (
-	paceAhead = 16                     // writes that may come in a row
+	paceAhead = 4                      // writes that may come in a row
 	paceLeast = 10 * time.Millisecond  // from one to the next after that
 	paceEach  = 500 * time.Microsecond // or so much for each watcher that waits
 	paceMost  = 50 * time.Millisecond  // but no more than that

@@ -46,6 +46,10 @@ func (c *call) sendList(a accepted, r request.Request, q url.Values, l *verb.Lis
 		c.sendWholeList(a, r, meta, l.Objects)
 		return
 	}
+	if len(l.Objects) >= longList {
+		c.sendLongList(a, r, meta, l.Objects)
+		return
+	}
 	out := c.stream(http.StatusOK, a.mediaType)
 	if err := c.s.codec.EncodeList(out, r.Kind, r.GVK, meta, l.Objects, a.mediaType); err != nil {
 		out.abandon(err)

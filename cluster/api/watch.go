@@ -250,6 +250,13 @@ func (e *eventWriter) frame(ev *verb.WatchEvent) ([]byte, error) {
 		key = e.form + string(ev.Type)
 		e.keys[string(ev.Type)] = key
 	}
+	if data := ev.Made(key); data != nil {
+		return data, nil // as for all watchers but the first
+	}
+	return e.firstFrame(ev, key)
+}
+
+func (e *eventWriter) firstFrame(ev *verb.WatchEvent, key string) ([]byte, error) {
 	var failed error
 	data := ev.Encoded(key, func() []byte {
 		data, err := e.encode(ev)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,41 +11,78 @@ type encodings struct {
 	of *frames // set before the event is handed out
 
 	mu    sync.Mutex // guards all below
-	bytes map[string]func() []byte
+	forms []*encoded // few, and looked for more often than made
+}
+
+// encoded is one form.
+type encoded struct {
+	key  string
+	once sync.Once
+	data []byte
+	made atomic.Bool // data may be read
 }
 
 // maxEncodings bounds the forms kept of one event; further ones are made each
 // time they are asked for.
 const maxEncodings = 8
 
+// Made returns what Encoded has returned for key; nil if that was not asked for
+// yet, or some time ago.
+func (e *Event) Made(key string) []byte {
+	if f := e.enc.find(key); f != nil && f.made.Load() {
+		return f.data
+	}
+	return nil
+}
+
 // Encoded returns what make returns, called once per key for all watchers that
 // ask for it within some seconds. key says everything that the bytes depend
 // on: media type, version, what of the object is sent. The bytes are shared.
 func (e *Event) Encoded(key string, make func() []byte) []byte {
-	e.enc.mu.Lock()
-	made, ok := e.enc.bytes[key]
-	if !ok {
-		made = sync.OnceValue(make)
-		if e.enc.bytes == nil {
-			e.enc.bytes = map[string]func() []byte{}
-		}
-		if len(e.enc.bytes) < maxEncodings {
-			e.enc.bytes[key] = made
+	f, first := e.enc.findOrAdd(key)
+	f.once.Do(func() {
+		f.data = make()
+		f.made.Store(true)
+	})
+	if first && e.enc.of != nil {
+		e.enc.of.made(&e.enc, len(f.data))
+	}
+	return f.data
+}
+
+func (e *encodings) find(key string) *encoded {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.findLocked(key)
+}
+
+func (e *encodings) findLocked(key string) *encoded {
+	for _, f := range e.forms {
+		if f.key == key {
+			return f
 		}
 	}
-	e.enc.mu.Unlock()
-	data := made()
-	if !ok && e.enc.of != nil {
-		e.enc.of.made(&e.enc, len(data))
+	return nil
+}
+
+func (e *encodings) findOrAdd(key string) (f *encoded, added bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if f = e.findLocked(key); f != nil {
+		return f, false
 	}
-	return data
+	f = &encoded{key: key}
+	if len(e.forms) < maxEncodings {
+		e.forms = append(e.forms, f)
+	}
+	return f, true
 }
 
 // forget drops the forms; who is sending one goes on.
 func (e *encodings) forget() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.bytes = nil
+	e.forms = nil
 }
 
 // frames bounds the forms of events that are kept, in bytes and in time. All

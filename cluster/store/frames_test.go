@@ -24,8 +24,8 @@ func TestFramesAreSharedForSomeSecondsOnly(t *testing.T) {
 		}
 		time.Sleep(framesAge + 2*time.Second)
 		synctest.Wait()
-		if e.enc.bytes != nil || all.timer != nil || len(all.young)+len(all.old) > 0 {
-			t.Fatalf("kept: %v, %d young, %d old, timer %v", e.enc.bytes, len(all.young), len(all.old), all.timer)
+		if e.enc.forms != nil || all.timer != nil || len(all.young)+len(all.old) > 0 {
+			t.Fatalf("kept: %v, %d young, %d old, timer %v", e.enc.forms, len(all.young), len(all.old), all.timer)
 		}
 		if ask(); made != 2 || all.timer == nil {
 			t.Fatalf("made %d times, timer %v", made, all.timer)
@@ -44,12 +44,12 @@ func TestFramesAreBoundedInBytes(t *testing.T) {
 	}
 	kept := 0
 	for _, e := range events {
-		kept += len(e.enc.bytes)
+		kept += len(e.enc.forms)
 	}
 	if most := 2*framesBytes>>20 + 1; kept > most || kept == 0 {
 		t.Errorf("%d MiB are kept, at most %d may be", kept, most)
 	}
-	if events[63].enc.bytes == nil {
+	if events[63].enc.forms == nil {
 		t.Error("the last one is not kept")
 	}
 }

@@ -69,6 +69,10 @@ func (a *API) Watch(ctx context.Context, r request.Request, o metav1.ListOptions
 			cursor.Close()
 			return nil, err
 		}
+		if by.all() {
+			w.initial = all.Slice()
+			return w, nil
+		}
 		for obj := range all.All() {
 			if by.matches(obj) {
 				w.initial = append(w.initial, obj)
@@ -231,11 +235,20 @@ func (s *selected) view(c *store.Event) (WatchEvent, bool) {
 }
 
 // Encoded returns what make returns, made once for all watches that send the
-// same event with the same key: media type, version, what of the object is
-// sent. The Type is part of the key already. The bytes are shared.
+// same event with the same key: the Type, media type, version, what of the
+// object is sent. The bytes are shared.
 func (e *WatchEvent) Encoded(key string, make func() []byte) []byte {
 	if e.shared == nil {
 		return make()
 	}
-	return e.shared.Encoded(string(e.Type)+" "+key, make)
+	return e.shared.Encoded(key, make)
+}
+
+// Made returns what Encoded has returned to any watch; nil if it was not asked
+// for yet, or some time ago.
+func (e *WatchEvent) Made(key string) []byte {
+	if e.shared == nil {
+		return nil
+	}
+	return e.shared.Made(key)
 }
