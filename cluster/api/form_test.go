@@ -109,6 +109,14 @@ func TestNegotiation(t *testing.T) {
 	}
 }
 
+func TestSelectorsAreReadBeforeTheBody(t *testing.T) {
+	w := newWorld(t)
+	code, _, got := w.do(w.admin(), "DELETE", "/api/v1/namespaces/shop/configmaps?fieldSelector=spec.x%3D1", "x")
+	if want := `is not a known field selector`; code != 400 || !strings.Contains(got, want) {
+		t.Errorf("%d %s\nwant 400 with %s", code, got, want)
+	}
+}
+
 func TestPrettyAndHead(t *testing.T) {
 	w := newWorld(t)
 	w.put(1, 1)

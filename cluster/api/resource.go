@@ -295,6 +295,9 @@ func (c *call) deleteCollection(ctx context.Context, r request.Request, q url.Va
 	if err == nil {
 		l, err = listOptions(q)
 	}
+	if err == nil {
+		err = verb.Selectable(r, l)
+	}
 	var o *metav1.DeleteOptions
 	if err == nil {
 		o, err = c.deleteOptions(&r, q)

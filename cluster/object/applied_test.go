@@ -47,3 +47,14 @@ func TestAppliedJSONIsWhatItIsAsYAML(t *testing.T) {
 		t.Errorf("a key twice: %v, %v", warnings, err)
 	}
 }
+
+// A whole number that a float64 holds is that number, whichever text is the
+// shortest that reads as the same float64.
+func TestAppliedNumbersAreWhatAFloatHolds(t *testing.T) {
+	gvk := corev1.SchemeGroupVersion.WithKind("ConfigMap")
+	u, _, err := object.Applied(gvk, []byte(`{"apiVersion":"v1","kind":"ConfigMap","data":{"n":4611686018427387904,"l":[-9223372036854775808],"most":9223372036854775807,"f":0.5}}`), object.Strict)
+	want := map[string]any{"n": int64(1 << 62), "l": []any{int64(-1 << 63)}, "most": float64(1 << 63), "f": 0.5}
+	if err != nil || !reflect.DeepEqual(u.Object["data"], want) {
+		t.Errorf("%#v, %v\nwant %#v", u, err, want)
+	}
+}

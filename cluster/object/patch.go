@@ -304,17 +304,30 @@ func Applied(gvk schema.GroupVersionKind, data []byte, v Validation) (*unstructu
 	if err := ofVersion(u, gvk); err != nil {
 		return nil, nil, err
 	}
-	// Numbers became float64 on the way through sigs.k8s.io/yaml; fields of
-	// integer type must be int64.
-	normal, err := json.Marshal(u.Object)
-	if err == nil {
-		u.Object = map[string]any{}
-		err = kjson.UnmarshalCaseSensitivePreserveInts(normal, &u.Object)
-	}
-	if err != nil {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
-	}
+	integers(u.Object)
 	return u, warnings, nil
+}
+
+// integers makes int64 of the whole numbers in v, which is its own. All numbers
+// became float64 on the way through sigs.k8s.io/yaml, and fields of integer type
+// must be int64. Those beyond 2^53 are what a float64 holds, as upstream's: their
+// shortest text would be another number.
+func integers(v any) any {
+	switch v := v.(type) {
+	case float64:
+		if n := int64(v); v >= -1<<63 && v < 1<<63 && float64(n) == v {
+			return n
+		}
+	case []any:
+		for i := range v {
+			v[i] = integers(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = integers(v[k])
+		}
+	}
+	return v
 }
 
 // ofVersion checks what a configuration calls itself.

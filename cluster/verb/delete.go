@@ -150,9 +150,12 @@ func leave(r request.Request, current kind.Object, o *metav1.DeleteOptions, now 
 	if pending {
 		return current, nil
 	}
-	if r.Kind.Uncollected {
+	switch {
+	case r.Kind.Uncollected:
 		next.SetFinalizers(withoutCollection(next))
-	} else {
+	case next.GetDeletionTimestamp() == nil && r.Kind.String() == "customresourcedefinitions.apiextensions.k8s.io":
+		// Its first delete is its own, in upstream's, and knows no dependents.
+	default:
 		next.SetFinalizers(finalizers(r.Kind, next, o))
 	}
 	held := len(next.GetFinalizers()) > 0 || r.Kind.Held(next)

@@ -67,6 +67,13 @@ func selectedBy(r request.Request, o metav1.ListOptions, valid func(metav1.ListO
 	return s, nil
 }
 
+// Selectable says what is wrong with the selectors and the other options of the
+// delete of a collection, for who reads its body after them, as upstream does.
+func Selectable(r request.Request, o metav1.ListOptions) error {
+	_, err := selectedBy(r, o, validListOptions)
+	return err
+}
+
 // narrowed adds to a request what its selectors narrow it down to, so that who
 // may not see all can still be let see some: a node its own pods, a user the
 // one object that a role names. What does not read narrows nothing and is
