@@ -24,7 +24,8 @@ type Room struct {
 }
 
 // Keep sets the collector's goal now, and after each collection anew; nothing is
-// done while there is none. The return value ends that, with the goal of an idle
+// done while there is none. When a burst is over, what it needed goes back to
+// the kernel (rest.go). The return value ends that, with the goal of an idle
 // program.
 func (r Room) Keep() (end func()) {
 	k := &keeper{room: r, last: time.Now(), live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
@@ -42,6 +43,7 @@ type keeper struct {
 	row     int       // collections that came soon after each other
 	percent int
 	live    []metrics.Sample
+	rest    rest
 }
 
 // watch is called for each collection: by what is left of an object that nobody
@@ -63,6 +65,7 @@ func (s *sign) collected() {
 	}
 	k.set(k.room.percent(k.live[0].Value.Uint64(), k.row))
 	k.last = now
+	k.rest.collected(now)
 	runtime.SetFinalizer(s, (*sign).collected)
 }
 
