@@ -19,6 +19,8 @@ import (
 type keeper struct {
 	*managedfields.FieldManager
 	created *created // nil: an object that is made is a change like any other
+	changed *changed // nil: a change is left to the library
+	applied *applied // nil: so is a configuration
 }
 
 // created records who made an object: all that it has, and an empty one has

@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -52,6 +53,8 @@ func (o *Owners) Update(k *kind.Kind, gvk schema.GroupVersionKind, sub string, l
 			return nil
 		}
 		live = stamped(k.New(), k.GVK)
+	} else if m.changed.record(live, obj, manager) {
+		return nil
 	}
 	m.UpdateNoErrors(live, obj, manager)
 	return nil
@@ -67,6 +70,8 @@ func (o *Owners) Apply(k *kind.Kind, gvk schema.GroupVersionKind, sub string, li
 	}
 	if live == nil {
 		live = stamped(k.New(), k.GVK)
+	} else if obj, done, err := m.applied.merge(live, applied, manager, force); done {
+		return obj, err
 	}
 	merged, err := m.Apply(live, applied, manager, force)
 	if err != nil {
@@ -133,12 +138,22 @@ func (o *Owners) build(k *kind.Kind, key managerKey) (*keeper, error) {
 			return nil, err
 		}
 		types = plain{TypeConverter: types, gvk: key.gvk, like: empty}
-		if key.gvk == k.GVK && key.sub == "" {
-			made.created = &created{gvk: key.gvk, types: types, empty: empty,
-				ignored: ignored[fieldpath.APIVersion(key.gvk.GroupVersion().String())], nobodys: nobodys()}
+		if key.gvk == k.GVK {
+			ignored := ignored[fieldpath.APIVersion(key.gvk.GroupVersion().String())]
+			if key.sub == "" {
+				made.created = &created{gvk: key.gvk, types: types, empty: empty, ignored: ignored, nobodys: nobodys()}
+			}
+			made.changed = &changed{gvk: key.gvk, sub: key.sub, loose: loose(reflect.TypeOf(k.New()).Elem()), like: empty,
+				ignored: ignored, nobodys: nobodys(), sets: &sets{like: empty}}
 		}
 	}
-	made.FieldManager, err = build(types, b, b, b, key.gvk, k.GVK.GroupVersion(), key.sub, ignored)
+	if made.FieldManager, err = build(types, b, b, b, key.gvk, k.GVK.GroupVersion(), key.sub, ignored); err != nil {
+		return nil, err
+	}
+	if p, ok := types.(plain); ok && made.changed != nil {
+		made.applied = &applied{changed: made.changed}
+		made.applied.FieldManager, err = build(ownerless{p}, b, bare{b}, b, key.gvk, k.GVK.GroupVersion(), key.sub, ignored)
+	}
 	return made, err
 }
 
