@@ -50,7 +50,8 @@ import (
 func (r *running) controllers(as func(name string) client.Client) []part {
 	return []part{
 		{"scheduler", scheduler.New(scheduler.Config{
-			Client: r.verbs.WithCache(auth.Component("kube-scheduler"), auth.Component("kube-scheduler")), Log: r.log}).Run},
+			Client: r.verbs.WithCache(auth.Component("kube-scheduler"), auth.Component("kube-scheduler")), Log: r.log,
+			Metrics: scheduler.NewMetrics(r.metrics)}).Run},
 		{"replicaset", replicaset.New(replicaset.Config{Client: as("replicaset-controller"), Log: r.log}).Run},
 		{"replication", replication.New(replicaset.Config{Client: as("replication-controller"), Log: r.log}).Run},
 		{"daemonset", daemonset.New(daemonset.Config{Client: as("daemon-set-controller"), Log: r.log}).Run},

@@ -26,11 +26,15 @@ type queue struct {
 	waiting waitingHeap // backing off or fitting nowhere
 	all     map[types.UID]*entry
 	parked  [16]int // how many wait for each Change
+	asleep  int     // how many are parked
+	count   *Metrics
 }
 
 type entry struct {
 	pod      *Pod
 	added    time.Time // when the pod came first
+	first    time.Time // when it was first tried
+	tried    time.Time // when it was last tried
 	attempts int
 	next     time.Time // not before this time
 	parked   bool      // fits nowhere: waits for a change in wakes until next
@@ -40,7 +44,7 @@ type entry struct {
 	due      int // index in waiting, -1 outside
 }
 
-func newQueue() *queue { return &queue{all: map[types.UID]*entry{}} }
+func newQueue(count *Metrics) *queue { return &queue{all: map[types.UID]*entry{}, count: count} }
 
 // Add puts pod into the queue, or replaces it there; a parked pod whose spec
 // changed is tried again.
@@ -50,6 +54,7 @@ func (q *queue) Add(pod *Pod, now time.Time) {
 		e = &entry{pod: pod, added: now, at: -1, due: -1}
 		q.all[pod.UID] = e
 		heap.Push(&q.active, e)
+		q.count.came(inActive, podAdded)
 		return
 	}
 	changed := e.pod.Generation != pod.Generation
@@ -58,7 +63,7 @@ func (q *queue) Add(pod *Pod, now time.Time) {
 	case e.at >= 0:
 		heap.Fix(&q.active, e.at)
 	case e.parked && changed:
-		q.wake(e, now)
+		q.wake(e, podUpdated, now)
 	}
 }
 
@@ -85,13 +90,21 @@ func (q *queue) Drop(uid types.UID) {
 // stays known: Park, Retry or Drop follow.
 func (q *queue) Pop(now time.Time) *entry {
 	for len(q.waiting) > 0 && !now.Before(q.waiting[0].next) {
-		q.activate(q.waiting[0])
+		why := backOffOver
+		if q.waiting[0].parked {
+			why = parkedLong
+		}
+		q.activate(q.waiting[0], why)
 	}
 	if len(q.active) == 0 {
 		return nil
 	}
 	e := heap.Pop(&q.active).(*entry)
 	e.attempts++
+	e.tried = now
+	if e.first.IsZero() {
+		e.first = now
+	}
 	return e
 }
 
@@ -107,8 +120,10 @@ func (q *queue) Next() (t time.Time, ok bool) {
 func (q *queue) Park(e *entry, wakes Change, now time.Time) {
 	e.ready, e.next = now.Add(e.backOff()), now.Add(unschedulableLimit)
 	e.parked, e.wakes = true, wakes
+	q.asleep++
 	q.tell(wakes, 1)
 	heap.Push(&q.waiting, e)
+	q.count.came(inParked, attemptFails)
 }
 
 // Wait keeps a pod until something that is being done for it has come about:
@@ -127,6 +142,7 @@ func (q *queue) Retry(e *entry, now time.Time) {
 	}
 	e.next = now.Add(e.backOff())
 	heap.Push(&q.waiting, e)
+	q.count.came(inBackOff, attemptFails)
 }
 
 // Happened wakes the parked pods that c may help.
@@ -141,14 +157,14 @@ func (q *queue) Happened(c Change, now time.Time) {
 		}
 	}
 	for _, e := range helped {
-		q.wake(e, now)
+		q.wake(e, (c & e.wakes).label(), now)
 	}
 }
 
 // Wake has a parked pod tried again, for a reason of its own.
 func (q *queue) Wake(uid types.UID, now time.Time) {
 	if e := q.all[uid]; e != nil && e.parked {
-		q.wake(e, now)
+		q.wake(e, roomLost, now)
 	}
 }
 
@@ -159,6 +175,7 @@ func (q *queue) Again(uid types.UID, now time.Time) {
 		q.unpark(e)
 		e.next = now.Add(e.backOff())
 		heap.Fix(&q.waiting, e.due)
+		q.count.came(inBackOff, attemptFails)
 	}
 }
 
@@ -181,20 +198,23 @@ func (q *queue) tell(wakes Change, d int) {
 func (q *queue) unpark(e *entry) {
 	if e.parked {
 		e.parked = false
+		q.asleep--
 		q.tell(e.wakes, -1)
 	}
 }
 
-func (q *queue) wake(e *entry, now time.Time) {
+func (q *queue) wake(e *entry, why string, now time.Time) {
 	q.unpark(e)
 	if e.next = e.ready; now.Before(e.next) {
 		heap.Fix(&q.waiting, e.due)
+		q.count.came(inBackOff, why)
 	} else {
-		q.activate(e)
+		q.activate(e, why)
 	}
 }
 
-func (q *queue) activate(e *entry) {
+func (q *queue) activate(e *entry, why string) {
+	q.count.came(inActive, why)
 	q.unpark(e)
 	heap.Remove(&q.waiting, e.due)
 	heap.Push(&q.active, e)

@@ -24,7 +24,7 @@ func TestQueue(t *testing.T) {
 		return e
 	}
 	t.Run("important pods come first, then old ones", func(t *testing.T) {
-		q := newQueue()
+		q := newQueue(NewMetrics(nil))
 		q.Add(NewPod(pod("old")), start)
 		q.Add(NewPod(pod("young")), start.Add(time.Second))
 		q.Add(NewPod(pod("vip", priority(9))), start.Add(2*time.Second))
@@ -33,7 +33,7 @@ func TestQueue(t *testing.T) {
 		}
 	})
 	t.Run("a pod that fits nowhere waits for a change that helps", func(t *testing.T) {
-		q := newQueue()
+		q := newQueue(NewMetrics(nil))
 		q.Add(NewPod(pod("a")), start)
 		q.Park(pop(t, q, start, "a"), NodeAdded|PodGone, start)
 		later := start.Add(30 * time.Second)
@@ -43,7 +43,7 @@ func TestQueue(t *testing.T) {
 		pop(t, q, later, "a")
 	})
 	t.Run("a change does not shorten the back-off", func(t *testing.T) {
-		q := newQueue()
+		q := newQueue(NewMetrics(nil))
 		q.Add(NewPod(pod("a")), start)
 		q.Park(pop(t, q, start, "a"), NodeAdded, start)
 		q.Happened(NodeAdded, start)
@@ -54,7 +54,7 @@ func TestQueue(t *testing.T) {
 		pop(t, q, start.Add(firstBackOff), "a")
 	})
 	t.Run("a change of the pod's spec is a reason to try again", func(t *testing.T) {
-		q := newQueue()
+		q := newQueue(NewMetrics(nil))
 		q.Add(NewPod(pod("a")), start)
 		q.Park(pop(t, q, start, "a"), NodeAdded, start)
 		changed := pod("a")
@@ -63,7 +63,7 @@ func TestQueue(t *testing.T) {
 		pop(t, q, start.Add(time.Minute), "a")
 	})
 	t.Run("a deleted pod is gone wherever it is", func(t *testing.T) {
-		q := newQueue()
+		q := newQueue(NewMetrics(nil))
 		q.Add(NewPod(pod("a")), start)
 		q.Add(NewPod(pod("b")), start.Add(1))
 		q.Drop("b")
@@ -76,7 +76,7 @@ func TestQueue(t *testing.T) {
 		}
 	})
 	t.Run("the back-off doubles up to its limit", func(t *testing.T) {
-		q := newQueue()
+		q := newQueue(NewMetrics(nil))
 		q.Add(NewPod(pod("a")), start)
 		for _, want := range []time.Duration{1e9, 2e9, 4e9, 8e9, 10e9, 10e9} {
 			e := pop(t, q, start, "a")

@@ -39,6 +39,8 @@ type Config struct {
 	Client client.Client
 	Log    *slog.Logger
 	Binds  int // bindings and other writes under way at once; default 128
+
+	Metrics *Metrics // nil: nobody asks for them
 }
 
 // Scheduler places pods. See the package comment.
@@ -55,6 +57,7 @@ type Scheduler struct {
 	queue    *queue
 	assumed  map[types.UID]string             // bound by us, not yet seen bound
 	services map[string]map[string]labels.Set // selectors by namespace and name
+	gated    map[types.UID]bool               // not to be tried before their gates are gone
 	from     int
 	rand     *rand.Rand
 	work     sync.WaitGroup
@@ -83,6 +86,9 @@ func New(cfg Config) *Scheduler {
 	if cfg.Binds == 0 {
 		cfg.Binds = 128
 	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
 	s := &Scheduler{
 		cfg:      cfg,
 		events:   &event.Recorder{Client: cfg.Client, Component: Name, Log: cfg.Log},
@@ -90,9 +96,10 @@ func New(cfg Config) *Scheduler {
 		wakes:    map[string]Change{},
 		changes:  make(chan change, 256),
 		snapshot: NewSnapshot(nil, nil),
-		queue:    newQueue(),
+		queue:    newQueue(cfg.Metrics),
 		assumed:  map[types.UID]string{},
 		services: map[string]map[string]labels.Set{},
+		gated:    map[types.UID]bool{},
 		writing:  make(chan struct{}, cfg.Binds),
 		rand:     rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0)),
 	}
@@ -134,6 +141,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		s.cfg.Metrics.waits(s.queue, len(s.gated))
 		var begin chan<- struct{}
 		if len(s.waiting) > 0 {
 			begin = s.writing
@@ -297,7 +305,11 @@ func (s *Scheduler) applyPod(c *client.Change[*corev1.Pod], now time.Time) {
 		// The event is older than our binding.
 	case p.DeletionTimestamp != nil || p.Spec.SchedulerName != Name || len(p.Spec.SchedulingGates) > 0:
 		s.leave(p)
+		if p.DeletionTimestamp == nil && p.Spec.SchedulerName == Name {
+			s.gated[p.UID] = true
+		}
 	default:
+		delete(s.gated, p.UID)
 		pod, known := NewPod(p), s.queue.Has(p.UID)
 		switch {
 		case !known && p.Status.NominatedNodeName != "":
@@ -313,6 +325,7 @@ func (s *Scheduler) applyPod(c *client.Change[*corev1.Pod], now time.Time) {
 func (s *Scheduler) leave(p *corev1.Pod) {
 	s.queue.Drop(p.UID)
 	delete(s.assumed, p.UID)
+	delete(s.gated, p.UID)
 	if s.snapshot.Booked(p.UID) != "" {
 		s.snapshot.Book(&Pod{Pod: p}, "")
 	}
@@ -362,9 +375,11 @@ func placedChange(old, now *corev1.Pod) (c Change) {
 func (s *Scheduler) applyBound(e *entry, err error, now time.Time) {
 	p := e.pod
 	if err == nil {
+		s.cfg.Metrics.bound(e, now)
 		s.queue.Drop(p.UID)
 		return
 	}
+	s.cfg.Metrics.ended(s.cfg.Metrics.failed, e, now)
 	if s.assumed[p.UID] == "" {
 		return // seen bound, or gone, meanwhile
 	}
@@ -390,11 +405,15 @@ func (s *Scheduler) try(ctx context.Context, e *entry) {
 	var err error
 	if pod.Volumes, err = ReadVolumes(ctx, s.cfg.Client, pod.Pod); err != nil {
 		s.cfg.Log.Warn("volumes not read", "key", pod.Namespace+"/"+pod.Name, "err", err)
-		s.queue.Retry(e, time.Now())
+		now := time.Now()
+		s.cfg.Metrics.ended(s.cfg.Metrics.failed, e, now)
+		s.queue.Retry(e, now)
 		return
 	}
 	var found Placement
+	began := time.Now()
 	found, s.from = Place(pod, s.snapshot, s.plugins, s.from, s.rand)
+	s.cfg.Metrics.algorithm.Observe(time.Since(began).Seconds())
 	if found.Node != "" && pod.Volumes != nil && len(pod.Volumes.Later) > 0 {
 		s.prepare(ctx, e, found.Node)
 		return
@@ -420,12 +439,15 @@ func (s *Scheduler) try(ctx context.Context, e *entry) {
 	before := s.snapshot.Booked(pod.UID)
 	var room Preemption
 	if found.Total > 0 {
+		s.cfg.Metrics.preemptions.Inc()
 		room, found.Remark = Preempt(pod, found, s.snapshot, s.plugins, s.budgets(ctx), s.rand.IntN(found.Total), now)
 	}
+	s.cfg.Metrics.ended(s.cfg.Metrics.unschedulable, e, now)
 	s.queue.Park(e, wakes, now)
 	booked := before
 	switch {
 	case room.Node != "":
+		s.cfg.Metrics.victims.Observe(float64(len(room.Victims)))
 		s.book(ctx, pod, room.Node, now)
 		booked = room.Node
 		s.beside(func() { s.evict(ctx, e, pod.Pod, room) })

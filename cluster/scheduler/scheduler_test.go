@@ -33,12 +33,16 @@ func schedule(t *testing.T, before func(clienttest.Action) error, objs []kind.Ob
 }
 
 func scheduleKinds(t *testing.T, kinds *kind.Table, before func(clienttest.Action) error, objs []kind.Object, then func(c *cluster)) {
+	scheduleCounted(t, kinds, nil, before, objs, then)
+}
+
+func scheduleCounted(t *testing.T, kinds *kind.Table, m *Metrics, before func(clienttest.Action) error, objs []kind.Object, then func(c *cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := clienttest.New(t, kinds, objs...)
 		fake.Before = before
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- New(Config{Client: fake, Log: slog.New(slog.DiscardHandler)}).Run(ctx) }()
+		go func() { done <- New(Config{Client: fake, Log: slog.New(slog.DiscardHandler), Metrics: m}).Run(ctx) }()
 		synctest.Wait()
 		then(&cluster{t, fake})
 		cancel()
