@@ -69,7 +69,7 @@ func (r *running) controllers(as func(name string) client.Client) []part {
 		{"cronjob", cronjob.New(cronjob.Config{Client: as("cronjob-controller"), Log: r.log}).Run},
 		{"ttl-after-finished", ttlafterfinished.New(ttlafterfinished.Config{Client: as("ttl-after-finished-controller"), Log: r.log}).Run},
 		{"disruption", disruption.New(disruption.Config{Client: as("disruption-controller"), Log: r.log}).Run},
-		{"job", job.New(job.Config{Client: as("job-controller"), Log: r.log}).Run},
+		{"job", job.New(job.Config{Client: as("job-controller"), Log: r.log, Metrics: job.NewMetrics(r.metrics)}).Run},
 		{"endpointslice", endpointslice.New(endpointslice.Config{Client: as("endpointslice-controller"), Log: r.log}).Run},
 		{"endpoints", endpoints.New(endpoints.Config{Client: as("endpoint-controller"),
 			Mirror: as("endpointslicemirroring-controller"), Log: r.log}).Run},

@@ -43,6 +43,8 @@ type Config struct {
 	Client  client.Client
 	Log     *slog.Logger
 	Workers int // jobs worked on at once; default 5
+
+	Metrics *Metrics // nil: nobody asks for them
 }
 
 // Controller runs jobs. See the package comment.
@@ -68,6 +70,9 @@ type key struct {
 func New(cfg Config) *Controller {
 	if cfg.Workers == 0 {
 		cfg.Workers = 5
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
 	}
 	c := &Controller{
 		cfg:      cfg,
@@ -149,12 +154,15 @@ func (c *Controller) sync(ctx context.Context, k key) (again time.Duration, err 
 // syncJob takes a job as far as it goes: decide, act, count. Each step reads
 // what the one before has left.
 func (c *Controller) syncJob(ctx context.Context, j *batchv1.Job) (again time.Duration, err error) {
+	began, job := time.Now(), j
+	var d decision
+	defer func() { c.cfg.Metrics.synced(job, d, err, began) }()
 	owned, err := c.owned(ctx, j)
 	if err != nil {
 		return 0, err
 	}
 	v := look(j, owned, c.backoff(j), time.Now())
-	d := decide(v)
+	d = decide(v)
 	again = d.again
 	failed := c.act(ctx, v, d)
 	if len(d.create)+len(d.drop)+len(d.stop) > 0 {
@@ -312,10 +320,14 @@ func (c *Controller) write(ctx context.Context, j *batchv1.Job, s batchv1.JobSta
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
+	if err == nil {
+		c.cfg.Metrics.counted(next, j.Status)
+	}
 	return next, err
 }
 
 func (c *Controller) announce(j *batchv1.Job, end *batchv1.JobCondition) {
+	c.cfg.Metrics.ended(j, end)
 	if end.Type != batchv1.JobComplete {
 		c.events.Eventf(j, corev1.EventTypeWarning, end.Reason, "%s", end.Message)
 		return
