@@ -258,7 +258,7 @@ func (r *running) address() netip.Addr {
 // openCluster puts the API together on the open store.
 func (r *running) openCluster() (err error) {
 	r.reader = verb.NewReader(r.kinds, r.store)
-	if r.webhooks, err = webhook.New(webhook.Config{Objects: r.reader}); err != nil {
+	if r.webhooks, err = webhook.New(webhook.Config{Objects: r.reader, Metrics: webhook.NewMetrics(r.metrics)}); err != nil {
 		return err
 	}
 	r.custom, err = crd.New(crd.Config{Objects: r.reader, Kinds: r.kinds, Store: r.store, Webhooks: r.webhooks, Log: r.log})

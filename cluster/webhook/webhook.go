@@ -44,6 +44,8 @@ type Config struct {
 	// UserAgent names the caller. Default: "kube-apiserver-admission", which is
 	// upstream's.
 	UserAgent string
+
+	Metrics *Metrics // nil: nobody asks for them
 }
 
 // Target is where a webhook listens: a URL or a Service, and whom to trust. It
@@ -77,6 +79,9 @@ func New(cfg Config) (*Caller, error) {
 	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "kube-apiserver-admission"
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
 	}
 	return &Caller{cfg: cfg}, nil
 }
@@ -126,7 +131,9 @@ func (c *Caller) Post(ctx context.Context, call Call, ask, answer any) error {
 		return err
 	}
 	follow := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	began := time.Now()
 	resp, err := (&http.Client{Transport: transport, CheckRedirect: follow}).Do(req)
+	c.cfg.Metrics.asked(req, resp, began)
 	if err != nil {
 		return err
 	}
