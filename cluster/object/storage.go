@@ -3,7 +3,10 @@ package object
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"sampan/cluster/kind"
 	"sampan/internal/fault"
@@ -18,8 +21,7 @@ type Storage struct{}
 func (Storage) Encode(k *kind.Kind, obj kind.Object) ([]byte, error) {
 	strange := k.Custom == nil && obj.GetObjectKind().GroupVersionKind() != k.GVK
 	if obj.GetResourceVersion() != "" || strange {
-		// A shallow copy is not possible behind an interface.
-		obj = obj.DeepCopyObject().(kind.Object)
+		obj = ownMeta(obj)
 		obj.SetResourceVersion("")
 		if strange {
 			obj.GetObjectKind().SetGroupVersionKind(k.GVK)
@@ -29,6 +31,18 @@ func (Storage) Encode(k *kind.Kind, obj kind.Object) ([]byte, error) {
 		return appendEnvelope(nil, k.GVK, m)
 	}
 	return json.Marshal(obj)
+}
+
+// ownMeta is a copy of obj whose type and metadata are its own. Those of Go types
+// are inside of the object itself: what it refers to is not copied.
+func ownMeta(obj kind.Object) kind.Object {
+	v := reflect.ValueOf(obj)
+	if _, custom := obj.(*unstructured.Unstructured); custom || v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return obj.DeepCopyObject().(kind.Object)
+	}
+	own := reflect.New(v.Type().Elem())
+	own.Elem().Set(v.Elem())
+	return own.Interface().(kind.Object)
 }
 
 // Decode reads the stored form of an object, in any version of k, and fills
