@@ -78,7 +78,7 @@ func (c *changed) owners(entries []metav1.ManagedFieldsEntry) []owner {
 	owners := make([]owner, 0, len(entries)+1)
 	for _, e := range entries {
 		update := e.Operation == metav1.ManagedFieldsOperationUpdate
-		if !update && e.Operation != metav1.ManagedFieldsOperationApply || e.APIVersion != c.gvk.GroupVersion().String() ||
+		if !update && e.Operation != metav1.ManagedFieldsOperationApply || e.APIVersion != string(c.version()) ||
 			e.FieldsType != "FieldsV1" || !utf8.ValidString(e.Manager) || !utf8.ValidString(e.Subresource) {
 			return nil
 		}
@@ -101,6 +101,15 @@ func (c *changed) owners(entries []metav1.ManagedFieldsEntry) []owner {
 
 func (o *owner) is(operation metav1.ManagedFieldsOperationType, manager, sub string) bool {
 	return o.Operation == operation && o.Manager == manager && o.Subresource == sub
+}
+
+// id tells an owner from others. (Who applies is one, whatever the version.)
+func (o *owner) id() string {
+	return string(o.Operation) + "\x00" + o.Manager + "\x00" + o.Subresource
+}
+
+func (c *changed) version() fieldpath.APIVersion {
+	return fieldpath.APIVersion(c.gvk.GroupVersion().String())
 }
 
 // compare says which fields of live have another value in obj, or are new, and
@@ -153,26 +162,34 @@ func (c *changed) settle(owners []owner, modified, removed *fieldpath.Set, manag
 	if at < 0 && !own.Empty() {
 		now := metav1.NewTime(time.Now().UTC())
 		owners = append(owners, owner{metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate,
-			APIVersion: c.gvk.GroupVersion().String(), Time: &now, FieldsType: "FieldsV1", Subresource: c.sub}, &owned{set: own}})
+			APIVersion: string(c.version()), Time: &now, FieldsType: "FieldsV1", Subresource: c.sub}, &owned{set: own}})
 	}
+	owners, ok := listed(owners)
 	updates := 0
+	for i := range owners {
+		if owners[i].Operation == metav1.ManagedFieldsOperationUpdate {
+			updates++
+		}
+	}
+	return owners, ok && updates <= maxManagers
+}
+
+// listed are those who own something, and what they own as entries have it.
+func listed(owners []owner) ([]owner, bool) {
 	owners = slices.DeleteFunc(owners, func(o owner) bool { return o.set.Empty() })
 	for i := range owners {
 		o := &owners[i]
-		if o.Operation == metav1.ManagedFieldsOperationUpdate {
-			updates++
-		}
 		if o.fields == nil {
 			text, err := o.set.ToJSON()
 			if err != nil {
 				return nil, false
 			}
-			o.owned.fields = &metav1.FieldsV1{}
-			o.owned.fields.SetRawBytes(text)
+			o.fields = &metav1.FieldsV1{}
+			o.fields.SetRawBytes(text)
 		}
-		o.FieldsV1 = o.owned.fields
+		o.FieldsV1 = o.fields
 	}
-	return owners, updates <= maxManagers
+	return owners, true
 }
 
 // written are entries in upstream's order.

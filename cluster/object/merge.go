@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/structured-merge-diff/v6/value"
+
+	"sampan/cluster/kind"
 )
 
 // Most patches name a few fields and give them plain values. They are made on a
@@ -17,9 +19,12 @@ import (
 // simple as that, mistakes first of all, is left to the long way, so that there
 // is one place that says what is wrong.
 
-// merge makes next, an empty object, what current is after a merge patch or a
+// patched makes next, an empty object, what current is after a merge patch or a
 // strategic one, if that is simple. False: it is not, and next is as it was.
-func merge(next, current runtime.Object, pt types.PatchType, patch []byte) bool {
+func patched(next, current runtime.Object, pt types.PatchType, patch []byte) bool {
+	if _, ok := next.(runtime.Unstructured); ok {
+		return false
+	}
 	to, from := reflect.ValueOf(next), reflect.ValueOf(current)
 	if to.Type() != from.Type() || to.Kind() != reflect.Pointer || to.Elem().Kind() != reflect.Struct {
 		return false
@@ -28,7 +33,7 @@ func merge(next, current runtime.Object, pt types.PatchType, patch []byte) bool 
 	if strict, err := kjson.UnmarshalStrict(patch, &changes); err != nil || len(strict) > 0 || changes == nil {
 		return false
 	}
-	made := current.DeepCopyObject()
+	made := copied(current)
 	m := merging{strategic: pt == types.StrategicMergePatchType}
 	if !m.members(reflect.ValueOf(made).Elem(), changes) ||
 		made.GetObjectKind().GroupVersionKind() != current.GetObjectKind().GroupVersionKind() {
@@ -36,6 +41,20 @@ func merge(next, current runtime.Object, pt types.PatchType, patch []byte) bool 
 	}
 	to.Elem().Set(reflect.ValueOf(made).Elem())
 	return true
+}
+
+// copied is a copy of obj that shares the record of its owners, which is never
+// changed but replaced, and is as large as a small object.
+func copied(obj runtime.Object) runtime.Object {
+	whole, ok := obj.(kind.Object)
+	if !ok || len(whole.GetManagedFields()) == 0 {
+		return obj.DeepCopyObject()
+	}
+	rest := shallow(whole).Interface().(kind.Object)
+	rest.SetManagedFields(nil)
+	made := rest.DeepCopyObject().(kind.Object)
+	made.SetManagedFields(whole.GetManagedFields())
+	return made
 }
 
 // merging changes Go values as a patch says. Its methods return false for what

@@ -70,8 +70,8 @@ func (o *Owners) Apply(k *kind.Kind, gvk schema.GroupVersionKind, sub string, li
 	}
 	if live == nil {
 		live = stamped(k.New(), k.GVK)
-	} else if obj, done, err := m.applied.merge(live, applied, manager, force); done {
-		return obj, err
+	} else if obj := m.applied.merge(live, applied, manager, force); obj != nil {
+		return obj, nil
 	}
 	merged, err := m.Apply(live, applied, manager, force)
 	if err != nil {
@@ -145,15 +145,10 @@ func (o *Owners) build(k *kind.Kind, key managerKey) (*keeper, error) {
 			}
 			made.changed = &changed{gvk: key.gvk, sub: key.sub, loose: loose(reflect.TypeOf(k.New()).Elem()), like: empty,
 				ignored: ignored, nobodys: nobodys(), sets: &sets{like: empty}}
+			made.applied = newApplied(made.changed, types)
 		}
 	}
-	if made.FieldManager, err = build(types, b, b, b, key.gvk, k.GVK.GroupVersion(), key.sub, ignored); err != nil {
-		return nil, err
-	}
-	if p, ok := types.(plain); ok && made.changed != nil {
-		made.applied = &applied{changed: made.changed}
-		made.applied.FieldManager, err = build(ownerless{p}, b, bare{b}, b, key.gvk, k.GVK.GroupVersion(), key.sub, ignored)
-	}
+	made.FieldManager, err = build(types, b, b, b, key.gvk, k.GVK.GroupVersion(), key.sub, ignored)
 	return made, err
 }
 

@@ -61,7 +61,7 @@ func patchInto(next runtime.Object, gvk schema.GroupVersionKind, current runtime
 	var err error
 	switch pt {
 	case types.StrategicMergePatchType, types.MergePatchType:
-		if settle == nil && merge(next, current, pt, patch) {
+		if settle == nil && patched(next, current, pt, patch) {
 			return nil, sameKind(next, gvk)
 		}
 	}

@@ -123,7 +123,11 @@ func (a *API) settleNew(ctx context.Context, r request.Request, attempt *admissi
 	if err := a.Admission.Allocate(ctx, attempt); err != nil {
 		return err
 	}
-	if errs := append(validMetadata(obj, r), k.ValidateAs(r.GVK, obj, nil)...); len(errs) > 0 {
+	errs := append(validMetadata(obj, r), k.ValidateAs(r.GVK, obj, nil)...)
+	if len(errs) == 0 {
+		errs = validName(obj)
+	}
+	if len(errs) > 0 {
 		return invalid(r, obj.GetName(), errs)
 	}
 	advise(r, obj, nil)

@@ -117,7 +117,7 @@ func TestHistoriesAreUpstreams(t *testing.T) {
 	applied, refused := 0, 0
 	for _, k := range kinds.All() {
 		m := upstreams(t, k, types)
-		for seed := range uint64(3) {
+		for seed := range uint64(2) {
 			h := &history{t: t, r: rand.New(rand.NewPCG(seed, 9)), k: k}
 			h.ours = h.random()
 			h.libs = h.ours.DeepCopyObject().(kind.Object)
@@ -165,7 +165,7 @@ func TestHistoriesAreUpstreams(t *testing.T) {
 			}
 		}
 	}
-	if applied < 150 || refused < 50 {
+	if applied < 100 || refused < 40 {
 		t.Errorf("%d configurations were applied, %d refused: the test says little", applied, refused)
 	}
 }

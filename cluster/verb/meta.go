@@ -171,12 +171,16 @@ func oneOwnerEach(obj kind.Object, r request.Request, admitted bool) {
 func validMetadata(obj kind.Object, r request.Request) field.ErrorList {
 	at := field.NewPath("metadata")
 	errs := validation.ValidateObjectMetaAccessor(obj, !r.Kind.Cluster, validation.ValidateNameFunc(r.Kind.ValidateName), at)
-	for _, msg := range path.ValidatePathSegmentName(obj.GetName(), false) {
-		if len(errs) == 0 {
-			errs = append(errs, field.Invalid(at.Child("name"), obj.GetName(), msg))
-		}
-	}
 	return append(errs, ownFinalizers(obj, r)...)
+}
+
+// validName holds a name to what every name must be, whatever its kind says:
+// part of a path. Upstream says so of what is valid otherwise.
+func validName(obj kind.Object) (errs field.ErrorList) {
+	for _, msg := range path.ValidatePathSegmentName(obj.GetName(), false) {
+		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), obj.GetName(), msg))
+	}
+	return errs
 }
 
 // ownFinalizers refuses finalizers that name nobody's domain and are none of

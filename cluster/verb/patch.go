@@ -104,7 +104,11 @@ func (a *API) apply(ctx context.Context, r request.Request, data []byte) (kind.O
 		owned:  true,
 		part:   r.Subresource,
 		next: func(current kind.Object) (kind.Object, error) {
-			next, err := a.owners.Apply(r.Kind, r.GVK, r.Subresource, current, config.DeepCopy(), r.FieldManager, r.Force)
+			config := config
+			if r.Kind.Custom != nil {
+				config = config.DeepCopy() // what is merged has parts of it, and is changed
+			}
+			next, err := a.owners.Apply(r.Kind, r.GVK, r.Subresource, current, config, r.FieldManager, r.Force)
 			if err != nil {
 				return nil, unmerged(err)
 			}
