@@ -339,14 +339,9 @@ func olderSchema(s any) any {
 // parameters, and media types are beside the schemas.
 func (k one) olderPaths(all map[string]json.RawMessage) error {
 	for path, item := range k.paths() {
-		// By way of JSON, so that what is shared between paths is not changed.
-		text, err := json.Marshal(item)
-		if err != nil {
-			return err
-		}
-		var own object
-		if err := json.Unmarshal(text, &own); err != nil {
-			return err
+		own, ok := clone(item).(object)
+		if !ok {
+			return fmt.Errorf("the path %s has no object", path)
 		}
 		for method, v := range own {
 			if op, ok := v.(object); ok {
@@ -355,11 +350,32 @@ func (k one) olderPaths(all map[string]json.RawMessage) error {
 				own[method] = olderParameters(v)
 			}
 		}
-		if all[path], err = json.Marshal(own); err != nil {
+		text, err := json.Marshal(own)
+		if err != nil {
 			return err
 		}
+		all[path] = text
 	}
 	return nil
+}
+
+// clone is a copy of what is shared between paths, to be changed.
+func clone(v any) any {
+	switch v := v.(type) {
+	case object:
+		own := make(object, len(v))
+		for name, part := range v {
+			own[name] = clone(part)
+		}
+		return own
+	case []any:
+		own := make([]any, len(v))
+		for i, part := range v {
+			own[i] = clone(part)
+		}
+		return own
+	}
+	return v
 }
 
 func olderOperation(op object) object {
