@@ -94,6 +94,19 @@ func TestReplicaSetRules(t *testing.T) {
 	})
 }
 
+func TestNamesOfPodsAreLabelsAtBest(t *testing.T) {
+	for _, k := range []*kind.Kind{apps.Deployment(), apps.ReplicaSet()} {
+		obj := kindtest.Create(t, k, spec(""))
+		obj.SetName("web.v2")
+		if got := k.Warn(obj, nil); len(got) != 1 || !strings.HasPrefix(got[0], "metadata.name: this is used in Pod names and hostnames") {
+			t.Errorf("%s: a new one warns of its name: %q", k, got)
+		}
+		if got := k.Warn(obj, obj); len(got) != 0 {
+			t.Errorf("%s: one that is there warns again: %q", k, got)
+		}
+	}
+}
+
 // A rule that came later must not keep a controller from scaling what is there.
 func TestAnOldFaultyTemplateCanBeScaled(t *testing.T) {
 	k := apps.ReplicaSet()

@@ -35,7 +35,11 @@ func Deployment() *kind.Kind {
 		Validate: validateDeployment,
 		Ignored:  kind.Paths("spec.template.spec.", podspec.Gaps),
 		Warn: func(d, old *appsv1.Deployment) []string {
-			return podspec.TemplateWarnings(&d.Spec.Template, field.NewPath("spec", "template"))
+			texts := podspec.TemplateWarnings(&d.Spec.Template, field.NewPath("spec", "template"))
+			if old == nil {
+				return append(podspec.NameWarnings(d.Name), texts...)
+			}
+			return texts
 		},
 		Spec: func(d *appsv1.Deployment) any { return &d.Spec },
 		Parts: map[string]kind.Part[appsv1.Deployment]{

@@ -25,7 +25,11 @@ func ReplicaSet() *kind.Kind {
 		Validate:   validateReplicaSet,
 		Ignored:    kind.Paths("spec.template.spec.", podspec.Gaps),
 		Warn: func(rs, old *appsv1.ReplicaSet) []string {
-			return podspec.TemplateWarnings(&rs.Spec.Template, field.NewPath("spec", "template"))
+			texts := podspec.TemplateWarnings(&rs.Spec.Template, field.NewPath("spec", "template"))
+			if old == nil {
+				return append(podspec.NameWarnings(rs.Name), texts...)
+			}
+			return texts
 		},
 		Spec: func(rs *appsv1.ReplicaSet) any { return &rs.Spec },
 		Parts: map[string]kind.Part[appsv1.ReplicaSet]{

@@ -202,7 +202,7 @@ func timeZone(zone *string, path *field.Path) (errs field.ErrorList) {
 func warnCronJob(c, old *batchv1.CronJob) (texts []string) {
 	path := field.NewPath("spec", "jobTemplate", "spec")
 	if old == nil {
-		return append(nameWarnings(c.Name), specWarnings(&c.Spec.JobTemplate.Spec, path)...)
+		return append(podspec.NameWarnings(c.Name), specWarnings(&c.Spec.JobTemplate.Spec, path)...)
 	}
 	if c.Generation != old.Generation {
 		texts = specWarnings(&c.Spec.JobTemplate.Spec, path)

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -144,18 +143,11 @@ func prepareJob(j, old *batchv1.Job) {
 
 func warnJob(j, old *batchv1.Job) (texts []string) {
 	if old == nil {
-		texts = nameWarnings(j.Name)
+		texts = podspec.NameWarnings(j.Name)
 	} else if j.Generation == old.Generation {
 		return nil
 	}
 	return append(texts, specWarnings(&j.Spec, field.NewPath("spec"))...)
-}
-
-func nameWarnings(name string) []string {
-	if msgs := validation.IsDNS1123Label(name); len(msgs) > 0 {
-		return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs)}
-	}
-	return nil
 }
 
 func specWarnings(s *batchv1.JobSpec, path *field.Path) (texts []string) {

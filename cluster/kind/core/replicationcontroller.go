@@ -1,7 +1,6 @@
 package core
 
 import (
-	"fmt"
 	"maps"
 	"strconv"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -145,9 +143,7 @@ func validateReplicationController(rc, old *corev1.ReplicationController) (errs 
 
 func replicationControllerWarnings(rc, old *corev1.ReplicationController) (all []string) {
 	if old == nil {
-		if faults := validation.IsDNS1123Label(rc.Name); len(faults) > 0 {
-			all = append(all, fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", faults))
-		}
+		all = podspec.NameWarnings(rc.Name)
 	}
 	if rc.Spec.Template == nil {
 		return all

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/kind"
@@ -44,7 +45,11 @@ func validateRuntimeClass(c, old *nodev1.RuntimeClass) (errs field.ErrorList) {
 	if c.Handler == "" {
 		errs = append(errs, field.Required(handler, ""))
 	} else {
-		for _, msg := range content.IsDNS1123Label(c.Handler) { // a declared rule: its limit is in bytes
+		label := content.IsDNS1123Label // a declared rule: its limit is in bytes
+		if old != nil {
+			label = validation.IsDNS1123Label // behind the one that it stays as it is
+		}
+		for _, msg := range label(c.Handler) {
 			errs = append(errs, field.Invalid(handler, c.Handler, msg))
 		}
 	}

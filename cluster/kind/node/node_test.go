@@ -16,6 +16,8 @@ func TestRuntimeClassRules(t *testing.T) {
 		{Rule: "it runs something", New: `{}`, Want: []string{"handler: Required value"}},
 		{Rule: "a handler is short", New: `{handler: ` + strings.Repeat("a", 64) + `}`, Want: []string{
 			`handler: Invalid value: "` + strings.Repeat("a", 64) + `": must be no more than 63 bytes`}},
+		{Rule: "which is said in another way of one that is there", Old: `{handler: kata}`, New: `{handler: ` + strings.Repeat("a", 64) + `}`, Want: []string{
+			`handler: Invalid value: "` + strings.Repeat("a", 64) + `": must be no more than 63 characters`, `handler: Invalid value: null: field is immutable`}},
 		{Rule: "the same for ever", Old: `{handler: kata}`, New: `{handler: runc}`, Want: []string{`handler: Invalid value: null: field is immutable`}},
 		{Rule: "it costs what nodes have", New: `{handler: kata, overhead: {podFixed: {storage: 1}}}`, Want: []string{
 			`overhead.limits[storage]: Invalid value: "storage": must be a standard resource for containers`}},

@@ -192,7 +192,7 @@ func ValidateStatus(p, old *corev1.Pod) (errs field.ErrorList) {
 	}
 	for i, c := range p.Status.Conditions {
 		if old != nil && !slices.ContainsFunc(old.Status.Conditions, func(o corev1.PodCondition) bool { return o.Type == c.Type }) {
-			errs = append(errs, kind.QualifiedName(string(c.Type), path.Child("conditions").Index(i).Child("type"))...)
+			errs = append(errs, kind.QualifiedName(string(c.Type), path.Child("conditions").Index(i).Child("Type"))...)
 		}
 	}
 	if old == nil {

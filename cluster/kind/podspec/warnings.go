@@ -23,6 +23,14 @@ func Warnings(p, old *corev1.Pod) []string {
 	return append(texts, warn(&p.Spec, field.NewPath("spec"))...)
 }
 
+// NameWarnings are those about the name of a workload that names its pods.
+func NameWarnings(name string) []string {
+	if msgs := validation.IsDNS1123Label(name); len(msgs) > 0 {
+		return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs)}
+	}
+	return nil
+}
+
 // TemplateWarnings are those of a workload's pod template.
 func TemplateWarnings(t *corev1.PodTemplateSpec, path *field.Path) []string {
 	return warn(&t.Spec, path.Child("spec"))
