@@ -4,10 +4,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sampan/internal/counted"
 )
 
 // Metrics are how long admission takes, under upstream's names: as a whole and
@@ -24,7 +25,7 @@ type Metrics struct {
 type Waiter interface{ Waits() }
 
 var (
-	admissionBuckets = []float64{0.005, 0.025, 0.1, 0.5, 1.0, 2.5}
+	admissionSeconds = counted.Seconds(0.005, 0.025, 0.1, 0.5, 1.0, 2.5)
 	stepDesc         = prometheus.NewDesc("apiserver_admission_step_admission_duration_seconds",
 		"Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit).",
 		[]string{"type", "operation", "rejected"}, nil)
@@ -49,24 +50,20 @@ type timer struct {
 	run    *durations   // of a run that it is in; nil: it is in none
 }
 
-type durations [len(operations)]duration
+// durations are those of each of operations.
+type durations [len(operations)]*counted.Values
 
-// duration counts times by the bounds admissionBuckets.
-type duration struct {
-	under [7]atomic.Uint64 // the last is above all bounds
-	sum   atomic.Int64     // nanoseconds
+func newDurations() (all durations) {
+	for i := range all {
+		all[i] = admissionSeconds.Values()
+	}
+	return all
 }
 
 func (all *durations) add(o Operation, d time.Duration) {
-	i, b := slices.Index(operations[:], o), 0
-	if i < 0 {
-		return
+	if i := slices.Index(operations[:], o); i >= 0 {
+		all[i].Add(int64(d))
 	}
-	for b < len(admissionBuckets) && d.Seconds() > admissionBuckets[b] {
-		b++
-	}
-	all[i].under[b].Add(1)
-	all[i].sum.Add(int64(d))
 }
 
 func (t *timer) took(o Operation, d time.Duration, err error) {
@@ -85,7 +82,7 @@ func (m *Metrics) timed(name, typ string, run *durations) *timer {
 	if m == nil || name == "" {
 		return nil
 	}
-	t := &timer{labels: []string{name, typ}, run: run}
+	t := &timer{labels: []string{name, typ}, counts: [2]durations{newDurations(), newDurations()}, run: run}
 	m.plugins = append(m.plugins, t)
 	return t
 }
@@ -94,7 +91,7 @@ func (m *Metrics) step(typ string) *timer {
 	if m == nil {
 		return nil
 	}
-	t := &timer{labels: []string{typ}}
+	t := &timer{labels: []string{typ}, counts: [2]durations{newDurations(), newDurations()}}
 	m.steps = append(m.steps, t)
 	return t
 }
@@ -113,7 +110,7 @@ type runs[P any] []*run[P]
 func (all *runs[P]) add(p P, name, typ string, m *Metrics) {
 	_, waits := any(p).(Waiter)
 	if n := len(*all); waits || n == 0 || waiting((*all)[n-1]) {
-		*all = append(*all, &run[P]{})
+		*all = append(*all, &run[P]{shared: newDurations()})
 	}
 	last := (*all)[len(*all)-1]
 	last.plugins = append(last.plugins, p)
@@ -155,20 +152,16 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 		labels string
 	}
 	// Several plugins may share a name.
-	sums, values, buckets := map[series]float64{}, map[series][]string{}, map[series]*[7]uint64{}
+	values, sums := map[series][]string{}, map[series]counted.Histogram{}
 	add := func(desc *prometheus.Desc, t *timer, rejected bool, from *durations) {
 		for i := range from {
+			h := from[i].Histogram()
+			if h.Count == 0 {
+				continue
+			}
 			labels := append(slices.Clone(t.labels), string(operations[i]), strconv.FormatBool(rejected))
 			s := series{desc, strings.Join(labels, " ")}
-			for b := range from[i].under {
-				if n := from[i].under[b].Load(); n > 0 {
-					if buckets[s] == nil {
-						buckets[s], values[s] = &[7]uint64{}, labels
-					}
-					buckets[s][b] += n
-				}
-			}
-			sums[s] += time.Duration(from[i].sum.Load()).Seconds()
+			values[s], sums[s] = labels, sums[s].Plus(h)
 		}
 	}
 	for desc, timers := range map[*prometheus.Desc][]*timer{stepDesc: m.steps, pluginDesc: m.plugins} {
@@ -180,14 +173,7 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 			}
 		}
 	}
-	for s, found := range buckets {
-		under, count := map[float64]uint64{}, uint64(0)
-		for b, n := range found {
-			count += n
-			if b < len(admissionBuckets) {
-				under[admissionBuckets[b]] = count
-			}
-		}
-		to <- prometheus.MustNewConstHistogram(s.desc, count, sums[s], under, values[s]...)
+	for s, h := range sums {
+		to <- prometheus.MustNewConstHistogram(s.desc, uint64(h.Count), h.Sum, h.Buckets(), values[s]...)
 	}
 }

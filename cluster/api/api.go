@@ -103,7 +103,7 @@ type Server struct {
 	discovery discoveryCache
 	older     olderDocuments
 	metrics   metrics
-	strangers strangers
+	strangers *strangers
 	slis      slis
 	inFlight  inFlight
 	virtual   []virtualKind
@@ -137,7 +137,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Version.GitVersion == "" {
 		cfg.Version = defaultVersion()
 	}
-	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}, active: requests{none: make(chan struct{}, 1)}}
+	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}, strangers: newStrangers(), active: requests{none: make(chan struct{}, 1)}}
 	s.virtual, s.components = s.virtualKinds(), componentStatus()
 	s.virtual = append(s.virtual, oldReviews(s.virtual, cfg.OldReviews)...)
 	cfg.Schemas.Describe(s.described())

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"sampan/cluster/request"
+	"sampan/internal/counted"
 )
 
 // metrics counts requests. What it counts by are kinds and verbs, so a client
@@ -28,9 +28,9 @@ type metrics struct {
 
 	mu      sync.Mutex // guards all below
 	total   map[answered]int64
-	seconds map[series]*histogram
-	sizes   map[series]*histogram // of answers to reads
-	events  map[events]*events
+	seconds map[series]*counted.Values
+	sizes   map[series]*counted.Values // of answers to reads
+	events  map[watched]*events
 
 	deprecated map[deprecatedAPI]bool // that were asked for
 }
@@ -45,72 +45,34 @@ type answered struct {
 
 // Upstream's buckets.
 var (
-	requestSeconds = []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}
-	answerSizes    = []float64{1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
-	eventSizes     = []float64{1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072}
+	requestSeconds = counted.Seconds(0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60)
+	answerSizes    = counted.Bytes(1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9)
+	eventSizes     = counted.Bytes(1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 )
 
-// histogram counts values by the upper bounds at.
-type histogram struct {
-	at    []float64
-	under []int64
-	count int64
-	sum   float64
-}
-
-func newHistogram(at []float64) *histogram { return &histogram{at: at, under: make([]int64, len(at))} }
-
-func (h *histogram) add(v float64) {
-	h.count++
-	h.sum += v
-	if i, _ := slices.BinarySearch(h.at, v); i < len(h.at) {
-		h.under[i]++
-	}
-}
-
-func (h *histogram) write(b *bytes.Buffer, name, labels string) {
-	sum := int64(0)
-	for i, at := range h.at {
-		sum += h.under[i]
-		fmt.Fprintf(b, "%s_bucket{%s,le=\"%g\"} %d\n", name, labels, at, sum)
-	}
-	fmt.Fprintf(b, "%s_bucket{%s,le=\"+Inf\"} %d\n%s_sum{%s} %g\n%s_count{%s} %d\n", name, labels, h.count, name, labels, h.sum, name, labels, h.count)
-}
+// watched is what events are counted by.
+type watched struct{ group, version, resource string }
 
 // events counts what is sent to the watchers of one resource.
-type events struct {
-	group, version, resource string // empty in what counts
-
-	count *atomic.Int64
-	sum   *atomic.Int64
-	under *[len8]atomic.Int64
-}
-
-const len8 = 8 // of eventSizes
+type events struct{ sizes *counted.Values }
 
 // eventsOf returns the counter of a resource's events.
 func (m *metrics) eventsOf(r request.Request) *events {
-	key := events{group: r.GVK.Group, version: r.GVK.Version, resource: r.Kind.Plural}
+	key := watched{group: r.GVK.Group, version: r.GVK.Version, resource: r.Kind.Plural}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.events[key]
 	if e == nil {
 		if m.events == nil {
-			m.events = map[events]*events{}
+			m.events = map[watched]*events{}
 		}
-		e = &events{count: &atomic.Int64{}, sum: &atomic.Int64{}, under: &[len8]atomic.Int64{}}
+		e = &events{eventSizes.Values()}
 		m.events[key] = e
 	}
 	return e
 }
 
-func (e *events) add(size int) {
-	e.count.Add(1)
-	e.sum.Add(int64(size))
-	if i, _ := slices.BinarySearch(eventSizes, float64(size)); i < len8 {
-		e.under[i].Add(1)
-	}
-}
+func (e *events) add(size int) { e.sizes.Add(int64(size)) }
 
 // seriesOf gives a request upstream's labels. What nobody serves is counted
 // without its name, which is the client's to choose.
@@ -155,7 +117,7 @@ func (m *metrics) count(c *call, took time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.total == nil {
-		m.total, m.seconds, m.sizes = map[answered]int64{}, map[series]*histogram{}, map[series]*histogram{}
+		m.total, m.seconds, m.sizes = map[answered]int64{}, map[series]*counted.Values{}, map[series]*counted.Values{}
 	}
 	m.total[answered{s, c.code}]++
 	if old := c.usedDeprecated(); old != nil && !m.deprecated[*old] {
@@ -164,20 +126,20 @@ func (m *metrics) count(c *call, took time.Duration) {
 		}
 		m.deprecated[*old] = true
 	}
-	add(m.seconds, s, requestSeconds, took.Seconds())
+	add(m.seconds, s, requestSeconds, int64(took))
 	if s.verb == "GET" || s.verb == "LIST" {
 		s.dryRun = ""
-		add(m.sizes, s, answerSizes, float64(c.size))
+		add(m.sizes, s, answerSizes, int64(c.size))
 	}
 }
 
-func add(to map[series]*histogram, s series, at []float64, v float64) {
-	h := to[s]
-	if h == nil {
-		h = newHistogram(at)
-		to[s] = h
+func add(to map[series]*counted.Values, s series, by *counted.Scale, value int64) {
+	v := to[s]
+	if v == nil {
+		v = by.Values()
+		to[s] = v
 	}
-	h.add(v)
+	v.Add(value)
 }
 
 func (s series) labels(dryRun, component bool) string {
@@ -243,32 +205,27 @@ func (m *metrics) write(b *bytes.Buffer, head func(name, typ, help string)) {
 	}
 	head("apiserver_request_duration_seconds", "histogram", "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.")
 	for _, k := range slices.SortedFunc(maps.Keys(m.seconds), compareSeries) {
-		m.seconds[k].write(b, "apiserver_request_duration_seconds", k.labels(true, true))
+		m.seconds[k].Histogram().Write(b, "apiserver_request_duration_seconds", k.labels(true, true))
 	}
 	head("apiserver_response_sizes", "histogram", "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.")
 	for _, k := range slices.SortedFunc(maps.Keys(m.sizes), compareSeries) {
-		m.sizes[k].write(b, "apiserver_response_sizes", k.labels(false, true))
+		m.sizes[k].Histogram().Write(b, "apiserver_response_sizes", k.labels(false, true))
 	}
 	head("apiserver_request_terminations_total", "counter", "Number of requests which apiserver terminated in self-defense.")
 	fmt.Fprintf(b, "apiserver_request_terminations_total{code=\"429\",component=\"apiserver\"} %d\n", m.dropped.Load())
 	m.writeDeprecatedLocked(b, head)
-	resources := slices.SortedFunc(maps.Keys(m.events), func(x, y events) int {
+	resources := slices.SortedFunc(maps.Keys(m.events), func(x, y watched) int {
 		return cmp.Or(cmp.Compare(x.group, y.group), cmp.Compare(x.resource, y.resource), cmp.Compare(x.version, y.version))
 	})
-	labels := func(k events) string {
+	labels := func(k watched) string {
 		return fmt.Sprintf("group=%q,resource=%q,version=%q", k.group, k.resource, k.version)
 	}
 	head("apiserver_watch_events_total", "counter", "Number of events sent in watch clients")
 	for _, k := range resources {
-		fmt.Fprintf(b, "apiserver_watch_events_total{%s} %d\n", labels(k), m.events[k].count.Load())
+		fmt.Fprintf(b, "apiserver_watch_events_total{%s} %d\n", labels(k), m.events[k].sizes.Histogram().Count)
 	}
 	head("apiserver_watch_events_sizes", "histogram", "Watch event size distribution in bytes")
 	for _, k := range resources {
-		e, h := m.events[k], newHistogram(eventSizes)
-		for i := range h.under {
-			h.under[i] = e.under[i].Load()
-		}
-		h.count, h.sum = e.count.Load(), math.Round(float64(e.sum.Load()))
-		h.write(b, "apiserver_watch_events_sizes", labels(k))
+		m.events[k].sizes.Histogram().Write(b, "apiserver_watch_events_sizes", labels(k))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"sampan/cluster/kind"
+	"sampan/internal/counted"
 )
 
 // stored are the kinds of what is stored, one for each place in the store.
@@ -58,24 +59,23 @@ func (s *Server) storageMetrics(b *bytes.Buffer, head func(name, typ, help strin
 func (s *Server) etcdMetrics(b *bytes.Buffer, head func(name, typ, help string)) {
 	type asked struct {
 		labels string
-		times  histogram
+		times  counted.Histogram
 		errors int64
 	}
 	var all []asked
 	for _, k := range s.stored() {
 		for _, r := range s.cfg.Verbs.Store.Requests(k) {
-			all = append(all, asked{fmt.Sprintf("group=%q,operation=%q,resource=%q", k.GVK.Group, r.Operation, k.Plural),
-				histogram{at: r.At, under: r.Under, count: r.Count, sum: r.Seconds}, r.Errors})
+			all = append(all, asked{fmt.Sprintf("group=%q,operation=%q,resource=%q", k.GVK.Group, r.Operation, k.Plural), r.Times, r.Errors})
 		}
 	}
 	slices.SortFunc(all, func(a, b asked) int { return strings.Compare(a.labels, b.labels) })
 	head("etcd_request_duration_seconds", "histogram", "Etcd request latency in seconds for each operation and object type.")
 	for _, r := range all {
-		r.times.write(b, "etcd_request_duration_seconds", r.labels)
+		r.times.Write(b, "etcd_request_duration_seconds", r.labels)
 	}
 	head("etcd_requests_total", "counter", "Etcd request counts for each operation and object type.")
 	for _, r := range all {
-		fmt.Fprintf(b, "etcd_requests_total{%s} %d\n", r.labels, r.times.count)
+		fmt.Fprintf(b, "etcd_requests_total{%s} %d\n", r.labels, r.times.Count)
 	}
 	head("etcd_request_errors_total", "counter", "Etcd failed request counts for each operation and object type.")
 	for _, r := range all {

@@ -2,13 +2,13 @@ package store
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"sampan/cluster/kind"
+	"sampan/internal/counted"
 )
 
 // operation is what etcd is asked for, as upstream counts it
@@ -29,11 +29,8 @@ func (o operation) String() string {
 	return [operations]string{"get", "list", "create", "update", "delete"}[o]
 }
 
-const ms = time.Millisecond
-
-// requestBounds are those by which times are counted, upstream's.
-var requestBounds = [23]time.Duration{5 * ms, 25 * ms, 50 * ms, 100 * ms, 200 * ms, 400 * ms, 600 * ms, 800 * ms, 1000 * ms, 1250 * ms, 1500 * ms,
-	2000 * ms, 3000 * ms, 4000 * ms, 5000 * ms, 6000 * ms, 8000 * ms, 10000 * ms, 15000 * ms, 20000 * ms, 30000 * ms, 45000 * ms, 60000 * ms}
+// requestSeconds are the bounds that times are counted by, upstream's.
+var requestSeconds = counted.Seconds(0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60)
 
 // requests counts what etcd was asked for about one kind. Of most kinds and
 // operations that is nothing, so a count is made when it is first needed.
@@ -41,8 +38,7 @@ type requests [operations]atomic.Pointer[tally]
 
 // tally counts requests by the time they took.
 type tally struct {
-	under  [len(requestBounds) + 1]atomic.Int64 // by the first bound that is not less; the last: none is
-	nanos  atomic.Int64
+	times  *counted.Values
 	errors atomic.Int64
 }
 
@@ -51,12 +47,10 @@ func (r *requests) ended(o operation, began time.Time, err error) {
 	took := time.Since(began)
 	t := r[o].Load()
 	if t == nil {
-		r[o].CompareAndSwap(nil, &tally{})
+		r[o].CompareAndSwap(nil, &tally{times: requestSeconds.Values()})
 		t = r[o].Load()
 	}
-	i, _ := slices.BinarySearch(requestBounds[:], took)
-	t.under[i].Add(1)
-	t.nanos.Add(int64(took))
+	t.times.Add(int64(took))
 	if err != nil {
 		t.errors.Add(1)
 	}
@@ -65,12 +59,9 @@ func (r *requests) ended(o operation, began time.Time, err error) {
 // Requests is how often etcd was asked for one thing about one kind, and how
 // long that took.
 type Requests struct {
-	Operation     string // get, list, create, update or delete
-	Count, Errors int64
-	Seconds       float64 // in all
-
-	At    []float64 // seconds
-	Under []int64   // for each of At, those that took no longer but longer than the one before
+	Operation string // get, list, create, update or delete
+	Times     counted.Histogram
+	Errors    int64
 }
 
 // Requests are those that were made about k, all its versions; what nobody
@@ -85,18 +76,7 @@ func (s *Store) Requests(k *kind.Kind) (all []Requests) {
 		if t == nil {
 			continue
 		}
-		r := Requests{Operation: o.String(), Errors: t.errors.Load(), Seconds: time.Duration(t.nanos.Load()).Seconds(), Under: make([]int64, len(requestBounds))}
-		for _, bound := range requestBounds {
-			r.At = append(r.At, bound.Seconds())
-		}
-		for i := range t.under {
-			n := t.under[i].Load()
-			r.Count += n
-			if i < len(r.Under) {
-				r.Under[i] = n
-			}
-		}
-		all = append(all, r)
+		all = append(all, Requests{Operation: o.String(), Times: t.times.Histogram(), Errors: t.errors.Load()})
 	}
 	return all
 }

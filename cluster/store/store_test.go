@@ -115,14 +115,10 @@ func TestRequestsToEtcdAreCounted(t *testing.T) {
 	counts := func() string {
 		var all []string
 		for _, r := range s.Requests(configMaps) {
-			in := int64(0)
-			for _, n := range r.Under {
-				in += n
-			}
-			if len(r.At) != 23 || r.At[0] != 0.005 || r.At[22] != 60 || in > r.Count || r.Seconds <= 0 || r.Errors > 0 {
+			if h := r.Times; len(h.At) != 23 || h.At[0] != 0.005 || h.At[22] != 60 || h.Sum <= 0 || r.Errors > 0 {
 				t.Errorf("%+v", r)
 			}
-			all = append(all, fmt.Sprint(r.Operation, " ", r.Count))
+			all = append(all, fmt.Sprint(r.Operation, " ", r.Times.Count))
 		}
 		return strings.Join(all, ", ")
 	}
@@ -154,7 +150,7 @@ func TestRequestsToEtcdAreCounted(t *testing.T) {
 	if _, err := s.Create(ended, cm("b"), configMap("b", "1")); err == nil {
 		t.Fatal("written although nobody waits")
 	}
-	if got := s.Requests(configMaps)[1]; got.Errors != 1 || got.Count != 2 {
+	if got := s.Requests(configMaps)[1]; got.Errors != 1 || got.Times.Count != 2 {
 		t.Errorf("one that failed: %+v", got)
 	}
 }
