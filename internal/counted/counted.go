@@ -1,5 +1,6 @@
-// Package counted writes what parts of the program have counted as text, in the
-// format of Prometheus. It knows nothing of what is counted.
+// Package counted counts values by bounds, and writes what parts of the program
+// have counted as text, in the format of Prometheus. It knows nothing of what is
+// counted.
 package counted
 
 import (
