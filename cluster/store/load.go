@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -11,9 +12,26 @@ import (
 	"sampan/cluster/kind"
 )
 
-// pageSize is how many objects are read from etcd at a time, and decoded by one
-// core.
-const pageSize = 500
+// pageSize is how many objects one core decodes at a time, and the fewest that
+// are read from etcd.
+const pageSize = 250
+
+// How much is read from etcd at a time, about. For each read etcd counts all
+// that is left as well, so that many objects in small reads take time as the
+// square of their number.
+const (
+	readBytes   = 8 << 20
+	readObjects = 10_000 // at the most
+)
+
+// nextRead is how many objects to read after some of that size.
+func nextRead(kvs []*mvccpb.KeyValue) int {
+	bytes := 1
+	for _, kv := range kvs {
+		bytes += len(kv.Key) + len(kv.Value)
+	}
+	return min(max(readBytes*len(kvs)/bytes, pageSize), readObjects)
+}
 
 // page is what follows one another in etcd. Its reader sets kvs or err, its
 // decoder objects and then closes done.
@@ -52,7 +70,7 @@ func (s *Store) loadInto(ctx context.Context, sets map[string]*set, prefix strin
 		all.Go(func() {
 			for p := range undecoded {
 				p.objects = s.decodePage(ctx, sets, p.kvs)
-				p.kvs = nil
+				clear(p.kvs) // others of the same read wait still
 				close(p.done)
 			}
 		})
@@ -75,16 +93,20 @@ func (s *Store) loadInto(ctx context.Context, sets map[string]*set, prefix strin
 // all could be read.
 func (s *Store) readPages(ctx context.Context, prefix string, revision int64, each func(*page)) {
 	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+	limit := pageSize
 	for {
-		resp, err := s.etcd.getAt(ctx, from, revision, clientv3.WithRange(end), clientv3.WithSerializable(), clientv3.WithLimit(pageSize))
+		resp, err := s.etcd.getAt(ctx, from, revision, clientv3.WithRange(end), clientv3.WithSerializable(), clientv3.WithLimit(int64(limit)))
 		if err != nil {
 			each(&page{err: err, done: make(chan struct{})})
 			return
 		}
-		each(&page{kvs: resp.Kvs, done: make(chan struct{})})
+		for kvs := range slices.Chunk(resp.Kvs, pageSize) {
+			each(&page{kvs: kvs, done: make(chan struct{})})
+		}
 		if !resp.More {
 			return
 		}
+		limit = nextRead(resp.Kvs)
 		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
 }
