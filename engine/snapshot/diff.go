@@ -47,10 +47,10 @@ func walkUpper(ctx context.Context, upper string, visit func(upperEntry) error) 
 			return err
 		}
 		switch {
-		case overlayForm.isWhiteout(e.stat):
+		case isWhiteout(e.stat):
 			e.gone, e.path = true, ""
 		case d.IsDir():
-			if e.opaque, err = overlayForm.opaque(p); err != nil {
+			if e.opaque, err = opaque(p); err != nil {
 				return err
 			}
 		}

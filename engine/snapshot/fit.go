@@ -20,7 +20,7 @@ import (
 func (st *Staged) fit(below []string) error {
 	fs := st.dir + "/fs"
 	for _, dir := range st.implied {
-		at, s, err := lookup(below, st.into.form, dir)
+		at, s, err := lookup(below, dir)
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (st *Staged) follow(below []string, dir, at string) error {
 		if err == nil {
 			var low string
 			var s syscall.Stat_t
-			if low, s, err = lookup(below, st.into.form, to[:i]); err == nil && low != "" && s.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+			if low, s, err = lookup(below, to[:i]); err == nil && low != "" && s.Mode&syscall.S_IFMT == syscall.S_IFDIR {
 				err = copyAttributes(low, part, s)
 			}
 		} else if s, e := os.Lstat(part); e == nil && s.IsDir() {
@@ -117,7 +117,7 @@ func (st *Staged) merge(from, to string) error {
 
 // link makes a hard link whose target a layer below has, by a copy of it.
 func (st *Staged) link(below []string, l hardLink) error {
-	at, s, err := lookup(below, st.into.form, l.target)
+	at, s, err := lookup(below, l.target)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (st *Staged) link(below []string, l hardLink) error {
 
 // lookup finds path (no slash in front) in the stack of layer folders, top
 // first, without following links. at is empty if it is not there.
-func lookup(stack []string, f form, name string) (at string, s syscall.Stat_t, err error) {
+func lookup(stack []string, name string) (at string, s syscall.Stat_t, err error) {
 	if name == "" {
 		if len(stack) == 0 {
 			return "", s, nil
@@ -167,7 +167,7 @@ func lookup(stack []string, f form, name string) (at string, s syscall.Stat_t, e
 				continue
 			}
 			part, whole := name[:i], i == len(name)
-			if f.hides(root, part) {
+			if hides(root, part) {
 				return "", s, nil
 			}
 			full := filepath.Join(root, part)
@@ -180,7 +180,7 @@ func lookup(stack []string, f form, name string) (at string, s syscall.Stat_t, e
 			if s.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 				return "", s, nil // a file or link above hides all below it
 			}
-			if op, err := f.opaque(full); err != nil {
+			if op, err := opaque(full); err != nil {
 				return "", s, err
 			} else if op {
 				stop = true

@@ -19,7 +19,7 @@ import (
 	"sampan/internal/linux"
 )
 
-// layers is what both drivers share: unpacked layers and the list of
+// layers is what does not depend on how they are stacked: unpacked layers and the list of
 // snapshots. On disk:
 //
 //	layers/HEX/{fs/,tar.zst,replaced/,layer.json}   complete layers by chain ID
@@ -27,8 +27,7 @@ import (
 //	snapshots/ID/{top,…}          top links to the layer that it stands on
 //	lock                          shared to add, exclusive to remove
 type layers struct {
-	dir  string
-	form form
+	dir string
 
 	mu    sync.Mutex // guards known
 	known map[digest.Digest]layerFile
@@ -40,13 +39,13 @@ type layerFile struct {
 	Moves []move `json:",omitempty"`
 }
 
-func openLayers(dir string, f form) (*layers, error) {
+func openLayers(dir string) (*layers, error) {
 	for _, sub := range []string{"layers", "stage", "snapshots"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, &fault.Error{Op: "open snapshots", On: dir, Err: err}
 		}
 	}
-	return &layers{dir: dir, form: f, known: map[digest.Digest]layerFile{}}, nil
+	return &layers{dir: dir, known: map[digest.Digest]layerFile{}}, nil
 }
 
 func (ls *layers) path(chain digest.Digest) string {

@@ -28,7 +28,7 @@ func NewOverlay(dir string) (*Overlay, error) {
 	if err != nil {
 		return nil, &fault.Error{Op: "open snapshots", On: dir, Err: err}
 	}
-	ls, err := openLayers(dir, overlayForm)
+	ls, err := openLayers(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func (o *Overlay) Changes(ctx context.Context, id string) ([]Change, error) {
 	var out []Change
 	err = walkUpper(ctx, o.ls.snapshot(id)+"/upper", func(e upperEntry) error {
 		c := Change{Path: "/" + e.name, Kind: Added}
-		if at, _, err := lookup(below, overlayForm, e.name); err != nil {
+		if at, _, err := lookup(below, e.name); err != nil {
 			return err
 		} else if at != "" {
 			c.Kind = Modified

@@ -18,7 +18,7 @@ import (
 // goroutines and processes at once; only calls for the same snapshot id must
 // be ordered by the caller.
 type Driver interface {
-	// Name is "overlay" or "copy".
+	// Name is "overlay".
 	Name() string
 
 	// Stage unpacks one uncompressed layer tar. It needs no parent, so that all

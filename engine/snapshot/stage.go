@@ -62,7 +62,7 @@ func (ls *layers) stage(ctx context.Context, diff io.Reader) (_ *Staged, err err
 		return nil, err
 	}
 	defer rec.close()
-	x := &extraction{st: st, root: int(root.Fd()), rec: rec, form: ls.form, buf: make([]byte, 128<<10), cachedFD: -1}
+	x := &extraction{st: st, root: int(root.Fd()), rec: rec, buf: make([]byte, 128<<10), cachedFD: -1}
 	defer x.forget()
 	if err := x.run(ctx); err != nil {
 		return nil, err
@@ -88,7 +88,6 @@ type extraction struct {
 	st   *Staged
 	root int
 	rec  *recorder
-	form form
 	buf  []byte
 
 	// Entries come folder by folder: the last parent stays open.
@@ -371,7 +370,7 @@ func (x *extraction) replace(parent int, name, last string, hdr *tar.Header) err
 		return nil // an entry seen twice, or made because something inside came first
 	}
 	x.forget()
-	if x.form.isWhiteout(old) {
+	if isWhiteout(old) {
 		if err := syscall.Unlinkat(parent, last); err != nil {
 			return err
 		}
@@ -381,7 +380,7 @@ func (x *extraction) replace(parent int, name, last string, hdr *tar.Header) err
 		if err := linux.MkdirAt(parent, last, 0o700); err != nil {
 			return err
 		}
-		return x.form.hideBelow(parent, last)
+		return hideBelow(parent, last)
 	}
 	if hdr.Typeflag == tar.TypeLink {
 		if target, _ := clean(hdr.Linkname); target == name {
@@ -398,7 +397,7 @@ func (x *extraction) replace(parent int, name, last string, hdr *tar.Header) err
 
 func (x *extraction) whiteout(parent int, name, last string) error {
 	if last == opaqueMark {
-		return x.form.hideBelow(parent, ".")
+		return hideBelow(parent, ".")
 	}
 	if strings.HasPrefix(last, whiteoutPrefix+whiteoutPrefix) {
 		return nil // aufs's own bookkeeping, in images of before 2016
@@ -407,7 +406,7 @@ func (x *extraction) whiteout(parent int, name, last string) error {
 	if victim == "" || victim == "." || victim == ".." {
 		return &fault.Error{Class: fault.Invalid, Op: "unpack layer entry", On: name, Err: errors.New("a whiteout of nothing")}
 	}
-	err := x.form.whiteout(parent, victim)
+	err := whiteout(parent, victim)
 	if !errors.Is(err, syscall.EEXIST) {
 		return err
 	}
@@ -418,7 +417,7 @@ func (x *extraction) whiteout(parent int, name, last string) error {
 		var fd int
 		if fd, err = linux.OpenAt(parent, victim, syscall.O_RDONLY|syscall.O_DIRECTORY, 0); err == nil {
 			defer syscall.Close(fd)
-			err = x.form.hideBelow(fd, ".")
+			err = hideBelow(fd, ".")
 		}
 	}
 	return err
