@@ -51,7 +51,9 @@ func (a *API) act(ctx context.Context, r request.Request, action kind.ErasedActi
 	if action.Do == nil {
 		return a.actElsewhere(ctx, r, body)
 	}
-	_, _, err := a.write(ctx, r, change{body: body, next: func(current kind.Object) (kind.Object, error) {
+	// What an action changes has no owner, as upstream, whose storage does it
+	// behind the back of field management.
+	_, _, err := a.write(ctx, r, change{owned: true, body: body, next: func(current kind.Object) (kind.Object, error) {
 		next := current.DeepCopyObject().(kind.Object)
 		next.SetResourceVersion("")
 		return next, action.Do(next, body)

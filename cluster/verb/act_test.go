@@ -31,8 +31,14 @@ func TestAct(t *testing.T) {
 		if status, ok := answer.(*metav1.Status); err != nil || !ok || status.Status != "Success" || status.Code != 201 {
 			t.Errorf("answer %s, %v", text(answer), err)
 		}
-		if p, _ := s.get("pods/p"); p.(*corev1.Pod).Spec.NodeName != "n1" {
+		p, _ := s.get("pods/p")
+		if p.(*corev1.Pod).Spec.NodeName != "n1" {
 			t.Errorf("got %s", text(p))
+		}
+		for _, m := range p.GetManagedFields() {
+			if m.Subresource != "" {
+				t.Errorf("the binding owns fields: %+v", m)
+			}
 		}
 		_, err = s.act("pods/p/binding", `{"metadata":{"name":"p"},"target":{"kind":"Node","name":"n2"}}`)
 		s.status(err, 409, "already assigned to node")
