@@ -56,6 +56,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			// and again while objects are read.
 			debug.SetGCPercent(200)
 			debug.SetMemoryLimit(math.MaxInt64)
+			oneForTheDisk()
 			level := slog.LevelInfo
 			if verbose {
 				level = slog.LevelDebug
