@@ -1,6 +1,7 @@
 package object
 
 import (
+	"reflect"
 	"slices"
 	"time"
 
@@ -28,7 +29,6 @@ type keeper struct {
 // was before; a test of package verb holds both to upstream's outcome.
 type created struct {
 	gvk     schema.GroupVersionKind
-	types   managedfields.TypeConverter
 	empty   *typed.TypedValue
 	ignored fieldpath.Filter // nil: nothing is
 	nobodys *fieldpath.Set
@@ -40,11 +40,13 @@ func (c *created) record(obj kind.Object, manager string) bool {
 		return false
 	}
 	obj.SetManagedFields(nil)
-	v, err := c.types.ObjectToTyped(obj, typed.AllowDuplicates)
+	part := shallow(obj)
+	unnamed(part.Elem())
+	v, err := value.NewValueReflect(part.Interface())
 	if err != nil {
 		return false
 	}
-	diff, err := c.empty.Compare(v)
+	diff, err := c.empty.Compare(typed.AsTypedUnvalidated(v, c.empty.Schema(), c.empty.TypeRef()))
 	if err != nil {
 		return false
 	}
@@ -66,6 +68,16 @@ func (c *created) record(obj kind.Object, manager string) bool {
 		Time: &metav1.Time{Time: time.Now().UTC()}, FieldsType: "FieldsV1", FieldsV1: fields,
 	}})
 	return true
+}
+
+// unnamed empties fields of an object that nobody is said to own (see nobodys):
+// to compare them is work for nothing.
+func unnamed(v reflect.Value) {
+	m, ok := metaOf(v).Addr().Interface().(*metav1.ObjectMeta)
+	if ok {
+		m.Name, m.Namespace, m.UID, m.Generation, m.ResourceVersion, m.SelfLink = "", "", "", 0, "", ""
+		m.CreationTimestamp = metav1.Time{}
+	}
 }
 
 // nobodys are the fields that nobody is said to own, of any kind (upstream:

@@ -99,7 +99,7 @@ func TestPatchesAreThoseOfTheText(t *testing.T) {
 	c := object.Codec{Kinds: kinds}
 	changed, refused := 0, 0
 	for _, k := range kinds.All() {
-		for seed := range uint64(10) {
+		for seed := range uint64(5) {
 			r := rand.New(rand.NewPCG(seed, 5))
 			live, _ := patchable(t, r, k)
 			_, other := patchable(t, r, k)
@@ -142,7 +142,7 @@ func TestPatchesAreThoseOfTheText(t *testing.T) {
 			}
 		}
 	}
-	if changed < 200 || refused < 50 {
+	if changed < 100 || refused < 25 {
 		t.Errorf("%d patches changed something, %d were refused: the test says little", changed, refused)
 	}
 }

@@ -141,7 +141,7 @@ func (o *Owners) build(k *kind.Kind, key managerKey) (*keeper, error) {
 		if key.gvk == k.GVK {
 			ignored := ignored[fieldpath.APIVersion(key.gvk.GroupVersion().String())]
 			if key.sub == "" {
-				made.created = &created{gvk: key.gvk, types: types, empty: empty, ignored: ignored, nobodys: nobodys()}
+				made.created = &created{gvk: key.gvk, empty: empty, ignored: ignored, nobodys: nobodys()}
 			}
 			made.changed = &changed{gvk: key.gvk, sub: key.sub, loose: loose(reflect.TypeOf(k.New()).Elem()), like: empty,
 				ignored: ignored, nobodys: nobodys(), sets: &sets{like: empty}}

@@ -21,8 +21,6 @@ import (
 	"sampan/cluster/kind"
 	"sampan/cluster/kind/apps"
 	"sampan/cluster/kind/core"
-	"sampan/cluster/kind/networking"
-	"sampan/cluster/kind/policy"
 	"sampan/cluster/object"
 	"sampan/cluster/schema"
 )
@@ -111,7 +109,7 @@ func some(r *rand.Rand, doc map[string]any) {
 // What is recorded of many changes by many, and what is made of applied
 // configurations, is what upstream's library makes of them.
 func TestHistoriesAreUpstreams(t *testing.T) {
-	kinds := kind.NewTable(core.Kinds(), apps.Kinds(), networking.Kinds(), policy.Kinds())
+	kinds := kind.NewTable(core.Kinds(), apps.Kinds())
 	types := schema.New(kinds).TypeConverter
 	owners := object.NewOwners(types)
 	applied, refused := 0, 0
