@@ -131,7 +131,11 @@ func (s *Schemas) generatedPiece(form Form, of string, kinds []one) (*piece, err
 	if err != nil {
 		return nil, err
 	}
-	made, err := form.pack(&packer{}, paths, schemas)
+	text, err := form.own(paths, schemas)
+	if err != nil {
+		return nil, err
+	}
+	made, err := text.pack(&packer{})
 	if err != nil {
 		return nil, err
 	}
@@ -204,18 +208,23 @@ func (k one) tell(form Form, p *packer) (*piece, error) {
 	if _, err := k.customSchemas(true, schemas); err != nil {
 		return nil, err
 	}
-	text := &older{members(paths), members(schemas)}
-	if form == Protobuf {
-		var err error
-		if text, err = newWire().older(paths, schemas); err != nil {
-			return nil, err
-		}
+	text, err := form.own(paths, schemas)
+	if err != nil {
+		return nil, err
 	}
 	made, err := text.pack(p)
 	if err == nil && k.Custom.Told != nil {
 		k.Custom.Told.Store(pieceKey{form, k.gvk}, made)
 	}
 	return made, err
+}
+
+// own writes what this package says itself.
+func (f Form) own(paths map[string]json.RawMessage, schemas definitions) (*older, error) {
+	if f == Protobuf {
+		return newWire().older(paths, schemas)
+	}
+	return &older{members(paths), members(schemas)}, nil
 }
 
 // pack makes a part of what may be anybody's.

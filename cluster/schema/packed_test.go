@@ -3,6 +3,7 @@ package schema
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -43,5 +44,19 @@ func TestDocumentIsItsPartsOneAfterAnother(t *testing.T) {
 	r.Multistream(false) // clients may read one member alone
 	if text, err := io.ReadAll(r); err != nil || string(text) != want.String() {
 		t.Errorf("%d bytes came out of gzip, want %d (%v)", len(text), want.Len(), err)
+	}
+}
+
+func TestWhatWireDoesNotKnowIsAnError(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"anyOf":[]}`:                     "anyOf: nothing is known of the field",
+		`{"type":1}`:                       "type: json.Number where a text belongs",
+		`{"properties":{"a":{"items":7}}}`: "properties: a: items: json.Number where an object belongs",
+		`{"maximum":"1"}`:                  "maximum: string where a number belongs",
+	} {
+		_, err := newWire().older(nil, definitions{"X": json.RawMessage(text)})
+		if err == nil || !strings.Contains(err.Error(), "X: "+want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }

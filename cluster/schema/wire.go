@@ -10,12 +10,14 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"sampan/internal/fault"
 )
 
-// What is said of custom kinds is written as protobuf without a document in
-// between: gnostic's has to be parsed of YAML, which takes ten times as long
-// and much memory, and a cluster may have a thousand of them. The numbers are
-// those of gnostic-models, openapiv2/OpenAPIv2.proto.
+// What this package says itself is written as protobuf without a document in
+// between: gnostic's has to be parsed of YAML, which takes many times as long
+// and much memory, and a cluster may have a thousand definitions. The numbers
+// are those of gnostic-models, openapiv2/OpenAPIv2.proto.
 
 // writer appends a value of JSON to a message, as the field of that number.
 type writer func(out []byte, number protowire.Number, v any) ([]byte, error)
@@ -94,7 +96,7 @@ func (w *wire) entry(out []byte, number protowire.Number, name string, value jso
 		out, err = entry(out, number, name, v, write)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s as protobuf: %w", name, err)
+		return nil, &fault.Error{Op: "write OpenAPI as protobuf", On: name, Err: err}
 	}
 	return out, nil
 }
