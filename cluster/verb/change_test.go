@@ -237,7 +237,7 @@ func TestScale(t *testing.T) {
 	if d, _ := s.get("deployments/web"); *d.(*appsv1.Deployment).Spec.Replicas != 7 || d.GetGeneration() != 3 {
 		t.Errorf("deployment %s", text(d))
 	}
-	_, err = s.update("deployments/web/scale", `{"metadata":{"name":"web"},"spec":{"replicas":-1}}`)
+	_, err = s.update("deployments/web/scale", `{"metadata":{"name":"web","resourceVersion":"1"},"spec":{"replicas":-1}}`)
 	s.status(err, 422, "spec.replicas: Invalid value: -1: must be greater than or equal to 0")
 }
 

@@ -120,8 +120,10 @@ func (a *API) settleNew(ctx context.Context, r request.Request, attempt *admissi
 	}
 	k.Default(obj) // admission and what was taken away may have left gaps
 	k.PrepareAs(r.GVK, obj, nil)
-	if err := a.Admission.Allocate(ctx, attempt); err != nil {
-		return err
+	if obj.GetName() != "" { // what has none is refused below, and nothing can belong to it
+		if err := a.Admission.Allocate(ctx, attempt); err != nil {
+			return err
+		}
 	}
 	errs := append(validMetadata(obj, r), k.ValidateAs(r.GVK, obj, nil)...)
 	if len(errs) == 0 {

@@ -65,15 +65,15 @@ func (a *API) scale(ctx context.Context, r request.Request, wanted func(*autosca
 		if err := named(want, r); err != nil {
 			return nil, err
 		}
+		if want.Spec.Replicas < 0 {
+			return nil, apierrors.NewInvalid(scaleGVK.GroupKind(), r.Name, field.ErrorList{field.Invalid(
+				field.NewPath("spec", "replicas"), want.Spec.Replicas, "must be greater than or equal to 0").WithOrigin("minimum")})
+		}
 		if uid := want.UID; uid != "" && uid != current.GetUID() {
 			return nil, precondition(r, want, current)
 		}
 		if rv := want.ResourceVersion; rv != "" && rv != current.GetResourceVersion() {
 			return nil, apierrors.NewConflict(resource(r), r.Name, errors.New(modified))
-		}
-		if want.Spec.Replicas < 0 {
-			return nil, apierrors.NewInvalid(scaleGVK.GroupKind(), r.Name, field.ErrorList{field.Invalid(
-				field.NewPath("spec", "replicas"), want.Spec.Replicas, "must be greater than or equal to 0").WithOrigin("minimum")})
 		}
 		next := current.DeepCopyObject().(kind.Object)
 		r.Kind.Scale.Set(next, want.Spec.Replicas)
@@ -113,9 +113,6 @@ func (a *API) applyScale(ctx context.Context, r request.Request, data []byte) (k
 		if err := named(want, r); err != nil {
 			return nil, err
 		}
-		if rv := want.ResourceVersion; rv != "" && rv != current.GetResourceVersion() {
-			return nil, apierrors.NewConflict(resource(r), r.Name, errors.New(modified))
-		}
 		// The same as applying a configuration of the object with nothing but
 		// its replicas.
 		only := &unstructured.Unstructured{Object: map[string]any{
@@ -128,6 +125,10 @@ func (a *API) applyScale(ctx context.Context, r request.Request, data []byte) (k
 		next, err := a.owners.Apply(r.Kind, r.GVK, r.Subresource, current, only, r.FieldManager, r.Force)
 		if err != nil {
 			return nil, err
+		}
+		// After a conflict of owners, as upstream, whose storage compares it.
+		if rv := want.ResourceVersion; rv != "" && rv != current.GetResourceVersion() {
+			return nil, apierrors.NewConflict(resource(r), r.Name, errors.New(modified))
 		}
 		next.SetResourceVersion("")
 		return next, nil

@@ -216,6 +216,12 @@ func validatePodResources(s *corev1.PodSpec, path *field.Path) (errs field.Error
 		if c.ResourceClaimName == nil && c.ResourceClaimTemplateName == nil {
 			errs = append(errs, field.Invalid(at, c, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
 		}
+		if n := c.ResourceClaimName; n != nil {
+			errs = append(errs, kind.DNSSubdomain(*n, at.Child("resourceClaimName"))...)
+		}
+		if n := c.ResourceClaimTemplateName; n != nil {
+			errs = append(errs, kind.DNSSubdomain(*n, at.Child("resourceClaimTemplateName"))...)
+		}
 	}
 	r, at := s.Resources, path.Child("resources")
 	if r == nil {

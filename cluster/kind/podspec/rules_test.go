@@ -52,9 +52,10 @@ func TestPodRules(t *testing.T) {
 			`spec.containers[0].name: Invalid value: "A_b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`}},
 		{"names are unique, init containers included", `{containers: [{name: a, image: a}], initContainers: [{name: a, image: a}]}`, []string{
 			`spec.initContainers[0].name: Duplicate value: "a"`}},
-		{"a claim is named, or made from a template", `{containers: [{name: a, image: a}], resourceClaims: [{name: a}, {name: b, resourceClaimName: c, resourceClaimTemplateName: t}]}`, []string{
+		{"a claim is named, or made from a template", `{containers: [{name: a, image: a}], resourceClaims: [{name: a}, {name: b, resourceClaimName: c, resourceClaimTemplateName: t}, {name: c, resourceClaimName: A_}]}`, []string{
 			"spec.resourceClaims[0]: Invalid value: {\"name\":\"a\"}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
-			"spec.resourceClaims[1]: Invalid value: {\"name\":\"b\",\"resourceClaimName\":\"c\",\"resourceClaimTemplateName\":\"t\"}: at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"}},
+			"spec.resourceClaims[1]: Invalid value: {\"name\":\"b\",\"resourceClaimName\":\"c\",\"resourceClaimTemplateName\":\"t\"}: at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+			`spec.resourceClaims[2].resourceClaimName: Invalid value: "A_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')`}},
 		{"an image has no blanks around it", `containers: [{name: a, image: "nginx "}]`, []string{
 			`spec.containers[0].image: Invalid value: "nginx ": must not have leading or trailing whitespace`}},
 		{"there are three restart policies", `restartPolicy: Sometimes`, []string{
