@@ -137,7 +137,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Version.GitVersion == "" {
 		cfg.Version = defaultVersion()
 	}
-	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}, strangers: newStrangers(), active: requests{none: make(chan struct{}, 1)}}
+	s := &Server{cfg: cfg, codec: &object.Codec{Kinds: cfg.Kinds}, strangers: newStrangers(), active: requests{none: make(chan struct{}, 1)},
+		pieces: pieces{most: piecesBytes}}
 	s.virtual, s.components = s.virtualKinds(), componentStatus()
 	s.virtual = append(s.virtual, oldReviews(s.virtual, cfg.OldReviews)...)
 	cfg.Schemas.Describe(s.described())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ import (
 func lists() (*call, request.Request) {
 	kinds := kind.NewTable(core.Kinds())
 	k := kinds.ByGVR(corev1.SchemeGroupVersion.WithResource("configmaps"))
-	return &call{s: &Server{codec: &object.Codec{Kinds: kinds}}}, request.Request{Verb: "list", Kind: k, GVK: k.GVK}
+	return &call{s: &Server{codec: &object.Codec{Kinds: kinds}, pieces: pieces{most: 1 << 20}}}, request.Request{Verb: "list", Kind: k, GVK: k.GVK}
 }
 
 func numbered(r request.Request, n, size int) kind.Object {
@@ -60,26 +61,34 @@ func (c *call) whole(t *testing.T, r request.Request, mediaType string, objs []k
 	return out.Bytes()
 }
 
+// all are the pieces that are kept, young and old.
+func (p *pieces) all() (young, old []*piece, timed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.young)), slices.Collect(maps.Values(p.old)), p.timer != nil
+}
+
 func TestLongListsAreThoseOfOnePiece(t *testing.T) {
 	for _, mediaType := range []string{object.JSON, object.Protobuf} {
 		t.Run(mediaType, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(1, 2))
 			c, r := lists()
-			var objs []kind.Object
 			next := 0
 			fresh := func() kind.Object {
 				next++
-				return numbered(r, next, 1+rand.IntN(3000))
+				return numbered(r, next, 1+random.IntN(3000))
 			}
-			for range 1000 {
+			var objs []kind.Object
+			for range 600 {
 				objs = append(objs, fresh())
 			}
-			for round := range 30 {
+			for round := range 20 {
 				if got, want := c.long(t, r, mediaType, objs), c.whole(t, r, mediaType, objs); !bytes.Equal(got, want) {
 					t.Fatalf("round %d: of %d objects: %d bytes, not the %d wanted", round, len(objs), len(got), len(want))
 				}
 				objs = slices.Clone(objs) // the list that was asked for is not the one that changes
-				for range 1 + rand.IntN(4) {
-					switch at := rand.IntN(len(objs)); rand.IntN(4) {
+				for range 1 + random.IntN(4) {
+					switch at := random.IntN(len(objs)); random.IntN(4) {
 					case 0:
 						objs = slices.Insert(objs, at, fresh())
 					case 1:
@@ -87,7 +96,7 @@ func TestLongListsAreThoseOfOnePiece(t *testing.T) {
 					case 2:
 						objs[at] = fresh()
 					case 3:
-						objs = objs[rand.IntN(min(100, len(objs)-1)):]
+						objs = objs[random.IntN(10):]
 					}
 				}
 			}
@@ -96,31 +105,33 @@ func TestLongListsAreThoseOfOnePiece(t *testing.T) {
 }
 
 func TestPiecesOfWhatHasNotChangedAreUsedAgain(t *testing.T) {
-	c, r := lists()
-	var objs []kind.Object
-	for i := range 640 {
-		objs = append(objs, numbered(r, i, 100))
-	}
-	c.long(t, r, object.JSON, objs)
-	made := map[*piece]bool{}
-	for _, p := range c.s.pieces.young {
-		made[p] = true
-	}
-	if len(made) != 10 {
-		t.Fatalf("%d pieces, not 10", len(made))
-	}
-	objs = slices.Insert(slices.Clone(objs), 320, numbered(r, 1000, 100))
-	objs = slices.Delete(objs, 100, 101)
-	c.long(t, r, object.JSON, objs)
-	again := 0
-	for _, p := range c.s.pieces.young {
-		if !made[p] {
-			again++
+	synctest.Test(t, func(t *testing.T) {
+		c, r := lists()
+		var objs []kind.Object
+		for i := range 640 {
+			objs = append(objs, numbered(r, i, 100))
 		}
-	}
-	if again > 4 {
-		t.Errorf("%d pieces were made for two changes", again)
-	}
+		c.long(t, r, object.JSON, objs)
+		made, _, _ := c.s.pieces.all()
+		if len(made) != 10 {
+			t.Fatalf("%d pieces, not 10", len(made))
+		}
+		time.Sleep(piecesAge + time.Second) // they are the older generation now
+		objs = slices.Insert(slices.Clone(objs), 320, numbered(r, 1000, 100))
+		objs = slices.Delete(objs, 100, 101)
+		c.long(t, r, object.JSON, objs)
+		again := 0
+		young, _, _ := c.s.pieces.all()
+		for _, p := range young {
+			if !slices.Contains(made, p) {
+				again++
+			}
+		}
+		if again == 0 || again > 4 {
+			t.Errorf("%d pieces were made for two changes", again)
+		}
+		time.Sleep(2*piecesAge + time.Second)
+	})
 }
 
 func TestPiecesAreBoundedAndGo(t *testing.T) {
@@ -128,8 +139,8 @@ func TestPiecesAreBoundedAndGo(t *testing.T) {
 		for _, mediaType := range []string{object.JSON, object.Protobuf} {
 			c, r := lists()
 			var objs []kind.Object
-			for i := range 90 {
-				objs = append(objs, numbered(r, i, 500_000))
+			for i := range 100 {
+				objs = append(objs, numbered(r, i, 30_000))
 			}
 			for range 2 {
 				if got, want := c.long(t, r, mediaType, objs), c.whole(t, r, mediaType, objs); !bytes.Equal(got, want) {
@@ -138,18 +149,17 @@ func TestPiecesAreBoundedAndGo(t *testing.T) {
 			}
 			p := &c.s.pieces
 			kept := 0
-			for _, all := range []map[pieceKey]*piece{p.young, p.old} {
-				for _, one := range all {
-					kept += len(one.data)
-				}
+			young, old, _ := p.all()
+			for _, one := range append(young, old...) {
+				kept += len(one.data)
 			}
-			if kept == 0 || kept > 2*piecesBytes+1<<20 {
+			if kept == 0 || kept > 2*p.most {
 				t.Errorf("%s: %d bytes are kept", mediaType, kept)
 			}
 			time.Sleep(2*piecesAge + time.Second)
 			synctest.Wait()
-			if len(p.young)+len(p.old) > 0 || p.timer != nil {
-				t.Errorf("%s: %d young and %d old pieces are still there, timer %v", mediaType, len(p.young), len(p.old), p.timer)
+			if young, old, timed := p.all(); len(young)+len(old) > 0 || timed {
+				t.Errorf("%s: %d young and %d old pieces are still there, timer %v", mediaType, len(young), len(old), timed)
 			}
 		}
 	})

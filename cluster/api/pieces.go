@@ -22,6 +22,8 @@ import (
 // frames of events are: the older one goes when the younger one is full, or
 // after a while. Nothing runs when there are none. It is safe for concurrent use.
 type pieces struct {
+	most int // bytes of one generation, and of one list
+
 	mu         sync.Mutex // guards all below
 	forms      map[form]int
 	young, old map[pieceKey]*piece
@@ -49,7 +51,7 @@ type piece struct {
 
 const (
 	piecesAge   = 5 * time.Second // after twice this a piece is gone
-	piecesBytes = 32 << 20        // of one generation, and of one list
+	piecesBytes = 32 << 20        // the most of a server
 	pieceBytes  = 64 << 10        // about as large is one
 	pieceItems  = 64              // of no more objects than these
 )
@@ -112,7 +114,7 @@ func (p *pieces) keep(form int, made *piece) {
 }
 
 func (p *pieces) addLocked(key pieceKey, made *piece) {
-	if p.bytes+len(made.data) > piecesBytes {
+	if p.bytes+len(made.data) > p.most {
 		p.turnLocked()
 	}
 	if have := p.young[key]; have != nil {
@@ -146,7 +148,7 @@ type maker struct {
 }
 
 // full says that no more is to be kept of this list.
-func (m *maker) full() bool { return m.pieces == nil || m.made.Load() > piecesBytes }
+func (m *maker) full() bool { return m.pieces == nil || m.made.Load() > int64(m.pieces.most) }
 
 // next returns the encoding of the first of items, and of how many, kept for
 // the next who asks. scratch is room to encode in, and returned.

@@ -2,6 +2,7 @@ package kind
 
 import (
 	"fmt"
+	"reflect"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -14,6 +15,9 @@ func (k *Kind) Deprecation(gvk schema.GroupVersionKind) string {
 	case k.Custom != nil:
 		return k.Custom.Deprecated
 	case v == nil:
+		if k.Type != nil { // asked of each request: what a type says of itself needs no object
+			return Deprecation(k.GVK, reflect.Zero(k.Type).Interface().(runtime.Object))
+		}
 		return Deprecation(k.GVK, k.New())
 	case v.Deprecated != "":
 		return v.Deprecated
