@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -105,6 +106,19 @@ func (x *api) PullSecrets(ctx context.Context, p *corev1.Pod) []*corev1.Secret {
 		all = append(all, s)
 	}
 	return all
+}
+
+// RuntimeHandler reads the class anew for each sandbox, as classes do not change
+// what they call for.
+func (x *api) RuntimeHandler(ctx context.Context, p *corev1.Pod) (string, error) {
+	if p.Spec.RuntimeClassName == nil || *p.Spec.RuntimeClassName == "" {
+		return "", nil
+	}
+	class, err := client.Get[*nodev1.RuntimeClass](ctx, x.c.Client, "", *p.Spec.RuntimeClassName)
+	if err != nil {
+		return "", err
+	}
+	return class.Handler, nil
 }
 
 // WriteStatus sends what changed as a patch bound to the pod's UID, so that

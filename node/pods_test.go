@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -192,6 +193,35 @@ func TestAMissingConfigMapHoldsThePodUntilItComes(t *testing.T) {
 		synctest.Wait()
 		if b, err := os.ReadFile(file); err != nil || string(b) != "2" {
 			t.Errorf("after the change %s: %q %v", file, b, err)
+		}
+	})
+}
+
+func TestAPodHasTheRuntimeOfItsClass(t *testing.T) {
+	inWorld(t, &podtest.Runtime{Handler: "tight"}, func(w *world) {
+		of := func(class string) func(*corev1.Pod) {
+			return func(p *corev1.Pod) { p.Spec.RuntimeClassName = &class }
+		}
+		for class, handler := range map[string]string{"safe": "tight", "vm": "kata"} {
+			w.api.Put(&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Handler: handler})
+		}
+		w.create(aPod("fits", of("safe")))
+		if p := w.pod("fits"); p.Status.Phase != corev1.PodRunning {
+			t.Errorf("a pod whose class the runtime has: %+v", p.Status)
+		}
+		w.create(aPod("odd", of("vm")))
+		w.said(`FailedCreatePodSandBox: Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "kata" is configured`)
+		w.create(aPod("early", of("later")))
+		w.said(`FailedCreatePodSandBox: Failed to create pod sandbox: look up RuntimeClass later: runtimeclasses.node.k8s.io "later" not found`)
+		for _, name := range []string{"odd", "early"} {
+			if p := w.pod(name); p.Status.Phase != corev1.PodPending {
+				t.Errorf("%s is %s, want Pending", name, p.Status.Phase)
+			}
+		}
+		w.api.Put(&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "later"}, Handler: "tight"})
+		w.after(5 * time.Minute)
+		if p := w.pod("early"); p.Status.Phase != corev1.PodRunning {
+			t.Errorf("a pod whose class came later: %+v", p.Status)
 		}
 	})
 }

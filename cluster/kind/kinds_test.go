@@ -258,7 +258,7 @@ func TestAnEmptyObjectIsNotWarnedAbout(t *testing.T) {
 func TestIgnoredFieldsAreFoundWithTheirPlace(t *testing.T) {
 	k := core.Pod()
 	p := &corev1.Pod{Spec: corev1.PodSpec{
-		RuntimeClassName: new("kata"),
+		SchedulingGroup:  &corev1.PodSchedulingGroup{PodGroupName: new("g")},
 		PreemptionPolicy: new(corev1.PreemptLowerPriority), // as admission sets it
 		HostUsers:        new(true),
 		Volumes: []corev1.Volume{
@@ -268,7 +268,7 @@ func TestIgnoredFieldsAreFoundWithTheirPlace(t *testing.T) {
 		Containers: []corev1.Container{{}, {SecurityContext: &corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount)}}},
 	}}
 	const not = ": not acted on by this version of sampan, see docs/unsupported.md"
-	want := map[string]bool{"spec.volumes[1].nfs" + not: true, "spec.runtimeClassName" + not: true,
+	want := map[string]bool{"spec.volumes[1].nfs" + not: true, "spec.schedulingGroup" + not: true,
 		"spec.containers[1].securityContext.procMount" + not: true}
 	got := k.IgnoredSet(p)
 	for _, text := range got {

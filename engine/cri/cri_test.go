@@ -442,6 +442,18 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		t.Errorf("left: %v, %v", r, err)
 	}
 	m.net.fail = false
+	_, err = m.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{RuntimeHandler: "kata", Config: &runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: "x"}}})
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), `no runtime for "kata" is configured`) {
+		t.Errorf("sandbox of another runtime: got %v", err)
+	}
+	r, err := m.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{RuntimeHandler: cri.Handler, Config: &runtimeapi.PodSandboxConfig{
+		Metadata: &runtimeapi.PodSandboxMetadata{Name: "ours", Namespace: "harbor", Uid: "u"}, LogDirectory: filepath.Join(m.logs, "ours")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: r.PodSandboxId}); err != nil {
+		t.Error(err)
+	}
 	pod, pc := m.pod("wreck", nil)
 	if _, err := m.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: pod, SandboxConfig: pc, Config: &runtimeapi.ContainerConfig{
 		Metadata: &runtimeapi.ContainerMetadata{Name: "c"}, Image: &runtimeapi.ImageSpec{Image: "nowhere:1"}}}); status.Code(err) != codes.NotFound {

@@ -18,8 +18,9 @@ import (
 
 // RunPodSandbox makes the sandbox and connects it. On an error nothing is left.
 func (s *Server) RunPodSandbox(ctx context.Context, r *runtimeapi.RunPodSandboxRequest) (*runtimeapi.RunPodSandboxResponse, error) {
-	if r.RuntimeHandler != "" {
-		return nil, invalid("run sandbox", r.GetConfig().GetMetadata().GetName(), "no runtime for "+strconv.Quote(r.RuntimeHandler)+" is configured", "use a pod without runtimeClassName")
+	if r.RuntimeHandler != "" && r.RuntimeHandler != Handler {
+		return nil, invalid("run sandbox", r.GetConfig().GetMetadata().GetName(), "no runtime for "+strconv.Quote(r.RuntimeHandler)+" is configured",
+			"use a RuntimeClass with the handler "+Handler+", or none")
 	}
 	config, err := sandboxConfig(r.Config)
 	if err != nil {

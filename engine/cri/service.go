@@ -17,8 +17,12 @@ func (s *Server) Version(ctx context.Context, r *runtimeapi.VersionRequest) (*ru
 	if v == "" {
 		v = "0.1.0"
 	}
-	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: "sampan", RuntimeVersion: v, RuntimeApiVersion: "v1"}, nil
+	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: Handler, RuntimeVersion: v, RuntimeApiVersion: "v1"}, nil
 }
+
+// Handler is what RuntimeClasses call the one runtime there is, which pods
+// without a class have too.
+const Handler = "sampan"
 
 // Status says whether containers and their network can be expected to work.
 func (s *Server) Status(ctx context.Context, r *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
@@ -28,10 +32,11 @@ func (s *Server) Status(ctx context.Context, r *runtimeapi.StatusRequest) (*runt
 			network.Status, network.Reason, network.Message = false, "NetworkPluginNotReady", err.Error()
 		}
 	}
+	features := &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true}
 	return &runtimeapi.StatusResponse{
 		Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
 			{Type: runtimeapi.RuntimeReady, Status: true}, network}},
-		RuntimeHandlers: []*runtimeapi.RuntimeHandler{{Features: &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true}}},
+		RuntimeHandlers: []*runtimeapi.RuntimeHandler{{Features: features}, {Name: Handler, Features: features}},
 		Features:        &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true},
 	}, nil
 }

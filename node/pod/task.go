@@ -118,7 +118,11 @@ func (t *task) makeSandbox() func() {
 			return fail(err)
 		}
 	}
-	made, err := t.c.Runtime.RunPodSandbox(t.ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg})
+	handler, err := t.c.API.RuntimeHandler(t.ctx, t.pod)
+	if err != nil {
+		return fail(fmt.Errorf("look up RuntimeClass %s: %w", *t.pod.Spec.RuntimeClassName, err))
+	}
+	made, err := t.c.Runtime.RunPodSandbox(t.ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg, RuntimeHandler: handler})
 	if err != nil {
 		note := fail(err)
 		return func() {
@@ -141,8 +145,6 @@ func unsupported(pod *corev1.Pod) error {
 	}
 	s := &pod.Spec
 	switch {
-	case s.RuntimeClassName != nil && *s.RuntimeClassName != "":
-		return no("RuntimeClass "+*s.RuntimeClassName, "this node knows no runtime classes yet", "spec.runtimeClassName")
 	case s.HostUsers != nil && !*s.HostUsers:
 		return no("a user namespace", "this node cannot make them yet", "spec.hostUsers")
 	case len(s.ResourceClaims) > 0:

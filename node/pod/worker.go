@@ -23,6 +23,9 @@ type API interface {
 	Facts(ctx context.Context, pod *corev1.Pod) (*Facts, error)
 	// PullSecrets are those of spec.imagePullSecrets that exist.
 	PullSecrets(ctx context.Context, pod *corev1.Pod) []*corev1.Secret
+	// RuntimeHandler is what the pod's RuntimeClass calls the runtime that it is
+	// to have; empty without a class: the one that pods usually have.
+	RuntimeHandler(ctx context.Context, pod *corev1.Pod) (string, error)
 	// WriteStatus replaces the node's part of a status. It returns the pod as
 	// it is then; a not-found error if it is gone or another of that name.
 	WriteStatus(ctx context.Context, pod *corev1.Pod, status corev1.PodStatus) (*corev1.Pod, error)

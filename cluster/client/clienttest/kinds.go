@@ -7,12 +7,13 @@ import (
 	"sampan/cluster/kind/certificates"
 	"sampan/cluster/kind/coordination"
 	"sampan/cluster/kind/core"
+	"sampan/cluster/kind/node"
 )
 
 // Kinds is a table of what a node works with, for planks whose tests may not
 // know kinds.
 func Kinds() *kind.Table {
-	return kind.NewTable(core.Kinds(), coordination.Kinds(), certificates.Kinds())
+	return kind.NewTable(core.Kinds(), coordination.Kinds(), certificates.Kinds(), node.Kinds())
 }
 
 // Answer adds to Acts an action that looks at its body only, for the same

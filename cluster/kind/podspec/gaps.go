@@ -46,7 +46,6 @@ func gaps() (all []kind.Gap) {
 	}
 	each("hooks speak HTTP/1.1", "lifecycle.postStart.httpGet.protocol", "lifecycle.preStop.httpGet.protocol")
 
-	add("there is one runtime; a pod that asks for another does not start", "runtimeClassName")
 	add("devices come with resource.k8s.io", "resourceClaims")
 	add("pods are scheduled one by one", "schedulingGroup")
 	add("evictions have no other responders", "evictionResponders")

@@ -41,6 +41,8 @@ type Runtime struct {
 	Answer func(container string, command []string) (*runtimeapi.ExecSyncResponse, error)
 	// Fail returns the error of a call by its name, such as "RunPodSandbox".
 	Fail func(call string) error
+	// Handler is one that it has beside the usual one.
+	Handler string
 	// IP is what sandboxes get; default 10.0.0.1.
 	IP string
 
@@ -208,6 +210,9 @@ func (r *Runtime) RunPodSandbox(_ context.Context, q *runtimeapi.RunPodSandboxRe
 	m := q.Config.Metadata
 	if err := r.call("RunPodSandbox", m.Name); err != nil {
 		return nil, err
+	}
+	if h := q.RuntimeHandler; h != "" && h != r.Handler {
+		return nil, status.Errorf(codes.Unknown, "failed to get sandbox runtime: no runtime for %q is configured", h)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
