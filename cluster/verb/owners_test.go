@@ -12,8 +12,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	kschema "k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"sigs.k8s.io/randfill"
@@ -177,6 +179,51 @@ func TestOwnersAreShared(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// All write to one object that is shared, each its own version of it.
+func TestOneObjectIsChangedByMany(t *testing.T) {
+	kinds := kind.NewTable(core.Kinds())
+	owners := object.NewOwners(schema.New(kinds).TypeConverter)
+	var c object.Codec
+	k := kinds.ByGVK(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
+	live := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "b"}, Data: map[string]string{"a": "b"}}
+	live.SetGroupVersionKind(k.GVK)
+	if err := owners.Update(k, k.GVK, "", nil, live, "maker"); err != nil {
+		t.Fatal(err)
+	}
+	before := written(t, live)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			manager := fmt.Sprint("manager-", i)
+			for range 20 {
+				next, _, err := c.Patch(k, k.GVK, live, types.MergePatchType, []byte(`{"data":{"a":"c"},"metadata":{"labels":{"d":"e"}}}`), object.Strict)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := owners.Update(k, k.GVK, "", live, next, manager); err != nil {
+					t.Error(err)
+				}
+				config := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"name": "a"}, "data": map[string]any{"x": manager}}}
+				config.SetGroupVersionKind(k.GVK)
+				applied, err := owners.Apply(k, k.GVK, "", next, config, manager, true)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				applied.SetLabels(nil) // it is its caller's
+				if n := len(applied.GetManagedFields()); n != 2 && n != 3 {
+					t.Errorf("%d owners", n)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if now := written(t, live); now != before {
+		t.Errorf("what is shared was changed:\n%s\nwas\n%s", now, before)
+	}
 }
 
 func BenchmarkOwners(b *testing.B) {
