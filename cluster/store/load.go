@@ -100,14 +100,17 @@ func (s *Store) readPages(ctx context.Context, prefix string, revision int64, ea
 			each(&page{err: err, done: make(chan struct{})})
 			return
 		}
+		// Whoever decodes takes the objects away.
+		limit = nextRead(resp.Kvs)
+		if resp.More {
+			from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+		}
 		for kvs := range slices.Chunk(resp.Kvs, pageSize) {
 			each(&page{kvs: kvs, done: make(chan struct{})})
 		}
 		if !resp.More {
 			return
 		}
-		limit = nextRead(resp.Kvs)
-		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
 }
 
