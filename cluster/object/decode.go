@@ -202,7 +202,13 @@ type message interface {
 func decodeProtobuf(obj runtime.Object, gvk schema.GroupVersionKind, data []byte) error {
 	body, ok := bytes.CutPrefix(data, magic)
 	if !ok {
-		return errors.New("provided data does not appear to be a protobuf message, expected prefix 6b38730")
+		if len(data) == 0 {
+			return errors.New("empty data")
+		}
+		return fmt.Errorf("provided data does not appear to be a protobuf message, expected prefix %v", magic)
+	}
+	if len(body) == 0 {
+		return errors.New("empty body")
 	}
 	var u runtime.Unknown
 	if err := u.Unmarshal(body); err != nil {
@@ -268,7 +274,7 @@ func claimed(data []byte, mediaType string) (schema.GroupVersionKind, bool) {
 }
 
 func summary(data []byte) string {
-	const most = 5
+	const most = 30
 	switch {
 	case len(data) == 0:
 		return "<empty>"

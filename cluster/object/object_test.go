@@ -147,6 +147,10 @@ func TestDecodeSaysWhatIsWrong(t *testing.T) {
 	k := core.ConfigMap()
 	c := object.Codec{Kinds: kind.NewTable([]*kind.Kind{k})}
 	for _, it := range []struct{ media, body, want string }{
+		{object.JSON, `{"apiVersion":"v1","kind":"ConfigMap",`, `: unexpected end of JSON input ({"apiVersion":"v1","kind":"Con ...)`},
+		{object.Protobuf, ``, `: empty data (<empty>)`},
+		{object.Protobuf, "k8s\x00", `: empty body`},
+		{object.Protobuf, `x`, `: provided data does not appear to be a protobuf message, expected prefix [107 56 115 0] (78)`},
 		{object.JSON, ``, `the object provided is unrecognized (must be of type ConfigMap): `},
 		{object.JSON, `{"a`, `({"a)`},
 		{object.JSON, `{"kind":"Pod","apiVersion":"v1"}`, `Pod in version "v1" cannot be handled as a ConfigMap`},

@@ -239,6 +239,11 @@ func TestScale(t *testing.T) {
 	}
 	_, err = s.update("deployments/web/scale", `{"metadata":{"name":"web","resourceVersion":"1"},"spec":{"replicas":-1}}`)
 	s.status(err, 422, "spec.replicas: Invalid value: -1: must be greater than or equal to 0")
+	_, err = s.create("replicationcontrollers", `{"metadata":{"generateName":"a/b"},"spec":{"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`)
+	s.status(err, 422, `metadata.name: Invalid value: "a/b`) // and nothing about generateName, where rules are declared
+	if strings.Contains(err.Error(), "generateName") {
+		t.Error(err)
+	}
 }
 
 // Where an object has no replicas its scale cannot be read, and can be set, as

@@ -177,8 +177,12 @@ func validMetadata(obj kind.Object, r request.Request) field.ErrorList {
 // validName holds a name to what every name must be, whatever its kind says:
 // part of a path. Upstream says so of what is valid otherwise.
 func validName(obj kind.Object) (errs field.ErrorList) {
+	at := field.NewPath("metadata")
+	for _, msg := range path.ValidatePathSegmentName(obj.GetGenerateName(), true) {
+		errs = append(errs, field.Invalid(at.Child("generateName"), obj.GetGenerateName(), msg))
+	}
 	for _, msg := range path.ValidatePathSegmentName(obj.GetName(), false) {
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), obj.GetName(), msg))
+		errs = append(errs, field.Invalid(at.Child("name"), obj.GetName(), msg))
 	}
 	return errs
 }

@@ -65,9 +65,8 @@ func (a *API) scale(ctx context.Context, r request.Request, wanted func(*autosca
 		if err := named(want, r); err != nil {
 			return nil, err
 		}
-		if want.Spec.Replicas < 0 {
-			return nil, apierrors.NewInvalid(scaleGVK.GroupKind(), r.Name, field.ErrorList{field.Invalid(
-				field.NewPath("spec", "replicas"), want.Spec.Replicas, "must be greater than or equal to 0").WithOrigin("minimum")})
+		if err := countable(want, r); err != nil {
+			return nil, err
 		}
 		if uid := want.UID; uid != "" && uid != current.GetUID() {
 			return nil, precondition(r, want, current)
@@ -83,6 +82,15 @@ func (a *API) scale(ctx context.Context, r request.Request, wanted func(*autosca
 		return nil, err
 	}
 	return scaleOf(r.Kind, obj), nil
+}
+
+// countable refuses a scale that wants less than nothing.
+func countable(want *autoscalingv1.Scale, r request.Request) error {
+	if n := want.Spec.Replicas; n < 0 {
+		return apierrors.NewInvalid(scaleGVK.GroupKind(), r.Name, field.ErrorList{field.Invalid(
+			field.NewPath("spec", "replicas"), n, "must be greater than or equal to 0").WithOrigin("minimum")})
+	}
+	return nil
 }
 
 // replicasPath is where objects of k have their replicas.
@@ -124,6 +132,9 @@ func (a *API) applyScale(ctx context.Context, r request.Request, data []byte) (k
 		only.SetGroupVersionKind(r.GVK)
 		next, err := a.owners.Apply(r.Kind, r.GVK, r.Subresource, current, only, r.FieldManager, r.Force)
 		if err != nil {
+			return nil, err
+		}
+		if err := countable(want, r); err != nil {
 			return nil, err
 		}
 		// After a conflict of owners, as upstream, whose storage compares it.

@@ -8,6 +8,7 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -25,7 +26,13 @@ func ReplicationController() *kind.Kind {
 		Short:      []string{"rc"},
 		Categories: []string{"all"},
 		Prefix:     "controllers",
-		Default:    defaultReplicationController,
+		ValidateName: func(name string, prefix bool) []string {
+			if prefix { // by declared rules, which know no generateName
+				return nil
+			}
+			return apivalidation.NameIsDNSSubdomain(name, false)
+		},
+		Default: defaultReplicationController,
 		Prepare: func(rc, _ *corev1.ReplicationController) {
 			if rc.Spec.Template != nil {
 				podspec.SyncServiceAccount(&rc.Spec.Template.Spec)

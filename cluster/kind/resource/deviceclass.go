@@ -6,6 +6,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/operation"
 	"k8s.io/apimachinery/pkg/api/validate"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/kind"
@@ -14,9 +15,15 @@ import (
 // DeviceClass names a kind of devices for claims to ask for.
 func DeviceClass() *kind.Kind {
 	return kind.Declare(kind.Of[resourcev1.DeviceClass]{
-		GVK:      resourcev1.SchemeGroupVersion.WithKind("DeviceClass"),
-		Plural:   "deviceclasses",
-		Cluster:  true,
+		GVK:     resourcev1.SchemeGroupVersion.WithKind("DeviceClass"),
+		Plural:  "deviceclasses",
+		Cluster: true,
+		ValidateName: func(name string, prefix bool) []string {
+			if prefix { // by declared rules, which know no generateName
+				return nil
+			}
+			return apivalidation.NameIsDNSSubdomain(name, false)
+		},
 		Validate: validateDeviceClass,
 		Ignored:  kind.Paths("", DeviceClassGaps),
 		Spec:     func(c *resourcev1.DeviceClass) any { return &c.Spec },
