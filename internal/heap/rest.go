@@ -22,7 +22,7 @@ type rest struct {
 const (
 	worth  = 64 << 20         // bytes beside what lives, and a quarter of that, are worth another collection
 	quiet  = 30 * time.Second // is how long there was no collection in a program at rest
-	seldom = 10 * time.Minute // between one time and the next
+	seldom = 3 * time.Minute  // between one time and the next
 )
 
 // collected is called after each collection, by one goroutine.

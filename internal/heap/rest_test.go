@@ -21,7 +21,7 @@ func TestGivingBackIsWorthwhile(t *testing.T) {
 			t.Errorf("%s: %v", tc.it, got)
 		}
 	}
-	for since, want := range map[time.Duration]time.Duration{time.Hour: quiet, time.Minute: 9 * time.Minute, seldom: quiet} {
+	for since, want := range map[time.Duration]time.Duration{time.Hour: quiet, time.Minute: 2 * time.Minute, seldom: quiet} {
 		if got := wait(since); got != want {
 			t.Errorf("%s after the last time it waits %s, want %s", since, got, want)
 		}
