@@ -2,6 +2,7 @@ package apiextensions
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +101,28 @@ func TestOddSchemasAreWarnedOfOnce(t *testing.T) {
 	}
 	if got := k.Warn(d, d); len(got) > 0 {
 		t.Errorf("warnings %q of what was there", got)
+	}
+	version := func(of string, change ...string) apiextensionsv1.CustomResourceDefinitionVersion {
+		return kindtest.Create(t, k, cron(strings.NewReplacer(change...).Replace(of))).(*apiextensionsv1.CustomResourceDefinition).Spec.Versions[0]
+	}
+	const deep = `{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, additionalProperties: {type: object, properties:
+		{l: {type: array, x-kubernetes-list-type: set, items: {type: object, x-kubernetes-map-type: atomic}}}}}}}`
+	const list = `x-kubernetes-list-type: set for items of type "object" is not supported by server-side apply or CEL validation rules`
+	for _, tc := range []struct {
+		it       string
+		versions []apiextensionsv1.CustomResourceDefinitionVersion
+		want     []string
+	}{
+		{"what all versions have is told once", []apiextensionsv1.CustomResourceDefinitionVersion{version(odd), version(odd)}, []string{`unrecognized format "nonsense"`}},
+		{"what each has otherwise is told for each", []apiextensionsv1.CustomResourceDefinitionVersion{version(odd), version(odd, "{a:", "{b:")},
+			[]string{`unrecognized format "nonsense"`, `unrecognized format "nonsense"`}},
+		{"it is looked for everywhere", []apiextensionsv1.CustomResourceDefinitionVersion{version(deep)}, []string{list}},
+	} {
+		d := d.DeepCopyObject().(*apiextensionsv1.CustomResourceDefinition)
+		d.Spec.Versions = tc.versions
+		if got := k.Warn(d, nil); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %q, want %q", tc.it, got, tc.want)
+		}
 	}
 }
 
