@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -25,6 +26,7 @@ type etcd struct {
 	server *embed.Etcd   // nil: elsewhere
 	lock   *durable.Lock // of the directory; nil: elsewhere
 	ended  *ending       // of the server; nil: elsewhere
+	whole  atomic.Bool   // all that the server's log had when it started is applied
 	root   root          // of our keys
 	log    *slog.Logger
 }
@@ -83,6 +85,7 @@ func (e *etcd) ready(ctx context.Context) error {
 	var err error
 	select {
 	case <-e.server.Server.ReadyNotify():
+		e.whole.Store(true)
 		return nil
 	case <-e.ended.done:
 		return e.ended.reason()

@@ -45,11 +45,12 @@ func (e *etcd) identity() identity {
 // shorten gives an etcd that was closed well a log that begins where its
 // database is. All that is in the old one has reached the database by then,
 // and yet the next start would read it from its beginning, up to two files of
-// 64 MB, which takes longer than the objects. A crash leaves the old log or
+// 64 MB, which takes longer than the objects. (Of an etcd whose start was given
+// up it need not have: its log stays.) A crash leaves the old log or
 // the new one in its place; what is left beside it goes at the next start.
 func (e *etcd) shorten(of identity) {
 	dir := e.server.Config().Dir
-	if of.node == 0 || logBytes(logDir(dir)) < logWorth {
+	if of.node == 0 || !e.whole.Load() || logBytes(logDir(dir)) < logWorth {
 		return
 	}
 	began := time.Now()

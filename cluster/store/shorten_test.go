@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -129,5 +130,25 @@ func TestALogIsReadAgainAfterAKillThatFollowsAShortening(t *testing.T) {
 	want["b"] = "1"
 	left := dir + ".left" // a copy of the files at this moment is what a kill leaves
 	copied(t, dir, left)
+	same(t, open(t, left), want)
+}
+
+func TestAStartThatIsGivenUpLosesNothingOfTheLog(t *testing.T) {
+	t.Parallel()
+
+	dir := filepath.Join(t.TempDir(), "store")
+	s := open(t, dir)
+	want := logged(t, s, "a")
+	left := dir + ".left"
+	copied(t, dir, left)
+	soon, stop := context.WithCancel(ctx)
+	stop()
+	for range 3 {
+		s, err := store.Open(soon, store.Config{Dir: left, Kinds: table(), Codec: jsonCodec{}})
+		if err == nil {
+			_ = s.Close()
+			t.Fatal("it started although nobody waits for it")
+		}
+	}
 	same(t, open(t, left), want)
 }
