@@ -246,6 +246,17 @@ func TestScale(t *testing.T) {
 	}
 }
 
+func TestALimitRangeWithoutANameGetsOne(t *testing.T) {
+	s := serve(t)
+	made, err := s.create("limitranges", `{"spec":{"limits":[]}}`)
+	if err != nil || len(made.GetName()) != 36 {
+		t.Fatalf("%s, %v", text(made), err)
+	}
+	if _, err := s.get("limitranges/" + made.GetName()); err != nil {
+		t.Error(err)
+	}
+}
+
 // Where an object has no replicas its scale cannot be read, and can be set, as
 // upstream has it of custom resources.
 func TestAScaleThatIsNotThereCanBeSet(t *testing.T) {

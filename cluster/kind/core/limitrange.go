@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sampan/cluster/kind"
@@ -33,6 +34,11 @@ func LimitRange() *kind.Kind {
 					l.Spec.Limits[i].DefaultRequest, l.Spec.Limits[i].MaxLimitRequestRatio} {
 					podspec.RoundQuantities(list)
 				}
+			}
+		},
+		Prepare: func(l, old *corev1.LimitRange) {
+			if old == nil && l.Name == "" { // one without a name gets one, as upstream's alone of all kinds
+				l.Name = string(uuid.NewUUID())
 			}
 		},
 		Validate: func(l, _ *corev1.LimitRange) field.ErrorList { return validateLimits(l.Spec.Limits) },
