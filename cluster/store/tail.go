@@ -105,6 +105,16 @@ func nearby(resp mvcc.WatchResponse, more <-chan mvcc.WatchResponse) answer {
 // the embedded etcd. A watch would tell the same, but not before etcd looks for
 // those that are behind, which it does ten times a second.
 func (e *etcd) past(after, upTo int64) (answer, error) {
+	a, err := e.stored(after, upTo)
+	// Etcd says that it forgets before it begins to. It takes the same lock for
+	// the answer, which must not be held twice.
+	if err == nil && e.server.Server.KV().FirstRev() > after {
+		err = rpctypes.ErrCompacted
+	}
+	return a, err
+}
+
+func (e *etcd) stored(after, upTo int64) (answer, error) {
 	from, end := mvcc.NewRevBytes(), mvcc.NewRevBytes()
 	from, end = mvcc.RevToBytes(mvcc.Revision{Main: after + 1}, from), mvcc.RevToBytes(mvcc.Revision{Main: upTo + 1}, end)
 	a := answer{upTo: upTo}
@@ -125,9 +135,6 @@ func (e *etcd) past(after, upTo int64) (answer, error) {
 			ev.Type, kv.ModRevision = mvccpb.Event_DELETE, mvcc.BytesToRev(revisions[i]).Main
 		}
 		a.events = append(a.events, ev)
-	}
-	if e.server.Server.KV().FirstRev() > after { // it says so before it begins to forget
-		return answer{}, rpctypes.ErrCompacted
 	}
 	return a, nil
 }
