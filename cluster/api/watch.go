@@ -63,7 +63,7 @@ func (c *call) watch(r request.Request, q url.Values) {
 func (c *call) events(ctx context.Context, e *eventWriter, w *verb.Watch, o metav1.ListOptions, expired error) {
 	defer e.patience.end()
 	lasts := c.s.cfg.Limits.Watch + rand.N(c.s.cfg.Limits.Watch)
-	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
+	if o.TimeoutSeconds != nil && *o.TimeoutSeconds != 0 { // less than none is over at once
 		lasts = time.Duration(*o.TimeoutSeconds) * time.Second
 	}
 	contentType := e.a.mediaType

@@ -160,8 +160,10 @@ func TestWatchListEndsWithABookmark(t *testing.T) {
 func TestWatchEnds(t *testing.T) {
 	t.Run("after the time asked for", func(t *testing.T) {
 		w := newWorld(t)
-		if e := w.lines("/api/v1/configmaps?watch=1&timeoutSeconds=1", "application/json")(); e != nil {
-			t.Errorf("got %v, want the end", e)
+		for _, seconds := range []string{"1", "-1"} {
+			if e := w.lines("/api/v1/configmaps?watch=1&timeoutSeconds="+seconds, "application/json")(); e != nil {
+				t.Errorf("after %s s: got %v, want the end", seconds, e)
+			}
 		}
 	})
 	t.Run("when the server ends, and then Serve returns", func(t *testing.T) {
