@@ -52,10 +52,11 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 			if detach {
 				return upDetached(g)
 			}
+			debug.SetMemoryLimit(math.MaxInt64)
 			// What the start leaves is collected when it is over, and not again
 			// and again while objects are read.
-			debug.SetGCPercent(200)
-			debug.SetMemoryLimit(math.MaxInt64)
+			garbage := heap.Keep(heap.Room{Idle: 100, Busy: 64 << 20})
+			defer garbage.End()
 			oneForTheDisk()
 			level := slog.LevelInfo
 			if verbose {
@@ -87,7 +88,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 				tell(notice{Ready: &r})
 				// The heap of an idle platform is small: collecting it a little
 				// more often costs nothing and keeps it so. It goes on till the end.
-				heap.Room{Idle: 50, Busy: 32 << 20}.Keep()
+				garbage.Change(heap.Room{Idle: 50, Busy: 32 << 20, Row: 16})
 				fmt.Fprintf(g.out, "sampan is up after %.1f s\n%s", r.Took.Seconds(), places(r))
 			}
 			program, err := bootstrap.New(cfg)

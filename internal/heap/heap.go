@@ -8,7 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -17,77 +17,96 @@ type Room struct {
 	// Idle is the percentage of what lives, as GOGC has it.
 	Idle int
 	// Busy is how many bytes there may be beside what lives, if that is more,
-	// while collections follow each other within a second. It takes a row of
-	// them: what a short burst leaves alive, as the start of a program does, would
-	// lie scattered over all the room it was given, and keep it.
+	// in a program that is busy.
 	Busy uint64
+	// Row is how many collections, each within a second of the one before, make a
+	// program busy. What a short burst leaves alive would lie scattered over all
+	// the room it was given, and keep it.
+	Row int
+}
+
+// Keeper has the collector follow a Room.
+type Keeper struct {
+	live []metrics.Sample // the collections' goroutine's
+	rest rest             // so is that
+
+	mu      sync.Mutex // guards all below
+	room    Room
+	over    bool
+	last    time.Time // of the collection before
+	row     int       // collections that came soon after each other
+	percent int
 }
 
 // Keep sets the collector's goal now, and after each collection anew; nothing is
 // done while there is none. When a burst is over, what it needed goes back to
-// the kernel (rest.go). The return value ends that, with the goal of an idle
-// program.
-func (r Room) Keep() (end func()) {
-	k := &keeper{room: r, last: time.Now(), live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
-	k.set(r.Idle)
-	k.watch()
-	return func() { k.over.Store(true) }
+// the kernel (rest.go).
+func Keep(r Room) *Keeper {
+	k := &Keeper{live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+	k.Change(r)
+	runtime.SetFinalizer(&sign{keeper: k}, (*sign).collected)
+	return k
 }
 
-// keeper follows the collections. Its fields are those of the goroutine that
-// runs cleanups, which runs one at a time, but for over.
-type keeper struct {
-	room    Room
-	over    atomic.Bool
-	last    time.Time // of the collection before
-	row     int       // collections that came soon after each other
-	percent int
-	live    []metrics.Sample
-	rest    rest
+// Change is for a program whose life goes on in another way: it is taken to be
+// idle at first.
+func (k *Keeper) Change(r Room) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.room, k.row, k.last = r, 0, time.Now()
+	k.setLocked(r.Idle)
 }
 
-// watch is called for each collection: by what is left of an object that nobody
-// holds.
-func (k *keeper) watch() { runtime.SetFinalizer(&sign{keeper: k}, (*sign).collected) }
+// End leaves the collector with the goal of an idle program.
+func (k *Keeper) End() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.over = true
+	k.setLocked(k.room.Idle)
+}
 
-type sign struct{ keeper *keeper }
+// sign is a thing that nobody holds: a collection finds it, and has collected
+// called.
+type sign struct{ keeper *Keeper }
 
 func (s *sign) collected() {
-	k := s.keeper
-	if k.over.Load() {
-		k.set(k.room.Idle)
-		return
+	if s.keeper.collected(time.Now()) {
+		runtime.SetFinalizer(s, (*sign).collected)
 	}
-	now := time.Now()
+}
+
+// collected says whether the next collection is to be told of.
+func (k *Keeper) collected(now time.Time) bool {
 	metrics.Read(k.live)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.over {
+		return false
+	}
 	if k.row++; now.Sub(k.last) > soon {
 		k.row = 0
 	}
-	k.set(k.room.percent(k.live[0].Value.Uint64(), k.row))
+	k.setLocked(k.room.percent(k.live[0].Value.Uint64(), k.row))
 	k.last = now
 	k.rest.collected(now)
-	runtime.SetFinalizer(s, (*sign).collected)
+	return true
 }
 
-func (k *keeper) set(percent int) {
+func (k *Keeper) setLocked(percent int) {
 	if percent != k.percent { // it stops the world
 		k.percent = percent
 		debug.SetGCPercent(percent)
 	}
 }
 
-// soon is how close collections are to each other in a busy program, and burst
-// how many of them in a row it takes to be one.
-const (
-	soon  = time.Second
-	burst = 16
-)
+// soon is how close collections are to each other in a busy program.
+const soon = time.Second
 
 // percent is the goal after a collection that left live bytes and was one of so
 // many in a row. It is in steps, so that it is seldom set.
 func (r Room) percent(live uint64, row int) int {
 	const step, most = 25, 400
-	if row < burst || live == 0 {
+	if row < r.Row || live == 0 {
 		return r.Idle
 	}
 	wanted := math.Min(float64(r.Busy)/float64(live)*100, most)

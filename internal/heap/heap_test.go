@@ -8,7 +8,8 @@ import (
 )
 
 func TestPercent(t *testing.T) {
-	r := Room{Idle: 50, Busy: 32 << 20}
+	const burst = 16
+	r := Room{Idle: 50, Busy: 32 << 20, Row: burst}
 	for _, tc := range []struct {
 		it   string
 		live uint64
@@ -39,7 +40,7 @@ func TestKeepFollowsCollections(t *testing.T) {
 		debug.SetGCPercent(p)
 		return p
 	}
-	end := Room{Idle: 60, Busy: 256 << 20}.Keep()
+	k := Keep(Room{Idle: 60, Busy: 256 << 20, Row: 3})
 	if p := now(); p != 60 {
 		t.Errorf("at first the goal is %d", p)
 	}
@@ -53,6 +54,12 @@ func TestKeepFollowsCollections(t *testing.T) {
 		}
 	}
 	until("busy", func() bool { return now() > 60 })
-	end()
-	until("over", func() bool { return now() == 60 })
+	k.Change(Room{Idle: 80, Busy: 256 << 20, Row: 1 << 30})
+	until("another way", func() bool { return now() == 80 })
+	k.Change(Room{Idle: 60, Busy: 256 << 20})
+	until("busy again", func() bool { return now() > 80 })
+	k.End()
+	if p := now(); p != 60 {
+		t.Errorf("when it is over the goal is %d", p)
+	}
 }
