@@ -88,7 +88,7 @@ Exit codes: 0 stopped as asked, 1 an error.`,
 				tell(notice{Ready: &r})
 				// The heap of an idle platform is small: collecting it a little
 				// more often costs nothing and keeps it so. It goes on till the end.
-				garbage.Change(heap.Room{Idle: 50, Busy: 32 << 20, Row: 16})
+				garbage.Change(heap.Room{Idle: 50, Busy: 32 << 20, Calm: 5 * time.Second})
 				fmt.Fprintf(g.out, "sampan is up after %.1f s\n%s", r.Took.Seconds(), places(r))
 			}
 			program, err := bootstrap.New(cfg)

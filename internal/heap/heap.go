@@ -17,12 +17,12 @@ type Room struct {
 	// Idle is the percentage of what lives, as GOGC has it.
 	Idle int
 	// Busy is how many bytes there may be beside what lives, if that is more,
-	// in a program that is busy.
+	// in a program that is busy: collections follow each other within a second.
 	Busy uint64
-	// Row is how many collections, each within a second of the one before, make a
-	// program busy. What a short burst leaves alive would lie scattered over all
-	// the room it was given, and keep it.
-	Row int
+	// Calm is for how long a program is taken to be idle at first, whatever it does.
+	// What comes to stay meanwhile would lie scattered over all the room there
+	// was, and keep it.
+	Calm time.Duration
 }
 
 // Keeper has the collector follow a Room.
@@ -33,8 +33,8 @@ type Keeper struct {
 	mu      sync.Mutex // guards all below
 	room    Room
 	over    bool
+	since   time.Time // of the room
 	last    time.Time // of the collection before
-	row     int       // collections that came soon after each other
 	percent int
 }
 
@@ -53,7 +53,8 @@ func Keep(r Room) *Keeper {
 func (k *Keeper) Change(r Room) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.room, k.row, k.last = r, 0, time.Now()
+	now := time.Now()
+	k.room, k.since, k.last = r, now, now
 	k.setLocked(r.Idle)
 }
 
@@ -83,10 +84,8 @@ func (k *Keeper) collected(now time.Time) bool {
 	if k.over {
 		return false
 	}
-	if k.row++; now.Sub(k.last) > soon {
-		k.row = 0
-	}
-	k.setLocked(k.room.percent(k.live[0].Value.Uint64(), k.row))
+	busy := now.Sub(k.last) <= soon && now.Sub(k.since) >= k.room.Calm
+	k.setLocked(k.room.percent(k.live[0].Value.Uint64(), busy))
 	k.last = now
 	k.rest.collected(now)
 	return true
@@ -102,11 +101,11 @@ func (k *Keeper) setLocked(percent int) {
 // soon is how close collections are to each other in a busy program.
 const soon = time.Second
 
-// percent is the goal after a collection that left live bytes and was one of so
-// many in a row. It is in steps, so that it is seldom set.
-func (r Room) percent(live uint64, row int) int {
+// percent is the goal after a collection that left live bytes. It is in steps,
+// so that it is seldom set.
+func (r Room) percent(live uint64, busy bool) int {
 	const step, most = 25, 400
-	if row < r.Row || live == 0 {
+	if !busy || live == 0 {
 		return r.Idle
 	}
 	wanted := math.Min(float64(r.Busy)/float64(live)*100, most)

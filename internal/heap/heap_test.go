@@ -8,23 +8,21 @@ import (
 )
 
 func TestPercent(t *testing.T) {
-	const burst = 16
-	r := Room{Idle: 50, Busy: 32 << 20, Row: burst}
+	r := Room{Idle: 50, Busy: 32 << 20}
 	for _, tc := range []struct {
 		it   string
 		live uint64
-		row  int
+		busy bool
 		want int
 	}{
-		{"an idle program keeps its heap small", 16 << 20, 0, 50},
-		{"so does one that is busy for a moment", 16 << 20, burst - 1, 50},
-		{"a busy one has room", 16 << 20, burst, 200},
-		{"in steps", 15 << 20, burst, 200},
-		{"a small one does not have all of it", 1 << 20, burst, 400},
-		{"a large one has what it has idle", 100 << 20, burst, 50},
-		{"nothing is known yet", 0, burst, 50},
+		{"an idle program keeps its heap small", 16 << 20, false, 50},
+		{"a busy one has room", 16 << 20, true, 200},
+		{"in steps", 15 << 20, true, 200},
+		{"a small one does not have all of it", 1 << 20, true, 400},
+		{"a large one has what it has idle", 100 << 20, true, 50},
+		{"nothing is known yet", 0, true, 50},
 	} {
-		if got := r.percent(tc.live, tc.row); got != tc.want {
+		if got := r.percent(tc.live, tc.busy); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.it, got, tc.want)
 		}
 	}
@@ -40,7 +38,7 @@ func TestKeepFollowsCollections(t *testing.T) {
 		debug.SetGCPercent(p)
 		return p
 	}
-	k := Keep(Room{Idle: 60, Busy: 256 << 20, Row: 3})
+	k := Keep(Room{Idle: 60, Busy: 256 << 20})
 	if p := now(); p != 60 {
 		t.Errorf("at first the goal is %d", p)
 	}
@@ -54,7 +52,7 @@ func TestKeepFollowsCollections(t *testing.T) {
 		}
 	}
 	until("busy", func() bool { return now() > 60 })
-	k.Change(Room{Idle: 80, Busy: 256 << 20, Row: 1 << 30})
+	k.Change(Room{Idle: 80, Busy: 256 << 20, Calm: time.Hour})
 	until("another way", func() bool { return now() == 80 })
 	k.Change(Room{Idle: 60, Busy: 256 << 20})
 	until("busy again", func() bool { return now() > 80 })
