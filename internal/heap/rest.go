@@ -20,7 +20,7 @@ type rest struct {
 }
 
 const (
-	worth  = 64 << 20         // bytes beside what lives, and a quarter of that, are worth another collection
+	worth  = 32 << 20         // bytes beside what lives, and a quarter of that, are worth another collection
 	quiet  = 30 * time.Second // is how long there was no collection in a program at rest
 	seldom = 3 * time.Minute  // between one time and the next
 )

@@ -12,8 +12,8 @@ func TestGivingBackIsWorthwhile(t *testing.T) {
 		use  use
 		want bool
 	}{
-		{"not in a small program", use{live: 20 << 20, has: 60 << 20}, false},
-		{"after a burst", use{live: 20 << 20, has: 90 << 20}, true},
+		{"not in a small program", use{live: 20 << 20, has: 50 << 20}, false},
+		{"after a burst", use{live: 20 << 20, has: 60 << 20}, true},
 		{"not for an eighth of a large heap", use{live: 800 << 20, has: 900 << 20}, false},
 		{"for the room of a large heap", use{live: 400 << 20, has: 600 << 20}, true},
 	} {
