@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -130,6 +131,17 @@ func TestAttachFeedsAndFollows(t *testing.T) {
 	}
 	if err := p.Attach(ctx, "c", Streams{Stdout: &out}); err == nil {
 		t.Error("attaching to what has ended gives no error")
+	}
+}
+
+// Who hears of an end finds in the log what came before it, also what has no end
+// of line and was read when its pipe was closed.
+func TestLastWordsAreInTheLogAtTheEnd(t *testing.T) {
+	p := newPod(t, newRuntime(t))
+	for i := range 30 {
+		if got, exit := output(t, p, container(t, p, fmt.Sprintf("c%d", i), "last-words")); got != "green\n" || exit.Code != 0 {
+			t.Fatalf("the log has %q at the end, %+v", got, exit)
+		}
 	}
 }
 

@@ -42,6 +42,7 @@ func (m *monitor) exited(p *process, w linux.Waited) {
 			}
 		}
 	}
+	m.finish(p) // a line without an end is in the log then
 	if p.flags&wire.Forget == 0 {
 		m.writeExit(p)
 	}
@@ -49,7 +50,6 @@ func (m *monitor) exited(p *process, w linux.Waited) {
 	for fd := range m.conns {
 		m.send(fd, &event)
 	}
-	m.finish(p)
 	if p.flags&wire.Forget != 0 {
 		m.remove(p)
 	}

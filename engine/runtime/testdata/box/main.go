@@ -98,6 +98,11 @@ func main() {
 		case "copy":
 			io.Copy(os.Stdout, os.Stdin)
 			fmt.Println("eof")
+		case "last-words": // a line without an end, then silence, then the end
+			fmt.Print("green")
+			os.Stdout.Close()
+			os.Stderr.Close()
+			time.Sleep(10 * time.Millisecond)
 		case "count":
 			n, _ := strconv.Atoi(next())
 			for i := range n {
