@@ -50,6 +50,10 @@ type timer struct {
 	run    *durations   // of a run that it is in; nil: it is in none
 }
 
+func newTimer(run *durations, labels ...string) *timer {
+	return &timer{labels: labels, counts: [2]durations{newDurations(), newDurations()}, run: run}
+}
+
 // durations are those of each of operations.
 type durations [len(operations)]*counted.Values
 
@@ -82,7 +86,7 @@ func (m *Metrics) timed(name, typ string, run *durations) *timer {
 	if m == nil || name == "" {
 		return nil
 	}
-	t := &timer{labels: []string{name, typ}, counts: [2]durations{newDurations(), newDurations()}, run: run}
+	t := newTimer(run, name, typ)
 	m.plugins = append(m.plugins, t)
 	return t
 }
@@ -91,7 +95,7 @@ func (m *Metrics) step(typ string) *timer {
 	if m == nil {
 		return nil
 	}
-	t := &timer{labels: []string{typ}, counts: [2]durations{newDurations(), newDurations()}}
+	t := newTimer(nil, typ)
 	m.steps = append(m.steps, t)
 	return t
 }

@@ -281,9 +281,7 @@ func (c *call) wantsAggregated() bool {
 			if cl.params["v"] == "v2" {
 				return true
 			}
-			continue
-		}
-		if cl.params["as"] == "" {
+		} else if cl.params["as"] == "" {
 			return false
 		}
 	}

@@ -23,13 +23,12 @@ const longList = 64
 func (c *call) sendLongList(a accepted, r request.Request, meta metav1.ListMeta, objs []kind.Object) {
 	out := c.stream(http.StatusOK, a.mediaType)
 	w := writeBehind(out)
-	defer w.end()
-	if err := c.longList(w, a, r, meta, objs); err != nil {
-		w.end()
-		out.abandon(err)
-		return
+	defer w.end() // also after a panic
+	err := c.longList(w, a, r, meta, objs)
+	if failed := w.end(); err == nil {
+		err = failed
 	}
-	if err := w.end(); err != nil {
+	if err != nil {
 		out.abandon(err)
 		return
 	}
@@ -165,10 +164,10 @@ type behind struct {
 	err    error // before done
 }
 
-// buffer is what is to be written; whose is where it goes back to.
+// buffer is what is to be written.
 type buffer struct {
 	data []byte
-	room []byte // nil: data is shared
+	room []byte // what data is a part of, to be used again; nil: data is shared
 }
 
 const aheadOfWriter = 4 // buffers

@@ -29,8 +29,8 @@ type metrics struct {
 	mu      sync.Mutex // guards all below
 	total   map[answered]int64
 	seconds map[series]*counted.Values
-	sizes   map[series]*counted.Values // of answers to reads
-	events  map[watched]*events
+	sizes   map[series]*counted.Values  // of answers to reads
+	events  map[watched]*counted.Values // sizes of those sent to the watchers of one resource
 
 	deprecated map[deprecatedAPI]bool // that were asked for
 }
@@ -53,26 +53,21 @@ var (
 // watched is what events are counted by.
 type watched struct{ group, version, resource string }
 
-// events counts what is sent to the watchers of one resource.
-type events struct{ sizes *counted.Values }
-
 // eventsOf returns the counter of a resource's events.
-func (m *metrics) eventsOf(r request.Request) *events {
+func (m *metrics) eventsOf(r request.Request) *counted.Values {
 	key := watched{group: r.GVK.Group, version: r.GVK.Version, resource: r.Kind.Plural}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.events[key]
 	if e == nil {
 		if m.events == nil {
-			m.events = map[watched]*events{}
+			m.events = map[watched]*counted.Values{}
 		}
-		e = &events{eventSizes.Values()}
+		e = eventSizes.Values()
 		m.events[key] = e
 	}
 	return e
 }
-
-func (e *events) add(size int) { e.sizes.Add(int64(size)) }
 
 // seriesOf gives a request upstream's labels. What nobody serves is counted
 // without its name, which is the client's to choose.
@@ -222,10 +217,10 @@ func (m *metrics) write(b *bytes.Buffer, head func(name, typ, help string)) {
 	}
 	head("apiserver_watch_events_total", "counter", "Number of events sent in watch clients")
 	for _, k := range resources {
-		fmt.Fprintf(b, "apiserver_watch_events_total{%s} %d\n", labels(k), m.events[k].sizes.Histogram().Count)
+		fmt.Fprintf(b, "apiserver_watch_events_total{%s} %d\n", labels(k), m.events[k].Histogram().Count)
 	}
 	head("apiserver_watch_events_sizes", "histogram", "Watch event size distribution in bytes")
 	for _, k := range resources {
-		m.events[k].sizes.Histogram().Write(b, "apiserver_watch_events_sizes", labels(k))
+		m.events[k].Histogram().Write(b, "apiserver_watch_events_sizes", labels(k))
 	}
 }

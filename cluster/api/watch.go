@@ -19,6 +19,7 @@ import (
 	"sampan/cluster/object"
 	"sampan/cluster/request"
 	"sampan/cluster/verb"
+	"sampan/internal/counted"
 )
 
 // watch streams events until the client leaves, the time is over, the server
@@ -162,7 +163,7 @@ type eventWriter struct {
 	together int               // bytes that are written at once, at most
 	form     string            // what the encoding depends on, but for the type of the event
 	keys     map[string]string // by type
-	sent     *events           // for metrics
+	sent     *counted.Values   // for metrics
 	events   []verb.WatchEvent // room for what is written
 }
 
@@ -209,7 +210,7 @@ func (e *eventWriter) write(events []verb.WatchEvent) error {
 			e.fail(err)
 			return err
 		}
-		e.sent.add(len(frame))
+		e.sent.Add(int64(len(frame)))
 		if len(events) > 1 && len(many)+len(frame) <= e.together {
 			many = append(many, frame...)
 			continue

@@ -40,9 +40,7 @@ func ownMeta(obj kind.Object) kind.Object {
 	if _, custom := obj.(*unstructured.Unstructured); custom || v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
 		return obj.DeepCopyObject().(kind.Object)
 	}
-	own := reflect.New(v.Type().Elem())
-	own.Elem().Set(v.Elem())
-	return own.Interface().(kind.Object)
+	return shallow(obj).Interface().(kind.Object)
 }
 
 // Decode reads the stored form of an object, in any version of k, and fills

@@ -7,7 +7,6 @@ import (
 	"math"
 	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"sync"
 	"time"
 )
@@ -27,10 +26,8 @@ type Room struct {
 
 // Keeper has the collector follow a Room.
 type Keeper struct {
-	live []metrics.Sample // the collections' goroutine's
-	rest rest             // so is that
-
 	mu      sync.Mutex // guards all below
+	rest    rest
 	room    Room
 	over    bool
 	since   time.Time // of the room
@@ -42,7 +39,7 @@ type Keeper struct {
 // done while there is none. When a burst is over, what it needed goes back to
 // the kernel (rest.go).
 func Keep(r Room) *Keeper {
-	k := &Keeper{live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+	k := &Keeper{}
 	k.Change(r)
 	runtime.SetFinalizer(&sign{keeper: k}, (*sign).collected)
 	return k
@@ -78,16 +75,16 @@ func (s *sign) collected() {
 
 // collected says whether the next collection is to be told of.
 func (k *Keeper) collected(now time.Time) bool {
-	metrics.Read(k.live)
+	u := usage()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.over {
 		return false
 	}
 	busy := now.Sub(k.last) <= soon && now.Sub(k.since) >= k.room.Calm
-	k.setLocked(k.room.percent(k.live[0].Value.Uint64(), busy))
+	k.setLocked(k.room.percent(u.live, busy))
 	k.last = now
-	k.rest.collected(now)
+	k.rest.collected(now, u)
 	return true
 }
 

@@ -25,9 +25,10 @@ const (
 	seldom = 3 * time.Minute  // between one time and the next
 )
 
-// collected is called after each collection, by one goroutine.
-func (r *rest) collected(now time.Time) {
-	if !usage().worthwhile() {
+// collected is called after each collection, one at a time, with what the heap
+// consists of then.
+func (r *rest) collected(now time.Time, u use) {
+	if !u.worthwhile() {
 		if r.timer != nil {
 			r.timer.Stop()
 		}

@@ -38,7 +38,7 @@ func TestWhatABurstNeededGoesBack(t *testing.T) {
 	runtime.GC()
 	var r rest
 	defer func() { r.timer.Stop() }()
-	if r.collected(time.Now()); r.timer == nil {
+	if r.collected(time.Now(), usage()); r.timer == nil {
 		t.Fatalf("%+v is not given back", usage())
 	}
 	r.give()
